@@ -1,0 +1,49 @@
+"""One exception family. Every error says what was asked, what is in the way, and what to type next.
+
+Exit codes: 0 all held · 1 a proof failed · 2 bad input · 3 an input is missing · 4 a process failed · 5 the network failed.
+"""
+
+from __future__ import annotations
+
+
+class BuildTorchvisionError(Exception):
+    """Base of all errors a user can cause or mend.
+
+    `asked`, `obstacle` and `remedy` are one sentence each; `exit_code` is the status the command line ends with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, asked: str, obstacle: str, remedy: str) -> None:
+        super().__init__(f"{asked}: {obstacle} {remedy}")
+        self.asked, self.obstacle, self.remedy = asked, obstacle, remedy
+
+
+class ProofFailed(BuildTorchvisionError):
+    """A package is not what its name says."""
+
+    exit_code = 1
+
+
+class BadInput(BuildTorchvisionError):
+    """A name, option or file that cannot be used as given."""
+
+    exit_code = 2
+
+
+class MissingInput(BuildTorchvisionError):
+    """A tool, header or library that a build needs is not on this machine."""
+
+    exit_code = 3
+
+
+class ProcessFailed(BuildTorchvisionError):
+    """An external command ended with a status other than zero."""
+
+    exit_code = 4
+
+
+class FetchFailed(BuildTorchvisionError):
+    """Nothing that could have served a download did."""
+
+    exit_code = 5
