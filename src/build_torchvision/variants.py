@@ -1,0 +1,295 @@
+"""The matrix: names <-> Variant, which ones exist, and choosing among them.
+
+    torchvision-python313-cuda12_8-sm120-avx512
+    torchvision-python313-cpu-avx2
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple
+
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import Gpu, Isa, gpus, isas, releases, toolkits, version_key
+
+Kind = Literal["native", "compatible", "ptx"]
+
+CPU = "cpu"
+TRACKS: tuple[str, ...] = (*toolkits(), CPU)
+DEFAULT_TRACKS: tuple[str, ...] = ("cuda12_8", CPU)
+DEFAULT_PYTHON = "313"
+PYTHONS: tuple[str, ...] = tuple(sorted({python for known in releases().values() for python in known.pythons}))
+CORE_SMS: tuple[str, ...] = tuple(sm for sm, gpu in gpus().items() if gpu.core)
+"""The nine SMs of the default matrix."""
+
+_NAME = re.compile(r"torchvision-python(?P<python>[^-]+)-(?P<track>[^-]+)(?:-(?P<sm>sm[^-]*))?-(?P<isa>[^-]+)")
+_ALIASES = {"armv8.2": "armv8_2"}
+
+
+class Service(NamedTuple):
+    """How a toolkit serves an SM: by code of kind `kind`, compiled for the SM `base`."""
+
+    kind: Kind
+    base: str
+
+
+def service(track: str, sm: str) -> Service | None:
+    """How the toolkit of `track` serves `sm`, or None where it cannot.
+
+    The rules are the CUDA programming guide's: a cubin for X.y runs on X.z with z >= y and on no other major version;
+    PTX for X.y is compiled by the driver for any capability >= X.y. Both arguments must be known ones.
+    """
+    toolkit, capability = toolkits()[track], version_key(gpus()[sm].capability)
+    if sm in toolkit.native:
+        return Service("native", sm)
+    if sm in toolkit.ptx:
+        return Service("ptx", toolkit.ptx[sm])
+    below = [base for base in toolkit.native if capability[0] == _major(base) and _minor(base) < capability[1]]
+    return Service("compatible", max(below, key=_minor)) if below else None
+
+
+def _major(sm: str) -> int:
+    return version_key(gpus()[sm].capability)[0]
+
+
+def _minor(sm: str) -> int:
+    return version_key(gpus()[sm].capability)[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One point of the matrix. It can only exist if valid: anything else raises BadInput with what would work."""
+
+    python: str
+    """"313" for Python 3.13."""
+    track: str
+    """"cpu", or a CUDA toolkit such as "cuda12_8"."""
+    sm: str | None
+    """"sm120"; None exactly in the track "cpu"."""
+    isa: str
+    """"avx512"."""
+
+    def __post_init__(self) -> None:
+        if self.python not in PYTHONS:
+            raise self._wrong(f"Python {self.python!r} is not one of {', '.join(PYTHONS)}.")
+        if self.track not in TRACKS:
+            raise self._wrong(f"track {self.track!r} is not one of {', '.join(TRACKS)}.")
+        if self.isa not in isas():
+            raise self._wrong(f"CPU ISA {self.isa!r} is not one of {', '.join(isas())}.")
+        if self.track == CPU:
+            if self.sm is not None:
+                raise self._wrong(f"the track cpu has no GPU, so {self.sm!r} has no place in the name.")
+            return
+        if self.sm is None:
+            raise self._wrong(f"the track {self.track} needs an SM before the CPU ISA.")
+        if self.sm not in gpus():
+            raise self._wrong(f"SM {self.sm!r} is not one of {', '.join(gpus())}.")
+        if service(self.track, self.sm) is None:
+            raise BadInput(str(self), _why_impossible(self.track, self.sm), self._instead())
+
+    def __str__(self) -> str:
+        sm = f"-{self.sm}" if self.sm is not None else ""
+        return f"torchvision-python{self.python}-{self.track}{sm}-{self.isa}"
+
+    @property
+    def short(self) -> str:
+        """The name without "torchvision-pythonNNN-"."""
+        return str(self).split("-", 2)[2]
+
+    @property
+    def python_version(self) -> str:
+        """"3.13" for "313"."""
+        return f"{self.python[0]}.{self.python[1:]}"
+
+    @property
+    def cuda(self) -> str | None:
+        """The CUDA toolkit's version ("12.8"), or None in the track "cpu"."""
+        return None if self.track == CPU else toolkits()[self.track].version
+
+    @property
+    def platform(self) -> str:
+        """"x86_64" or "aarch64", which the ISA decides."""
+        return self.isa_facts.platform
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The row of facts of this SM, or None in the track "cpu"."""
+        return None if self.sm is None else gpus()[self.sm]
+
+    @property
+    def isa_facts(self) -> Isa:
+        """The row of facts of this CPU ISA."""
+        return isas()[self.isa]
+
+    def _wrong(self, obstacle: str) -> BadInput:
+        return BadInput(str(self), obstacle, _did_you_mean(str(self)))
+
+    def _instead(self) -> str:
+        assert self.sm is not None
+        ways = [(track, way) for track in toolkits() if (way := service(track, self.sm))]
+        ways.sort(key=lambda item: item[1].kind != "native")
+        names = [
+            f"{Variant(python=self.python, track=track, sm=self.sm, isa=self.isa)} ({way.kind})" for track, way in ways
+        ]
+        return f"What works for {self.sm}: {', '.join(names)}."
+
+
+def _why_impossible(track: str, sm: str) -> str:
+    toolkit, gpu = toolkits()[track], gpus()[sm]
+    capability = version_key(gpu.capability)
+    if capability < min(version_key(gpus()[known].capability) for known in toolkit.native):
+        return (
+            f"CUDA {toolkit.version} no longer compiles for {gpu.architecture} ({gpu.capability}): "
+            f"its oldest SM is {toolkit.native[0]}."
+        )
+    return (
+        f"CUDA {toolkit.version} does not know {gpu.architecture} ({gpu.capability}), and it makes neither a cubin of "
+        f"major version {capability[0]} nor PTX of that generation: its newest SM is {toolkit.native[-1]}."
+    )
+
+
+def parse(name: str) -> Variant:
+    """The variant of `name`; "armv8.2" is accepted for "armv8_2". `parse(str(v)) == v` for every variant.
+
+    Raises BadInput: a wrong name gets the nearest right ones, an impossible combination the reason and what works.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise BadInput(
+            name,
+            "is not of the form torchvision-pythonNNN-cpu-ISA or torchvision-pythonNNN-cudaN_N-smNN-ISA.",
+            _did_you_mean(name),
+        )
+    isa = match["isa"]
+    return Variant(python=match["python"], track=match["track"], sm=match["sm"], isa=_ALIASES.get(isa, isa))
+
+
+def nearest(name: str, count: int = 3) -> list[str]:
+    """The `count` existing names most like `name`, best first; a part that is right in `name` weighs most."""
+    asked = _with_aliases(name.strip())
+    if not asked.startswith("torchvision"):
+        asked = f"torchvision-python{DEFAULT_PYTHON}-{asked}"
+    python = next((known for known in PYTHONS if f"python{known}-" in asked), DEFAULT_PYTHON)
+    parts = set(asked.split("-"))
+
+    def likeness(variant: Variant) -> tuple[int, float, bool]:
+        name = str(variant)
+        ratio = difflib.SequenceMatcher(None, asked, name).ratio()
+        return len(parts & set(name.split("-"))), ratio, variant.sm in CORE_SMS
+
+    names = [variant for variant in every_variant() if variant.python == python]
+    return [str(variant) for variant in sorted(names, key=likeness, reverse=True)[:count]]
+
+
+def _did_you_mean(name: str) -> str:
+    return f"Did you mean {' or '.join(nearest(name))}?"
+
+
+def _with_aliases(text: str) -> str:
+    for alias, isa in _ALIASES.items():
+        text = text.replace(alias, isa)
+    return text
+
+
+def enumerate_variants(
+    python: str = DEFAULT_PYTHON,
+    tracks: Sequence[str] = DEFAULT_TRACKS,
+    sms: Collection[str] | None = CORE_SMS,
+) -> list[Variant]:
+    """All variants of one Python in `tracks`: by track as given, then SM by rising capability, then ISA.
+
+    Without arguments this is the default matrix of 60. `sms` limits the SMs; None means every one that a toolkit
+    serves. An SM that a track cannot serve is left out there. Raises BadInput for an unknown Python, track or SM.
+    """
+    for value, known, word in ((python, PYTHONS, "Python"), *((t, TRACKS, "track") for t in tracks)):
+        _check(value, known, word)
+    for sm in sms or ():
+        _check(sm, tuple(gpus()), "SM")
+    found: list[Variant] = []
+    for track in dict.fromkeys(tracks):
+        served: list[str | None] = [None]
+        if track != CPU:
+            served = [sm for sm in gpus() if (sms is None or sm in sms) and service(track, sm)]
+        found += [Variant(python=python, track=track, sm=sm, isa=isa) for sm in served for isa in isas()]
+    return found
+
+
+def _check(value: str, known: Sequence[str], word: str) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)
+        raise BadInput(
+            f"{word} {value!r}", f"is not one of {', '.join(known)}.", f"Did you mean {' or '.join(near)}?"
+        )
+
+
+@cache
+def every_variant() -> tuple[Variant, ...]:
+    """Every variant there is: all Pythons, all tracks, all SMs that a toolkit serves."""
+    return tuple(variant for python in PYTHONS for variant in enumerate_variants(python, TRACKS, None))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a{b,c}d` -> `abd`, `acd`; braces may nest. Raises BadInput where they do not pair."""
+    depth, start = 0, pattern.find("{")
+    if start < 0:
+        if "}" in pattern:
+            raise BadInput(f"pattern {pattern!r}", "has a } without its {.", "Write braces as in 'cpu-avx{2,512}'.")
+        return [pattern]
+    if "}" in pattern[:start]:
+        raise BadInput(f"pattern {pattern!r}", "has a } without its {.", "Write braces as in 'cpu-avx{2,512}'.")
+    alternatives, last = [], start + 1
+    for index in range(start, len(pattern)):
+        char = pattern[index]
+        depth += (char == "{") - (char == "}")
+        if depth == 1 and char == "," or depth == 0:
+            alternatives.append(pattern[last:index])
+            last = index + 1
+        if depth == 0:
+            head, tail = pattern[:start], pattern[index + 1 :]
+            return [whole for middle in alternatives for whole in expand_braces(head + middle + tail)]
+    raise BadInput(f"pattern {pattern!r}", "has a { without its }.", "Write braces as in 'cpu-avx{2,512}'.")
+
+
+def select(patterns: Sequence[str], universe: Iterable[Variant]) -> list[Variant]:
+    """Those of `universe`, in its order, that any of `patterns` matches; all of them where there is no pattern.
+
+    A pattern is a glob with braces over the whole name or over the name without "torchvision-pythonNNN-":
+    `cpu-*`, `*-sm{100,120}-avx512*`. Raises BadInput for a pattern that matches nothing.
+    """
+    variants = list(universe)
+    if not patterns:
+        return variants
+    chosen: set[Variant] = set()
+    for pattern in patterns:
+        globs = expand_braces(_with_aliases(pattern))
+        hits = {v for v in variants for glob in globs if _matches(v, glob)}
+        if not hits:
+            raise _no_match(pattern, globs)
+        chosen |= hits
+    return [variant for variant in variants if variant in chosen]
+
+
+def _matches(variant: Variant, glob: str) -> bool:
+    return fnmatch.fnmatchcase(str(variant), glob) or fnmatch.fnmatchcase(variant.short, glob)
+
+
+def _no_match(pattern: str, globs: Sequence[str]) -> BadInput:
+    beyond = [variant for variant in every_variant() if any(_matches(variant, glob) for glob in globs)]
+    if beyond:
+        return BadInput(
+            f"pattern {pattern!r}",
+            f"matches nothing in the part of the matrix that was asked for, but {len(beyond)} variants outside it.",
+            f"Ask for track {', '.join(dict.fromkeys(v.track for v in beyond))} or for all; the first is {beyond[0]}.",
+        )
+    if not any(set(glob) & set("*?[") for glob in globs):
+        name = globs[0] if globs[0].startswith("torchvision-") else f"torchvision-python{DEFAULT_PYTHON}-{globs[0]}"
+        try:
+            parse(name)
+        except BadInput as error:
+            return error
+    return BadInput(f"pattern {pattern!r}", "matches no variant.", _did_you_mean(re.sub(r"[*?{}\[\]]", "", pattern)))
