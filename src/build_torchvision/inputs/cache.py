@@ -1,0 +1,104 @@
+"""A cache whose entries are whole or absent: filled beside their place, moved in with one rename, under a lock."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from build_torchvision.errors import MissingInput
+
+log = logging.getLogger(__name__)
+ENVIRONMENT = "BUILD_TORCHVISION_CACHE"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def cache_dir() -> Path:
+    """The folder that holds everything fetched: $BUILD_TORCHVISION_CACHE, or the user's own cache folder."""
+    chosen = os.environ.get(ENVIRONMENT)
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("build-torchvision")
+
+
+def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], str | None] | None = None) -> Path:
+    """Make `dest` (file or folder) exist, whole, and return it.
+
+    `fill` gets a path beside `dest` that does not exist yet and creates it; one rename then moves it in. Of several
+    callers at once, one fills and the others wait for it. `fault` looks at an entry already there and says what is
+    wrong with it, if anything: such an entry is thrown away and filled again. A fill that fails leaves nothing; what
+    a killed one left is swept by the next. Raises MissingInput when the disk is full, and whatever `fill` raises.
+    """
+    try:
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(dest.parent / f".{dest.name}.lock"):
+            for leftover in dest.parent.glob(f".{dest.name}.*.part"):
+                log.warning("%s: sweeping what an interrupted run left behind", dest)
+                remove(leftover)
+            if dest.exists():
+                complaint = fault(dest) if fault else None
+                if complaint is None:
+                    return dest
+                log.warning("%s: %s; it is fetched again", dest, complaint)
+                remove(dest)
+            part = dest.parent / f".{dest.name}.{uuid.uuid4().hex}.part"
+            try:
+                fill(part)
+                part.replace(dest)
+            finally:
+                remove(part)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise MissingInput(
+            f"Write {dest}",
+            f"The disk is full ({error.strerror or 'no space left'}); nothing half-written was kept.",
+            f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk.",
+        ) from error
+    return dest
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_inventory(entry: Path, facts: dict[str, str | None], measure: Callable[[Path], str]) -> None:
+    """Write `entry`/entry.json: `facts`, and what `measure` says of each file under `entry`/tree."""
+    tree = entry / "tree"
+    files = {str(path.relative_to(tree)): measure(path) for path in sorted(tree.rglob("*")) if _is_plain(path)}
+    (entry / "entry.json").write_text(json.dumps({"facts": facts, "files": files}, indent=1), encoding="utf-8")
+
+
+def read_facts(entry: Path) -> dict[str, str | None]:
+    """The `facts` that write_inventory wrote."""
+    facts: dict[str, str | None] = json.loads((entry / "entry.json").read_text(encoding="utf-8"))["facts"]
+    return facts
+
+
+def inventory_fault(entry: Path, measure: Callable[[Path], str]) -> str | None:
+    """What differs between `entry` and its inventory, or None. Files added later (bytecode) are no fault."""
+    try:
+        files: dict[str, str] = json.loads((entry / "entry.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "its inventory cannot be read"
+    for name, expected in files.items():
+        path = entry / "tree" / name
+        if not _is_plain(path):
+            return f"{name} is gone"
+        if measure(path) != expected:
+            return f"{name} was changed"
+    return None
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()

@@ -1,0 +1,150 @@
+"""The C++ compiler of a build: clang from the package registry, or the system's clang or g++. g++ always links."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform as host
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.process import run
+
+Choice = Literal["auto", "clang", "gcc"]
+# The first versions that know every -march of the matrix (x86-64-v4 with AVX512-BF16, armv9-a).
+FIRST_GCC, FIRST_CLANG = 12, 16
+PROBE = "#include <string>\n#include <vector>\nstd::vector<std::string> probe(int n) { return {std::to_string(n)}; }\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiler:
+    """A compiler that has compiled a probe on this machine.
+
+    `command` and `c_command` are what flags and `-c FILE` follow; `linker` is g++, whose libstdc++ is used;
+    `origin` is "registry" or "system".
+    """
+
+    family: Literal["clang", "gcc"]
+    version: str
+    command: tuple[str, ...]
+    c_command: tuple[str, ...]
+    linker: tuple[str, ...]
+    origin: Literal["registry", "system"]
+
+
+def find_compiler(choice: str = "auto", platform: str = "x86_64") -> Compiler:
+    """The compiler for `platform` that `choice` ("auto", "clang", "gcc") names.
+
+    auto and clang take the package registry's clang, then the system's; auto then takes g++. Raises MissingInput
+    naming the package to install, BadInput for an unknown choice.
+    """
+    asked = f"Find a C++ compiler for {platform} (--compiler {choice})"
+    if choice not in ("auto", "clang", "gcc"):
+        raise BadInput(asked, "No such compiler is known.", "Choose auto, clang or gcc.")
+    native = platform == host.machine()
+    prefix = "" if native else f"{platform}-linux-gnu-"
+    gpp, gcc = f"{prefix}g++", f"{prefix}gcc"
+    package = "g++" if native else f"g++-{platform.replace('_', '-')}-linux-gnu"
+    install = f"Run `sudo apt-get install {package}`."
+    try:
+        gcc_version = run([gpp, "-dumpfullversion"], asked=asked).stdout.strip()
+        libgcc = Path(run([gpp, "-print-libgcc-file-name"], asked=asked).stdout.strip())
+    except MissingInput as error:
+        raise MissingInput(
+            asked, f"{gpp} is not on this machine; its libstdc++ and linker are used.", install
+        ) from error
+    candidates: list[Compiler] = []
+    if choice in ("auto", "clang"):
+        candidates += _clangs(asked, platform, libgcc.parent, gpp)
+    if choice in ("auto", "gcc") and _major(gcc_version) >= FIRST_GCC:
+        candidates.append(
+            Compiler(
+                family="gcc",
+                version=gcc_version,
+                command=(gpp,),
+                c_command=(gcc,),
+                linker=(gpp,),
+                origin="system",
+            )
+        )
+    for candidate in candidates:
+        if accepts(candidate, ("-std=c++17",)):
+            return candidate
+    if choice == "gcc" and not candidates:
+        raise MissingInput(asked, f"{gpp} is version {gcc_version}; {FIRST_GCC} is the first that will do.", install)
+    tried = ", ".join(f"{found.origin} {found.family} {found.version}" for found in candidates) or "none found"
+    raise MissingInput(
+        asked,
+        f"No compiler here compiles a small program ({tried}).",
+        f"{install} For clang: install this package's own dependencies, ziglang and clang-tidy.",
+    )
+
+
+def accepts(compiler: Compiler, flags: Sequence[str]) -> bool:
+    """Whether `compiler` compiles a small program that uses libstdc++ with `flags`, without a warning about them."""
+    with tempfile.TemporaryDirectory(prefix="build-torchvision-probe-") as name:
+        source = Path(name) / "probe.cpp"
+        source.write_text(PROBE, encoding="utf-8")
+        command = [*compiler.command, *flags, "-Werror", "-c", str(source), "-o", str(source.with_suffix(".o"))]
+        done = run(command, asked=f"Try {' '.join(flags)}", check=False, timeout=120)
+        return done.returncode == 0 and source.with_suffix(".o").is_file()
+
+
+def _clangs(asked: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler]:
+    found: list[Compiler] = []
+    target = (f"--target={platform}-linux-gnu", f"--gcc-install-dir={gcc_dir}")
+    zig, headers = _package("ziglang", "zig"), _package("clang_tidy", "data/lib/clang")
+    if zig and headers:
+        version = _clang_version(asked, (str(zig), "clang", "--version"))
+        resources = headers / str(_major(version or ""))
+        if version and resources.is_dir():
+            found.append(
+                Compiler(
+                    family="clang",
+                    version=version,
+                    command=(str(zig), "clang", "--driver-mode=g++", *target, "-resource-dir", str(resources)),
+                    c_command=(str(zig), "clang", "--driver-mode=gcc", *target, "-resource-dir", str(resources)),
+                    linker=(gpp,),
+                    origin="registry",
+                )
+            )
+    version = _clang_version(asked, ("clang++", "--version"))
+    if version and _major(version) >= FIRST_CLANG:
+        found.append(
+            Compiler(
+                family="clang",
+                version=version,
+                command=("clang++", *target),
+                c_command=("clang", *target),
+                linker=(gpp,),
+                origin="system",
+            )
+        )
+    return found
+
+
+def _package(module: str, inside: str) -> Path | None:
+    """A path inside an installed package, which is found and not imported."""
+    spec = importlib.util.find_spec(module)
+    for location in (spec.submodule_search_locations or ()) if spec else ():
+        if (Path(location) / inside).exists():
+            return Path(location) / inside
+    return None
+
+
+def _clang_version(asked: str, command: tuple[str, ...]) -> str | None:
+    try:
+        text = run(command, asked=asked, check=False).stdout
+    except BuildTorchvisionError:
+        return None
+    match = re.search(r"clang version (\d+\.\d+\.\d+)", text)
+    return match[1] if match else None
+
+
+def _major(version: str) -> int:
+    head = version.partition(".")[0]
+    return int(head) if head.isdigit() else 0

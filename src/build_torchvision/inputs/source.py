@@ -1,0 +1,329 @@
+"""TorchVision's source: from the cache, GitHub's tag archive, the machine's apt mirror, or a path the user names."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import platform
+import re
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import httpx
+from packaging.version import InvalidVersion, Version
+
+from build_torchvision.errors import BadInput, BuildTorchvisionError, FetchFailed
+from build_torchvision.facts import Release
+from build_torchvision.inputs.cache import (
+    cache_dir,
+    inventory_fault,
+    publish,
+    read_facts,
+    remove,
+    write_inventory,
+)
+from build_torchvision.process import run
+
+log = logging.getLogger(__name__)
+GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+APT_SECONDS = 240.0
+APT_HELPER = Path("/usr/lib/apt/apt-helper")
+DEBIAN_SUITES = ("trixie", "sid")
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+Unreadable = (tarfile.TarError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """An unpacked source tree. `sha256` is the tarball's, None when the user named a folder."""
+
+    root: Path
+    version: str
+    origin: str
+    sha256: str | None
+
+
+class _OriginFailed(Exception):
+    """One origin could not serve the tarball; the next is tried."""
+
+
+def fetch_source(release: Release, given: Path | None = None) -> Source:
+    """The source of `release`, checked against its pinned sha256 and unpacked in the cache.
+
+    `given` is a folder (used as it is) or a tarball. Raises BadInput for a given path that is not this release's
+    source, FetchFailed when no origin serves it (saying what each answered), MissingInput when the disk is full.
+    """
+    if given is not None:
+        return _given(release, given)
+    pinned = release.sha256
+    asked = f"Fetch the source of TorchVision {release.torchvision}"
+    if pinned is None:
+        raise BadInput(asked, "No sha256 is pinned for it.", "Name a source you trust with --source DIR|TARBALL.")
+    folder = cache_dir() / "source"
+    tarball = folder / f"torchvision-{release.torchvision}.tar.gz"
+    origin_note = folder / f"torchvision-{release.torchvision}.origin"
+
+    def fill(part: Path) -> None:
+        origin = _download(release, pinned, part)
+        origin_note.write_text(origin, encoding="utf-8")
+
+    def fault(path: Path) -> str | None:
+        found = sha256_of(path)
+        return None if found == pinned else f"its sha256 is {found}, not {pinned}"
+
+    publish(tarball, fill, fault)
+    origin = origin_note.read_text(encoding="utf-8") if origin_note.exists() else str(tarball)
+    return _unpacked(release, tarball, pinned, origin)
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _given(release: Release, given: Path) -> Source:
+    asked = f"Use {given} as the source of TorchVision {release.torchvision}"
+    if given.is_dir():
+        root = given.resolve()
+        _check_tree(asked, release, root)
+        return Source(root=root, version=release.torchvision, origin=str(root), sha256=None)
+    if not given.is_file():
+        raise BadInput(asked, "There is no such file or folder.", "Name an unpacked source tree or a .tar.gz.")
+    found = sha256_of(given)
+    if release.sha256 is None:
+        log.warning("%s: no sha256 is pinned for TorchVision %s; taken on trust", given, release.torchvision)
+    elif found != release.sha256:
+        raise BadInput(
+            asked,
+            f"Its sha256 is {found}, and that release's is {release.sha256}: it is truncated, altered or another file.",
+            "Fetch it again, or unpack it and name the folder if you mean to build altered source.",
+        )
+    return _unpacked(release, given, found, str(given.resolve()))
+
+
+def _unpacked(release: Release, tarball: Path, sha256: str, origin: str) -> Source:
+    entry = cache_dir() / "source" / f"torchvision-{release.torchvision}-{sha256[:16]}"
+
+    def fill(part: Path) -> None:
+        part.mkdir()
+        unpack(tarball, part / "tree")
+        _check_tree(f"Unpack {tarball}", release, part / "tree")
+        write_inventory(part, {"origin": origin}, sha256_of)
+
+    publish(entry, fill, lambda found: inventory_fault(found, sha256_of))
+    kept = read_facts(entry)["origin"] or origin
+    return Source(root=entry / "tree", version=release.torchvision, origin=kept, sha256=sha256)
+
+
+def _check_tree(asked: str, release: Release, root: Path) -> None:
+    try:
+        text = (root / "version.txt").read_text(encoding="utf-8").strip()
+        found = Version(text).base_version
+    except (OSError, UnicodeDecodeError, InvalidVersion) as error:
+        raise BadInput(
+            asked, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
+        ) from error
+    if found != Version(release.torchvision).base_version:
+        raise BadInput(asked, f"Its version.txt says {text}.", f"Ask for --torchvision {found}, or name other source.")
+
+
+def unpack(tarball: Path, dest: Path) -> None:
+    """Unpack a source tarball with one top folder so that `dest` becomes that folder.
+
+    Raises BadInput, having written nothing outside `dest`'s own folder, for a member with an absolute path, a `..`, a
+    link that leads out, or a device, and for a truncated file.
+    """
+    asked = f"Unpack {tarball}"
+    holder = dest.with_name(dest.name + ".unpacking")
+    try:
+        with tarfile.open(tarball) as archive:
+            members = archive.getmembers()
+            for member in members:
+                _refuse_unsafe(asked, member)
+            tops = {PurePosixPath(member.name).parts[0] for member in members if PurePosixPath(member.name).parts}
+            if len(tops) != 1:
+                raise BadInput(asked, f"It has {len(tops)} top-level names where a source archive has one.", _AGAIN)
+            holder.mkdir(parents=True)
+            if hasattr(tarfile, "data_filter"):
+                archive.extractall(holder, filter="data")
+            else:  # Python 3.11 before 3.11.4; _refuse_unsafe has done the filter's work
+                archive.extractall(holder, members=members)
+        (holder / tops.pop()).replace(dest)
+    except Unreadable as error:
+        raise BadInput(asked, f"It cannot be read to its end ({error}).", _AGAIN) from error
+    finally:
+        remove(holder)
+
+
+_AGAIN = "Fetch it again from where you had it."
+
+
+def _refuse_unsafe(asked: str, member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    reason = None
+    if path.is_absolute() or ".." in path.parts:
+        reason = "leads out of the archive's folder"
+    elif not (member.isfile() or member.isdir() or member.issym() or member.islnk()):
+        reason = "is a device or a pipe"
+    elif member.issym() or member.islnk():
+        target = PurePosixPath(member.linkname)
+        start = path.parent if member.issym() else PurePosixPath()
+        resolved = os.path.normpath(str(start / target))
+        if target.is_absolute() or resolved == ".." or resolved.startswith("../"):
+            reason = f"is a link to {member.linkname}, out of the archive's folder"
+    if reason:
+        raise BadInput(asked, f"Its member {member.name!r} {reason}; nothing was unpacked.", "Do not use this file.")
+
+
+def _download(release: Release, pinned: str, part: Path) -> str:
+    """Fill `part` with the tarball from the first origin that serves the right bytes, and return that origin."""
+    origins: tuple[tuple[str, Callable[[Release, str, Path], str]], ...] = (
+        ("GitHub", _from_github),
+        ("the apt mirror", _from_apt),
+    )
+    troubles: list[str] = []
+    for name, fetch in origins:
+        try:
+            origin = fetch(release, pinned, part)
+            found = sha256_of(part)
+            if found != pinned:
+                raise _OriginFailed(f"{origin} served sha256 {found} ({part.stat().st_size} bytes), not {pinned}")
+        except (_OriginFailed, BuildTorchvisionError) as error:
+            remove(part)
+            log.warning("source of TorchVision %s: %s: %s", release.torchvision, name, error)
+            troubles.append(f"{name}: {error}")
+        else:
+            log.info("source of TorchVision %s: %s", release.torchvision, origin)
+            return origin
+    raise FetchFailed(
+        f"Fetch the source of TorchVision {release.torchvision}",
+        "Nothing served it. " + " | ".join(troubles),
+        f"Put {GITHUB_ARCHIVE.format(version=release.torchvision)} on this machine and name it with --source.",
+    )
+
+
+def _from_github(release: Release, pinned: str, part: Path) -> str:
+    url = GITHUB_ARCHIVE.format(version=release.torchvision)
+    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
+    try:
+        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
+            response.raise_for_status()
+            with part.open("wb") as file:
+                for chunk in response.iter_bytes():
+                    file.write(chunk)
+    except httpx.HTTPError as error:
+        raise _OriginFailed(f"{url}: {type(error).__name__}: {error}") from error
+    return url
+
+
+@dataclass(frozen=True, kw_only=True)
+class AptArchive:
+    """A place that may have the source package, as a deb-src line says it."""
+
+    uri: str
+    suite: str
+    components: str
+    signed_by: str | None
+
+    def __str__(self) -> str:
+        options = f"[signed-by={self.signed_by}] " if self.signed_by else ""
+        return f"deb-src {options}{self.uri} {self.suite} {self.components}"
+
+
+def _from_apt(release: Release, pinned: str, part: Path) -> str:
+    if release.debian_source is None:
+        raise _OriginFailed("no distribution is known to carry this release")
+    asked = f"Fetch the source package {release.debian_source}"
+    listed = run(["apt-get", "indextargets", "--format", APT_FORMAT], asked=asked, timeout=APT_SECONDS).stdout
+    archives = apt_archives(listed, _os_release())
+    if not archives:
+        raise _OriginFailed("apt's configuration names no Debian or Ubuntu archive")
+    troubles: list[str] = []
+    for archive in archives:
+        try:
+            return _from_archive(release, archive, pinned, part, asked)
+        except (_OriginFailed, BuildTorchvisionError) as error:
+            log.info("%s: %s", archive, error)
+            troubles.append(f"{archive.suite}: {error}")
+    raise _OriginFailed("; ".join(troubles))
+
+
+APT_FORMAT = "$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)"
+
+
+def apt_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
+    """The archives worth asking, from apt's own list of what it is configured with (lines of APT_FORMAT).
+
+    The first mirror of the distribution itself is used; its security, backports and third-party archives are not.
+    Suites: this machine's own, and on Debian those that carry the package, whatever this machine runs.
+    """
+    own = os_release.get("VERSION_CODENAME", "")
+    ubuntu = os_release.get("ID") == "ubuntu"
+    for line in indextargets.splitlines():
+        uri, suite, signed_by = [*line.split("|"), "", ""][:3]
+        if not uri or not own or suite not in {own, *DEBIAN_SUITES, "stable", "testing", "unstable"}:
+            continue
+        if PurePosixPath(uri.rstrip("/")).name not in {"debian", "ubuntu", "ubuntu-ports"}:
+            continue
+        if ubuntu:
+            return [AptArchive(uri=uri, suite=own, components="main universe", signed_by=signed_by or None)]
+        keyring = str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else signed_by or None
+        suites = dict.fromkeys((*DEBIAN_SUITES, own))
+        return [AptArchive(uri=uri, suite=name, components="main", signed_by=keyring) for name in suites]
+    return []
+
+
+def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str | None] | None:
+    """URL and sha256 of SOURCE_VERSION.orig.tar.gz in what `apt-get source --print-uris` printed, or None."""
+    wanted = f"{source}_{version}.orig.tar.gz"
+    for uri, name, digest in re.findall(r"^'([^']+)' (\S+) \d+ ?(\S*)$", print_uris, re.MULTILINE):
+        if name == wanted:
+            return uri, digest.removeprefix("SHA256:") if digest.startswith("SHA256:") else None
+    return None
+
+
+def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path, asked: str) -> str:
+    """Ask one archive with private lists, so that nothing of the machine's apt is changed and root is not needed."""
+    source = str(release.debian_source)
+    with tempfile.TemporaryDirectory(prefix="build-torchvision-apt-") as name:
+        work = Path(name)
+        for folder in ("lists/partial", "archives/partial", "parts"):
+            (work / folder).mkdir(parents=True)
+        (work / "sources.list").write_text(f"{archive}\n", encoding="utf-8")
+        settings = {
+            "Dir::Etc::SourceList": work / "sources.list",
+            "Dir::Etc::SourceParts": work / "parts",
+            "Dir::State::Lists": work / "lists",
+            "Dir::Cache": work,
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "Acquire::Check-Valid-Until": "false",  # a frozen mirror will do: the tarball's sha256 is pinned
+            "APT::Sandbox::User": "",  # the private folders belong to this user
+        }
+        options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+        run(["apt-get", *options, "update", "--error-on=any"], asked=asked, timeout=APT_SECONDS)
+        listing = ["apt-get", *options, "source", "--print-uris", "--download-only", source]
+        printed = run(listing, asked=asked, timeout=APT_SECONDS).stdout
+        found = orig_tarball(printed, source, release.torchvision)
+        if found is None:
+            raise _OriginFailed(f"it has {source} in another version than {release.torchvision}")
+        uri, digest = found
+        if digest not in (None, pinned):
+            raise _OriginFailed(f"its {source} {release.torchvision} has sha256 {digest}, not {pinned}")
+        run([APT_HELPER, *options, "download-file", uri, part, f"SHA256:{pinned}"], asked=asked, timeout=APT_SECONDS)
+    return uri
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}

@@ -1,0 +1,286 @@
+"""A torch to build against: headers and libraries unpacked from a wheel, or in place. Never imported, never run."""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import hashlib
+import importlib.util
+import logging
+import re
+import shutil
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput, ProcessFailed
+from build_torchvision.facts import Release
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
+from build_torchvision.process import run
+
+log = logging.getLogger(__name__)
+# manylinux1 is what wheels up to torch 2.6 are tagged with on x86-64.
+WHEEL_PLATFORMS = {
+    "x86_64": ("manylinux1_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64"),
+    "aarch64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
+}
+FOLDERS = ("torch/include/", "torch/share/cmake/")
+CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
+CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
+DOWNLOAD_SECONDS = 1800.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchSdk:
+    """What a build reads of a torch. `root` holds torch/; `version` is without the local part, which is `local`.
+
+    `cuda` is the CUDA version this torch was built with ("12.4"), None for a CPU-only one; `cxx11_abi` is the value
+    its users must give _GLIBCXX_USE_CXX11_ABI.
+    """
+
+    root: Path
+    version: str
+    local: str | None
+    cuda: str | None
+    cxx11_abi: bool
+    include_dirs: tuple[Path, ...]
+    lib_dir: Path
+    origin: str
+
+
+def torch_sdk(spec: str | None, release: Release, python: str, platform: str, cuda: bool) -> TorchSdk:
+    """The torch that `spec` names: None (the release's own), a version, a .whl file, or a site-packages folder.
+
+    `python` is "313", `platform` "x86_64" or "aarch64"; `cuda` asks for its CUDA libraries too. Raises BadInput for
+    one that does not suit `release` or `platform`, FetchFailed when the registry does not serve it.
+    """
+    chosen = spec if spec is not None else release.torch
+    path = Path(chosen).expanduser()
+    if path.is_dir():
+        sdk = read_sdk(path.resolve(), str(path.resolve()))
+    elif chosen.endswith(".whl"):
+        sdk = _from_wheel(path, platform, cuda)
+    else:
+        sdk = _from_registry(chosen, python, platform, cuda)
+    _check_suits(sdk, release, cuda)
+    return sdk
+
+
+def _check_suits(sdk: TorchSdk, release: Release, cuda: bool) -> None:
+    asked = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
+    if not SpecifierSet(release.torch_requirement).contains(sdk.version, prereleases=True):
+        raise BadInput(
+            asked,
+            f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
+            f"Leave out --torch for {release.torch}, or choose the --torchvision that goes with torch {sdk.version}.",
+        )
+    names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
+    absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
+    if cuda and sdk.cuda is None:
+        raise BadInput(asked, "It is a CPU-only torch.", "Name a torch built with CUDA, or build a cpu variant.")
+    if absent:
+        raise BadInput(asked, f"{sdk.lib_dir} lacks {', '.join(absent)}.", "Name a complete torch with --torch.")
+
+
+def read_sdk(root: Path, origin: str) -> TorchSdk:
+    """Read a torch's facts from the files under `root`/torch. Raises BadInput when they are not there or disagree."""
+    asked = f"Read the torch in {root}"
+    package = root / "torch"
+    try:
+        facts = _assignments((package / "version.py").read_text(encoding="utf-8"))
+        version = Version(str(facts["__version__"]))
+    except (OSError, SyntaxError, KeyError, InvalidVersion) as error:
+        raise BadInput(
+            asked, "It has no readable torch/version.py.", "Name a site-packages folder that holds torch, or a wheel."
+        ) from error
+    include = package / "include"
+    includes = tuple(path for path in (include, include / "torch" / "csrc" / "api" / "include") if path.is_dir())
+    if not includes:
+        raise BadInput(asked, "It has no torch/include.", "Name a torch installed from a wheel, headers and all.")
+    cuda = facts.get("cuda")
+    return TorchSdk(
+        root=root,
+        version=version.public,
+        local=version.local,
+        cuda=str(cuda) if cuda else None,
+        cxx11_abi=_cxx11_abi(asked, package),
+        include_dirs=includes,
+        lib_dir=package / "lib",
+        origin=origin,
+    )
+
+
+def _assignments(text: str) -> dict[str, object]:
+    """The module-level `name = constant` of a Python text, by parsing alone."""
+    found: dict[str, object] = {}
+    for node in ast.parse(text).body:
+        targets: list[ast.expr] = []
+        if isinstance(node, ast.Assign):
+            targets = node.targets
+        elif isinstance(node, ast.AnnAssign):
+            targets = [node.target]
+        else:
+            continue
+        if isinstance(node.value, ast.Constant):
+            found |= {target.id: node.value.value for target in targets if isinstance(target, ast.Name)}
+    return found
+
+
+def _cxx11_abi(asked: str, package: Path) -> bool:
+    """_GLIBCXX_USE_CXX11_ABI: TorchConfig.cmake names it up to 2.6, later ones are always 1; libc10 must agree."""
+    config = package / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
+    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
+    named = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", text)
+    said = None if named is None else named[1] == "1"
+    library = package / "lib" / "libc10.so"
+    # c10::Error::Error(SourceLocation, std::string): the mangled std::string tells the two ABIs apart.
+    pattern = rb"_ZN3c105ErrorC[12]ENS_14SourceLocationE(Ss|NSt7__cxx1112basic_string)"
+    symbol = re.search(pattern, library.read_bytes()) if library.is_file() else None
+    seen = None if symbol is None else symbol[1] != b"Ss"
+    if said is not None and seen is not None and said != seen:
+        raise BadInput(
+            asked,
+            f"TorchConfig.cmake says _GLIBCXX_USE_CXX11_ABI={int(said)}, and libc10.so was built with {int(seen)}.",
+            "This torch is a mix of two; install it anew.",
+        )
+    return next((value for value in (seen, said) if value is not None), True)
+
+
+def _from_registry(version: str, python: str, platform: str, cuda: bool) -> TorchSdk:
+    asked = f"Fetch torch {version} for Python {python[0]}.{python[1:]} on {platform}"
+    if platform not in WHEEL_PLATFORMS:
+        raise BadInput(asked, "No such platform is known.", f"Use one of {', '.join(WHEEL_PLATFORMS)}.")
+    try:
+        wanted = Version(version)
+    except InvalidVersion as error:
+        raise BadInput(
+            asked, f"{version!r} is no version, no wheel and no folder.", "Give --torch VERSION|FILE.whl|SITE_PACKAGES."
+        ) from error
+    entry = _entry(f"torch-{wanted}-cp{python}-{platform}", cuda)
+
+    def fill(part: Path) -> None:
+        part.mkdir()
+        with tempfile.TemporaryDirectory(prefix="wheel.", dir=part) as folder:
+            wheel = _download(asked, wanted, python, platform, Path(folder))
+            _extract(wheel, part, cuda, f"{wheel.name} from the package registry")
+
+    return _published(entry, fill)
+
+
+def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
+    asked = f"Use {wheel} as torch"
+    try:
+        name, _, _, tags = parse_wheel_filename(wheel.name)
+    except InvalidWheelFilename as error:
+        raise BadInput(asked, str(error), "Give the wheel the name it was published with.") from error
+    if name != "torch":
+        raise BadInput(asked, f"It is a wheel of {name}.", "Name a wheel of torch.")
+    if not any(tag.platform.endswith(f"_{platform}") for tag in tags):
+        raise BadInput(asked, f"It is not for {platform}.", f"Name a torch wheel for {platform}.")
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            identity = hashlib.sha256(archive.read(_record_name(asked, archive))).hexdigest()
+    except FileNotFoundError as error:
+        raise BadInput(asked, "There is no such file.", "Check the path.") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadInput(asked, f"It is truncated or no wheel ({error}).", "Fetch the wheel again.") from error
+
+    def fill(part: Path) -> None:
+        part.mkdir()
+        _extract(wheel, part, cuda, str(wheel.resolve()))
+
+    return _published(_entry(f"{wheel.stem}-{identity[:16]}", cuda), fill)
+
+
+def _entry(name: str, cuda: bool) -> Path:
+    return cache_dir() / "torch" / f"{name}-{'cuda' if cuda else 'cpu'}"
+
+
+def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
+    publish(entry, fill, lambda found: inventory_fault(found, _size))
+    return read_sdk(entry / "tree", read_facts(entry)["origin"] or str(entry))
+
+
+def _size(path: Path) -> str:
+    return str(path.stat().st_size)
+
+
+def _pip(asked: str) -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    beside = Path(sys.executable).with_name("uv")
+    uv = str(beside) if beside.exists() else shutil.which("uv")
+    if uv is None:
+        raise MissingInput(asked, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
+    return [uv, "tool", "run", "pip"]
+
+
+def _download(asked: str, version: Version, python: str, platform: str, folder: Path) -> Path:
+    tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
+    target = ["--python-version", f"{python[0]}.{python[1:]}", "--implementation", "cp", "--abi", f"cp{python}"]
+    # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
+    quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
+    command = [*_pip(asked), "download", "--no-deps", "--only-binary=:all:", *quiet, *target, *tags]
+    log.info("%s (several hundred MB)", asked)
+    try:
+        run([*command, "--dest", folder, f"torch=={version}"], asked=asked, timeout=DOWNLOAD_SECONDS)
+    except ProcessFailed as error:
+        if re.search(r"No space left|Errno 28", error.obstacle):
+            raise OSError(28, "No space left on device") from error
+        raise FetchFailed(
+            asked, error.obstacle, "Check the network and pip's configuration, or name a wheel with --torch FILE.whl."
+        ) from error
+    wheels = list(folder.glob("torch-*.whl"))
+    if len(wheels) != 1:
+        raise FetchFailed(asked, f"pip left {len(wheels)} wheels.", "Name a wheel with --torch FILE.whl.")
+    return wheels[0]
+
+
+def _record_name(asked: str, archive: zipfile.ZipFile) -> str:
+    names = [name for name in archive.namelist() if re.fullmatch(r"torch-[^/]+\.dist-info/RECORD", name)]
+    if len(names) != 1:
+        raise BadInput(asked, "It has no RECORD.", "Fetch the wheel again.")
+    return names[0]
+
+
+def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
+    """Unpack what a build needs into `entry`/tree, each file checked against the wheel's RECORD, and list it."""
+    asked = f"Unpack {wheel.name}"
+    libraries = {f"torch/lib/{name}" for name in CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())}
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            record_name = _record_name(asked, archive)
+            info = record_name.removesuffix("RECORD")
+            rows = csv.reader(archive.read(record_name).decode("utf-8").splitlines())
+            digests = {row[0]: row[1] for row in rows if len(row) >= 2}
+            for name in archive.namelist():
+                wanted = name.startswith((*FOLDERS, info)) or name in libraries or name == "torch/version.py"
+                if wanted and not name.endswith("/"):
+                    _extract_one(asked, archive, name, entry / "tree", digests.get(name, ""))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadInput(asked, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
+    write_inventory(entry, {"origin": origin}, _size)
+
+
+def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, tree: Path, recorded: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise BadInput(asked, f"Its member {name!r} leads out of the folder.", "Do not use this file.")
+    dest = tree / path
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(name) as packed, dest.open("wb") as file:
+        shutil.copyfileobj(packed, file, 1 << 20)
+    if recorded.startswith("sha256="):
+        with dest.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != recorded.removeprefix("sha256="):
+            raise BadInput(asked, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
