@@ -38,7 +38,7 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(dest.parent / f".{dest.name}.lock"):
-            for leftover in dest.parent.glob(f".{dest.name}.*.part"):
+            for leftover in dest.parent.glob(f".{dest.name}.*.part*"):
                 log.warning("%s: sweeping what an interrupted run left behind", dest)
                 remove(leftover)
             if dest.exists():
@@ -52,7 +52,8 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
                 fill(part)
                 part.replace(dest)
             finally:
-                remove(part)
+                for rest in dest.parent.glob(f"{part.name}*"):  # downloaders add suffixes of their own
+                    remove(rest)
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise

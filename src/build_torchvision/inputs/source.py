@@ -214,12 +214,13 @@ def _from_github(release: Release, pinned: str, part: Path) -> str:
     url = GITHUB_ARCHIVE.format(version=release.torchvision)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=timeout) as response:
+        plain = {"Accept-Encoding": "identity"}  # the archive's own bytes are what is pinned
+        with httpx.stream("GET", url, headers=plain, follow_redirects=True, timeout=timeout) as response:
             response.raise_for_status()
             with part.open("wb") as file:
-                for chunk in response.iter_bytes():
+                for chunk in response.iter_raw():
                     file.write(chunk)
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise _OriginFailed(f"{url}: {type(error).__name__}: {error}") from error
     return url
 

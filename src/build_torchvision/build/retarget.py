@@ -1,0 +1,29 @@
+"""Take the target CPU out of an LLVM IR file, so that code generation's own -march decides (executed as a script).
+
+The front end writes the CPU it was told of into every function's attributes, and these outrank the command line. Without
+them LLVM takes the target machine's CPU and features (LLVM Language Reference, "Function Attributes").
+"""
+
+import re
+import sys
+from pathlib import Path
+
+TARGET = re.compile(r' ?"(?:target-cpu|target-features|tune-cpu)"="[^"]*"')
+GROUP = re.compile(r"^attributes #\d+ = \{.*\}$", re.MULTILINE)
+
+
+def retarget(text: str) -> str:
+    """IR text -> the same without target attributes. Raises ValueError when there is none: the format has changed."""
+    changed, count = GROUP.subn(lambda group: TARGET.sub("", group.group()), text)
+    if not count or changed == text or TARGET.search(changed):
+        raise ValueError("no target attributes where LLVM IR keeps them: this compiler writes another format")
+    return changed
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    try:
+        path.write_text(retarget(path.read_text()))
+    except ValueError as error:
+        path.unlink()
+        sys.exit(f"{path}: {error}")

@@ -1,0 +1,139 @@
+"""Runs a graph with ninja: progress, a log per action, resumable, and units that do not compile fall back per file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import ninja
+import psutil
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from build_torchvision.build.ninja_file import ninja_file
+from build_torchvision.errors import BadInput, ProcessFailed
+from build_torchvision.graph.actions import Action, Graph, shell
+
+JOB_MEMORY = 1.5 * 2**30  # bytes: what one unit takes at most (measured; see benchmarks/build_cost.py)
+STATUS = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
+SPLIT_FILE = "split-units.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run cost: actions run, CPU seconds (user and system) and the largest process's memory in MiB."""
+
+    graph: Graph
+    ran: int
+    cpu_seconds: float
+    peak_mib: float
+    folder: Path
+
+    def extensions(self, isa: str) -> dict[str, Path]:
+        """Module -> finished shared object."""
+        return {module: self.folder / path for module, path in self.graph.extensions[isa].items()}
+
+
+def default_jobs() -> int:
+    """Jobs from the cores this process may use and the memory that is free, at least one."""
+    return max(1, min(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().available // JOB_MEMORY)))
+
+
+def run_graph(
+    plan: Callable[[Set[str]], Graph], folder: Path, *, jobs: int | None, console: Console, verbose: bool = False
+) -> Outcome:
+    """Build in `folder` what `plan(split)` describes, where `split` names units that failed as one (kept in `folder`).
+
+    Raises ProcessFailed with the compiler's own lines and the command that repeats the action. Ctrl-C leaves finished
+    outputs in place; the next run goes on from there.
+    """
+    if jobs is not None and jobs < 1:
+        raise BadInput(f"--jobs {jobs}", "a build needs at least one job.", "Leave --jobs out to let memory decide.")
+    folder.mkdir(parents=True, exist_ok=True)
+    known = folder / SPLIT_FILE
+    split: set[str] = set(json.loads(known.read_text())) if known.exists() else set()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    ran = 0
+    while True:
+        graph = plan(frozenset(split))
+        _write_files(graph, folder)
+        finished, failed = _ninja(graph, folder, jobs or default_jobs(), console, verbose)
+        ran += finished
+        if failed is None:
+            break
+        action, output = failed
+        if action.unit is None or action.unit in split:
+            raise ProcessFailed(
+                f"compiling {action.label}",
+                f"the compiler stopped:\n{output}\n",
+                f"Repeat it: (cd {folder} && {shell(action.command)})",
+            )
+        console.print(f"{action.unit} does not compile as one unit here; its files are compiled one by one")
+        split.add(action.unit)
+        known.write_text(json.dumps(sorted(split)))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Outcome(
+        graph=graph,
+        ran=ran,
+        cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        peak_mib=after.ru_maxrss / 1024,
+        folder=folder,
+    )
+
+
+def _write_files(graph: Graph, folder: Path) -> None:
+    for name, text in {**graph.files, "build.ninja": ninja_file(graph)}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def _ninja(
+    graph: Graph, folder: Path, jobs: int, console: Console, verbose: bool
+) -> tuple[int, tuple[Action, str] | None]:
+    """Run ninja once. Returns how many actions finished and, if one failed, that action and what it printed."""
+    command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(folder), f"-j{jobs}"]
+    env = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+    by_output = {action.output: action for action in graph.actions}
+    finished = 0
+    lines: list[str] = []
+    columns = (TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env) as process,
+    ):
+        assert process.stdout is not None
+        task = progress.add_task("starting", total=None)
+        try:
+            for line in process.stdout:
+                status = STATUS.match(line)
+                if status:
+                    finished = int(status[1])
+                    progress.update(task, completed=finished, total=int(status[2]), description=status[3])
+                    if verbose:
+                        console.print(line.rstrip(), highlight=False, markup=False)
+                lines.append(line.rstrip())
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+    if code == 0:
+        return finished, None
+    for line in lines:
+        if line.startswith("FAILED: "):
+            output = re.sub(r"^FAILED: (\[code=\d+\] )?", "", line).split(" ")[0]
+            action = by_output[output]
+            printed = (folder / f"{output}.log").read_text(errors="replace").strip().splitlines()
+            return finished, (action, "\n".join(printed[:60]))
+    raise ProcessFailed(
+        f"building in {folder}", "ninja stopped:\n" + "\n".join(lines[-20:]) + "\n", f"Look at {folder}/build.ninja."
+    )

@@ -1,0 +1,73 @@
+"""Which sources are compiled together, and which depend on the CPU ISA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from build_torchvision.inputs.upstream import Extension
+
+# Upstream keeps what computes on the CPU in folders of this name; everything else dispatches and registers.
+CPU_FOLDER = "cpu"
+# Sources that talk to a GPU library: together with others they no longer compile (0.21.0's encode_jpegs_cuda.cpp).
+CUDA_FOLDER = "cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One translation unit: `sources` relative to the release's root, compiled as one file when there are several."""
+
+    extension: str
+    name: str
+    sources: tuple[str, ...]
+    isa_dependent: bool
+
+    @property
+    def language(self) -> str:
+        return "c" if self.sources[0].endswith(".c") else "c++"
+
+
+def is_isa_dependent(source: str) -> bool:
+    """Whether `source` computes on the CPU, so that ISA flags can change its code (upstream's layout decides)."""
+    return CPU_FOLDER in PurePosixPath(source).parts
+
+
+def plan_units(extension: Extension, *, split: Set[str] = frozenset()) -> tuple[Unit, ...]:
+    """Group an extension's sources into translation units.
+
+    Dispatch code (operators' schemas, autograd, autocast) and image I/O become one unit each; a CPU operator stays
+    alone, since upstream's files define the same names in anonymous namespaces. A unit whose name is in `split` was
+    found not to compile as one: its files stand alone.
+    """
+    groups: dict[tuple[str, bool], list[str]] = {}
+    alone: list[tuple[str, bool]] = []
+    for source in extension.sources:
+        path = PurePosixPath(source)
+        isa_dependent = is_isa_dependent(source)
+        if path.suffix != ".cpp" or CUDA_FOLDER in path.parts or (isa_dependent and "ops" in path.parts):
+            alone.append((source, isa_dependent))
+        else:
+            groups.setdefault(("kernels" if isa_dependent else "dispatch", isa_dependent), []).append(source)
+    units = []
+    for (name, isa_dependent), sources in groups.items():
+        if f"{extension.module}/{name}" in split:
+            alone += [(source, isa_dependent) for source in sources]
+        else:
+            units.append(
+                Unit(extension=extension.module, name=name, sources=tuple(sources), isa_dependent=isa_dependent)
+            )
+    for source, isa_dependent in alone:
+        name = source.removeprefix("torchvision/csrc/").replace("/", ".")
+        units.append(Unit(extension=extension.module, name=name, sources=(source,), isa_dependent=isa_dependent))
+    return tuple(sorted(units, key=lambda unit: unit.name))
+
+
+def unity_text(unit: Unit, root: str) -> str:
+    """The text of a file that includes every source of `unit`."""
+    return "".join(f'#include "{root}/{source}"\n' for source in unit.sources)
+
+
+def precompiled_header(headers: Sequence[str]) -> str:
+    """The text of a header that includes `headers`, in their order."""
+    return "".join(f"#include <{header}>\n" for header in headers)

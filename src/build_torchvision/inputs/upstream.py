@@ -1,0 +1,113 @@
+"""What a TorchVision release would build, asked of the release's own setup.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from build_torchvision.errors import BadInput
+from build_torchvision.process import run
+
+# The header by which setup.py decides that a codec is there, and the switch that keeps it from looking.
+CODEC_HEADERS = {"jpeg": "jpeglib.h", "png": "png.h", "webp": "webp/decode.h"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """One extension module: sources and include folders relative to the release's root, macros as compiler flags."""
+
+    name: str
+    sources: tuple[str, ...]
+    macros: tuple[str, ...]
+    libraries: tuple[str, ...]
+    include_dirs: tuple[str, ...]
+
+    @property
+    def module(self) -> str:
+        """The file's stem: `_C`, `image`."""
+        return self.name.rpartition(".")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """setup.py's answer: extensions, metadata for the wheel, and the text of the files that it would write."""
+
+    extensions: tuple[Extension, ...]
+    metadata: Mapping[str, str]
+    long_description: str
+    requires: tuple[str, ...]
+    extras: Mapping[str, tuple[str, ...]]
+    packages: tuple[str, ...]
+    package_data: Mapping[str, tuple[str, ...]]
+    written: Mapping[str, str] = field(default_factory=dict)
+
+
+def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, codecs: Set[str]) -> Upstream:
+    """Run `root`/setup.py against a stand-in torch. `version` goes into the metadata; `cuda` is torch's, or None for CPU.
+
+    The host's own headers have no say: setup.py sees exactly `codecs` (of jpeg, png, webp).
+    Raises BadInput when the script cannot be asked.
+    """
+    with tempfile.TemporaryDirectory(prefix="ask-setup-") as scratch:
+        headers, tools = Path(scratch, "include"), Path(scratch, "bin")
+        for codec in codecs:
+            header = headers / CODEC_HEADERS[codec]
+            header.parent.mkdir(parents=True, exist_ok=True)
+            header.touch()
+        tools.mkdir()
+        config = tools / "libpng-config"
+        config.write_text('#!/bin/sh\ncase $1 in --version) echo 1.6.40;; --I_opts) echo -I/png;; *) echo /png;; esac\n')
+        config.chmod(0o755)
+        cuda_home = None
+        if cuda:
+            cuda_home = str(Path(scratch, "cuda"))
+            Path(cuda_home, "include").mkdir(parents=True)
+            Path(cuda_home, "include", "nvjpeg.h").touch()
+        env = {key: value for key, value in os.environ.items() if not key.startswith(("TORCHVISION_", "PYTHON"))}
+        env |= {
+            "PATH": f"{tools}:{os.environ.get('PATH', '')}",
+            "BUILD_VERSION": version,
+            "FORCE_CUDA": "1" if cuda else "0",
+            "TORCHVISION_INCLUDE": str(headers),
+            "TORCHVISION_USE_FFMPEG": "0",
+            "TORCHVISION_USE_VIDEO_CODEC": "0",
+            "GIT_DIR": os.devnull,  # the source may lie inside somebody else's repository
+        }
+        env |= {f"TORCHVISION_USE_{codec.upper()}": str(int(codec in codecs)) for codec in CODEC_HEADERS}
+        request = {"torch": torch, "cuda": cuda, "cuda_home": cuda_home}
+        script = Path(__file__).with_name("_ask_setup.py")
+        done = run(
+            [sys.executable, script, json.dumps(request)],
+            asked=f"asking {root}/setup.py what it builds",
+            remedy="Check that --source holds a TorchVision release.",
+            cwd=root,
+            env=env,
+        )
+    answer = json.loads(done.stdout)
+    if not answer["extensions"]:
+        raise BadInput(f"asking {root}/setup.py what it builds", "it names no extension.", "Check --source.")
+    extensions = tuple(
+        Extension(
+            name=row["name"],
+            sources=tuple(row["sources"]),
+            macros=tuple(f"-D{name}" if value is None else f"-D{name}={value}" for name, value in row["macros"]),
+            libraries=tuple(row["libraries"]),
+            include_dirs=tuple(row["include_dirs"]),
+        )
+        for row in answer["extensions"]
+    )
+    return Upstream(
+        extensions=extensions,
+        metadata=answer["metadata"],
+        long_description=answer["long_description"],
+        requires=tuple(answer["requires"]),
+        extras={key: tuple(value) for key, value in answer["extras"].items()},
+        packages=tuple(answer["packages"]),
+        package_data={key: tuple(value) for key, value in answer["package_data"].items()},
+        written=answer["written"],
+    )

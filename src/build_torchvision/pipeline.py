@@ -1,0 +1,235 @@
+"""From variants' names to proved wheels: inputs, one graph for all, a wheel each, and the proof that goes inside."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform as host
+import sys
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from build_torchvision.build.runner import Outcome, run_graph
+from build_torchvision.codegen import isa_flags
+from build_torchvision.errors import BadInput, MissingInput, ProofFailed
+from build_torchvision.facts import Release
+from build_torchvision.graph.actions import Graph, plan_graph
+from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.codecs import Codecs, find_codecs
+from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
+from build_torchvision.inputs.source import Source, fetch_source
+from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
+from build_torchvision.inputs.upstream import ask_upstream
+from build_torchvision.proof.checks import Proof
+from build_torchvision.proof.static import TorchFacts, audit_wheel
+from build_torchvision.variants import Variant
+from build_torchvision.wheel.assemble import Contents, assemble, seal
+from build_torchvision.wheel.descriptor import local_version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own."""
+
+    variants: tuple[Variant, ...]
+    release: Release
+    torch: str | None = None
+    source: Path | None = None
+    without: frozenset[str] = frozenset()
+    compiler: str = "auto"
+    jobs: int | None = None
+    out: Path = Path("dist")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Everything a build reads, found and checked."""
+
+    source: Source
+    torch: TorchSdk
+    codecs: Codecs
+    compiler: Compiler
+
+    @property
+    def key(self) -> str:
+        """Names the build folder: builds with the same inputs share their objects."""
+        compiler = (self.compiler.origin, self.compiler.family, self.compiler.version, *self.compiler.command)
+        codecs = [(codec.name, codec.version) for codec in self.codecs.found.values()]
+        facts = (str(self.source.root), self.source.sha256, str(self.torch.root), self.torch.version, compiler, codecs)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A finished wheel and its static proof."""
+
+    variant: Variant
+    wheel: Path
+    proof: Proof
+
+
+def check_buildable(variants: Sequence[Variant], release: Release) -> str:
+    """The one platform of `variants`. Raises BadInput, before anything is fetched, for what this version cannot build."""
+    for variant in variants:
+        asked = f"Build {variant} of TorchVision {release.torchvision}"
+        if variant.track != "cpu":
+            raise BadInput(
+                asked,
+                "The wheel backend compiles the cpu track; CUDA variants are planned (`show`, `plan`), not compiled yet.",
+                f"Choose torchvision-python{variant.python}-cpu-{variant.isa}.",
+            )
+        if variant.platform != host.machine():
+            raise BadInput(
+                asked,
+                f"{variant.isa} is an ISA of {variant.platform}, this machine is {host.machine()}, and cross builds are "
+                "not supported yet.",
+                f"Build it on {variant.platform}.",
+            )
+        if variant.python not in release.pythons:
+            raise BadInput(
+                asked,
+                f"torch {release.torch} has no wheels for Python {variant.python[0]}.{variant.python[1:]}.",
+                f"Choose --python from {', '.join(release.pythons)}, or another --torchvision.",
+            )
+    if not variants:
+        raise BadInput("Build", "No variant was named.", "Try `build-torchvision variants`.")
+    return variants[0].platform
+
+
+def gather(request: Request) -> Inputs:
+    """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
+    platform = check_buildable(request.variants, request.release)
+    compiler = find_compiler(request.compiler, platform)
+    for isa, flags in _isas(request.variants).items():
+        if not accepts(compiler, flags):
+            raise MissingInput(
+                f"Build for {isa}",
+                f"{compiler.origin} {compiler.family} {compiler.version} does not accept {' '.join(flags)}.",
+                "Choose another --compiler.",
+            )
+    codecs = find_codecs(request.without)
+    source = fetch_source(request.release, request.source)
+    torch = torch_sdk(request.torch, request.release, request.variants[0].python, platform, cuda=False)
+    return Inputs(source=source, torch=torch, codecs=codecs, compiler=compiler)
+
+
+def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
+    """Compile and link every extension that `request`'s variants need, each action once, in `folder`."""
+    upstream = ask_upstream(
+        inputs.source.root,
+        version=inputs.source.version,
+        torch=inputs.torch.version,
+        cuda=None,
+        codecs=frozenset(inputs.codecs.found),
+    )
+    retarget = (sys.executable, "-I", "-S", str(Path(__file__).parent / "build" / "retarget.py"))
+
+    def plan(split: Set[str]) -> Graph:
+        return plan_graph(
+            upstream=upstream,
+            source_root=inputs.source.root,
+            torch=inputs.torch,
+            codecs=inputs.codecs,
+            compiler=inputs.compiler,
+            isas=_isas(request.variants),
+            platform=request.variants[0].platform,
+            retarget=retarget,
+            split=split,
+        )
+
+    return run_graph(plan, folder, jobs=request.jobs, console=console, verbose=verbose)
+
+
+def build(
+    request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
+) -> tuple[list[Built], Outcome]:
+    """Build, pack and statically prove every variant of `request`. Raises ProofFailed if a wheel is not what it says."""
+    inputs = gather(request)
+    folder = folder or cache_dir() / "builds" / inputs.key
+    outcome = compile_all(request, inputs, folder, console, verbose=verbose)
+    built = []
+    for variant in request.variants:
+        console.print(f"packing and proving {variant}", highlight=False)
+        wheel = _package(variant, request, inputs, outcome)
+        proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
+        if not proof.ok:
+            failed = "; ".join(f"{check.name}: {check.detail}" for check in proof.checks if not check.ok)
+            rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
+            raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
+        built.append(Built(variant=variant, wheel=seal(wheel, proof.to_json()), proof=proof))
+    return built, outcome
+
+
+def torch_facts(torch: TorchSdk) -> TorchFacts:
+    """What an audit needs to know of a torch."""
+    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
+
+
+def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:
+    """Each variant for each Python of `pythons` ("310", "313"); unchanged when `pythons` is empty."""
+    if not pythons:
+        return tuple(variants)
+    return tuple(dict.fromkeys(replace(variant, python=python) for variant in variants for python in pythons))
+
+
+def _isas(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
+    return {variant.isa: isa_flags(variant) for variant in variants}
+
+
+def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcome) -> Path:
+    paired = inputs.torch.version == request.release.torch
+    upstream = ask_upstream(
+        inputs.source.root,
+        version=f"{inputs.source.version}+{local_version(variant, paired=paired)}",
+        torch=inputs.torch.version,
+        cuda=variant.cuda,
+        codecs=frozenset(inputs.codecs.found),
+    )
+    contents = Contents(
+        variant=variant,
+        source_root=inputs.source.root,
+        upstream=upstream,
+        extensions=outcome.extensions(variant.isa),
+        torch_requirement=request.release.torch_requirement,
+        facts={
+            "variant": str(variant),
+            "torchvision": inputs.source.version,
+            "source_sha256": inputs.source.sha256,
+            "torch": inputs.torch.version,
+            "torch_cuda": inputs.torch.cuda,
+            "cxx11_abi": inputs.torch.cxx11_abi,
+            "paired": paired,
+            "compiler": f"{inputs.compiler.family} {inputs.compiler.version}",
+            "isa_flags": list(isa_flags(variant)),
+            "codecs": sorted(inputs.codecs.found),
+            "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
+        },
+    )
+    return assemble(contents, request.out)
+
+
+def describe_plan(request: Request, variant: Variant) -> dict[str, object]:
+    """What `build` would do for `variant`, from facts alone: nothing is fetched and nothing runs."""
+    release = request.release
+    paired = request.torch is None or request.torch == release.torch
+    local = local_version(variant, paired=paired)
+    tag = f"cp{variant.python}"
+    return {
+        "variant": str(variant),
+        "torchvision": release.torchvision,
+        "torch": request.torch or release.torch,
+        "source_sha256": release.sha256,
+        "isa_flags": list(isa_flags(variant)),
+        "compiler": request.compiler,
+        "codecs": sorted({"jpeg", "png", "webp"} - request.without),
+        "cache": str(cache_dir()),
+        "wheel": f"torchvision-{release.torchvision}+{local}-{tag}-{tag}-manylinux_*_{variant.platform}.whl",
+    }
+
+
+def as_json(value: object) -> str:
+    """Stable JSON text: two spaces, keys in the documented order."""
+    return json.dumps(value, indent=2)

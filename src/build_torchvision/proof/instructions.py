@@ -1,0 +1,128 @@
+"""Which CPU features the machine code of a shared object needs: every instruction is decoded (x86-64, iced-x86).
+
+Compilers put jump tables into .rodata on x86-64, so a linear sweep of the executable sections meets only code and padding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import iced_x86
+from iced_x86 import Code, CpuidFeature, Decoder, EncodingKind, OpKind, Register
+
+from build_torchvision.facts import isas
+from build_torchvision.proof.elf import Section
+
+# x86-64 psABI: the baseline, and what every CPU of level 2 adds. CET's instructions are no-ops where they are unknown.
+V1 = frozenset(
+    "INTEL8086 INTEL186 INTEL286 INTEL386 INTEL486 X64 CPUID CMOV CX8 FPU FPU287 FPU387 FXSR MMX SSE SSE2 SYSCALL TSC CLFSH "
+    "MULTIBYTENOP PAUSE CET_IBT CET_SS".split()
+)
+V2 = frozenset("CMPXCHG16B POPCNT SSE3 SSSE3 SSE4_1 SSE4_2".split())
+# archspec's feature -> what iced-x86 calls the CPUID features it covers. An archspec name not here allows nothing more.
+ICED = {
+    "abm": ("LZCNT", "POPCNT"),
+    "avx": ("AVX", "XSAVE"),
+    "avx2": ("AVX2",),
+    "bmi1": ("BMI1",),
+    "bmi2": ("BMI2",),
+    "f16c": ("F16C",),
+    "fma": ("FMA",),
+    "movbe": ("MOVBE",),
+    "avx512f": ("AVX512F",),
+    "avx512bw": ("AVX512BW",),
+    "avx512cd": ("AVX512CD",),
+    "avx512dq": ("AVX512DQ",),
+    "avx512vl": ("AVX512VL",),
+    "avx512_vnni": ("AVX512_VNNI",),
+    "avx512_bf16": ("AVX512_BF16",),
+}
+_FEATURES = {value: name for name, value in vars(CpuidFeature).items() if name.isupper() and isinstance(value, int)}
+
+
+@cache
+def allowed_features(isa: str) -> frozenset[str]:
+    """iced-x86's names of the CPUID features that code of the CPU ISA `isa` may need; x86-64 only."""
+    own = isas()[isa].features
+    return V1 | V2 | {name for feature in own for name in ICED.get(feature, ())}
+
+
+@dataclass(kw_only=True)
+class Scan:
+    """What was met in some machine code."""
+
+    total: int = 0
+    features: Counter[str] = field(default_factory=Counter)
+    """Instructions that need the feature."""
+    first: dict[str, str] = field(default_factory=dict)
+    """feature -> the first instruction that needs it, with its address."""
+    invalid: list[str] = field(default_factory=list)
+    """Where bytes decode to no instruction."""
+    avx2: int = 0
+    """VEX-encoded instructions of AVX2 or FMA."""
+    avx512: int = 0
+    """EVEX-encoded instructions with a zmm register, an opmask, or one of ymm16 to ymm31."""
+
+    def beyond(self, isa: str) -> dict[str, int]:
+        """feature -> count, for the features that `isa` does not have."""
+        allowed = allowed_features(isa)
+        return {name: count for name, count in sorted(self.features.items()) if name not in allowed}
+
+    def evidence(self, isa: str) -> int:
+        """How many instructions show that the compiler was told of `isa`: 0 means that it was not."""
+        return self.avx512 if "avx512f" in isas()[isa].features else self.avx2
+
+
+def scan(sections: Iterable[Section]) -> Scan:
+    """Decode every instruction of `sections`. About a second for three million instructions."""
+    found = Scan()
+    for section in sections:
+        _scan_section(section, found)
+    return found
+
+
+def _scan_section(section: Section, found: Scan) -> None:
+    counts: Counter[int] = Counter()
+    seen: dict[int, Any] = {}
+    evex: set[int] = set()
+    for instruction in Decoder(64, section.data, ip=section.address):
+        code = instruction.code
+        counts[code] += 1
+        if code not in seen:
+            seen[code] = instruction.copy()
+            if instruction.encoding == EncodingKind.EVEX:
+                evex.add(code)
+        if code in evex:
+            found.avx512 += _is_wide(instruction)
+        elif code == Code.INVALID:
+            found.invalid.append(f"{section.name}+{instruction.ip - section.address:#x}")
+    found.total += counts.total()
+    for code, count in counts.items():
+        if code == Code.INVALID:
+            continue
+        example = seen[code]
+        names = {_FEATURES[feature] for feature in example.cpuid_features()}
+        for name in names:
+            found.features[name] += count
+            found.first.setdefault(name, f"{iced_x86.Formatter(iced_x86.FormatterSyntax.GAS).format(example)} at {example.ip:#x}")
+        if example.encoding == EncodingKind.VEX and names & {"AVX2", "FMA"}:
+            found.avx2 += count
+
+
+def _is_wide(instruction: Any) -> bool:
+    if instruction.has_op_mask:
+        return True
+    for operand in range(instruction.op_count):
+        if instruction.op_kind(operand) == OpKind.REGISTER:
+            register = instruction.op_register(operand)
+            if (
+                Register.ZMM0 <= register <= Register.ZMM31
+                or Register.YMM16 <= register <= Register.YMM31
+                or Register.K0 <= register <= Register.K7
+            ):
+                return True
+    return False
