@@ -6,6 +6,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from elftools.common.exceptions import ELFError
@@ -24,7 +25,7 @@ class NotElf(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Undefined:
-    """A symbol that another library must bring. `library` and `version` are those of its symbol version, if it has one."""
+    """A symbol that another library must bring, with the `library` and `version` it must come from, if it says so."""
 
     name: str
     weak: bool
@@ -65,6 +66,15 @@ def read_elf(data: bytes) -> Elf:
         return _read(data)
     except (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
+
+
+def defined_symbols(path: Path) -> frozenset[str]:
+    """The names that the library at `path` brings; of a large file only its symbol table is read. Raises NotElf."""
+    try:
+        with path.open("rb") as stream:
+            return frozenset(_symbols(ELFFile(stream), {})[1])
+    except (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
+        raise NotElf(f"{path.name} is not a whole ELF file ({error or type(error).__name__})") from error
 
 
 def _read(data: bytes) -> Elf:

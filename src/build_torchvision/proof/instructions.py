@@ -1,6 +1,7 @@
 """Which CPU features the machine code of a shared object needs: every instruction is decoded (x86-64, iced-x86).
 
-Compilers put jump tables into .rodata on x86-64, so a linear sweep of the executable sections meets only code and padding.
+Compilers put jump tables into .rodata on x86-64, so a linear sweep of the executable sections meets only code
+and padding.
 """
 
 from __future__ import annotations
@@ -19,10 +20,23 @@ from build_torchvision.proof.elf import Section
 
 # x86-64 psABI: the baseline, and what every CPU of level 2 adds. CET's instructions are no-ops where they are unknown.
 V1 = frozenset(
-    "INTEL8086 INTEL186 INTEL286 INTEL386 INTEL486 X64 CPUID CMOV CX8 FPU FPU287 FPU387 FXSR MMX SSE SSE2 SYSCALL TSC CLFSH "
-    "MULTIBYTENOP PAUSE CET_IBT CET_SS".split()
+    (
+        "INTEL8086",
+        "INTEL186",
+        "INTEL286",
+        "INTEL386",
+        "INTEL486",
+        "X64",
+        "CPUID",
+        "CMOV",
+        "CX8",
+        "FPU",
+        "FPU287",
+        "FPU387",
+        *("FXSR", "MMX", "SSE", "SSE2", "SYSCALL", "TSC", "CLFSH", "MULTIBYTENOP", "PAUSE", "CET_IBT", "CET_SS"),
+    )
 )
-V2 = frozenset("CMPXCHG16B POPCNT SSE3 SSSE3 SSE4_1 SSE4_2".split())
+V2 = frozenset(("CMPXCHG16B", "POPCNT", "SSE3", "SSSE3", "SSE4_1", "SSE4_2"))
 # archspec's feature -> what iced-x86 calls the CPUID features it covers. An archspec name not here allows nothing more.
 ICED = {
     "abm": ("LZCNT", "POPCNT"),
@@ -108,7 +122,9 @@ def _scan_section(section: Section, found: Scan) -> None:
         names = {_FEATURES[feature] for feature in example.cpuid_features()}
         for name in names:
             found.features[name] += count
-            found.first.setdefault(name, f"{iced_x86.Formatter(iced_x86.FormatterSyntax.GAS).format(example)} at {example.ip:#x}")
+            found.first.setdefault(
+                name, f"{iced_x86.Formatter(iced_x86.FormatterSyntax.GAS).format(example)} at {example.ip:#x}"
+            )
         if example.encoding == EncodingKind.VEX and names & {"AVX2", "FMA"}:
             found.avx2 += count
 

@@ -1,0 +1,212 @@
+"""The static proof: a wheel is what its name says, as far as its bytes show. Nothing of the wheel is executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from build_torchvision.codegen import notes
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import releases
+from build_torchvision.proof import libraries as lib
+from build_torchvision.proof import package as pkg
+from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.proof.elf import Elf, NotElf, read_elf
+from build_torchvision.proof.instructions import Scan, scan
+from build_torchvision.proof.libraries import TorchFacts
+from build_torchvision.variants import Variant, parse
+
+__all__ = ["TorchFacts", "audit_wheel", "claimed_variant"]
+
+# The operators that csrc/ops and csrc/io/image register: the same names in every release of the facts' table.
+POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+OPERATORS = ("nms", *POOLING, *(f"_{name}_backward" for name in POOLING), "_cuda_version")
+IMAGE_OPERATORS = (
+    *("decode_png", "encode_png", "decode_jpeg", "encode_jpeg", "decode_image", "decode_webp", "decode_gif"),
+    *("read_file", "write_file"),
+)
+TRAP_1 = "trap 1: the compiler never saw the flags (torch's build takes CFLAGS, not CXXFLAGS)"
+
+
+def claimed_variant(wheel: Path) -> Variant:
+    """The variant that `wheel` claims to be: its file name's, else its descriptor's. Raises BadInput without either."""
+    return _claimed(pkg.Package(wheel))
+
+
+def _claimed(package: pkg.Package) -> Variant:
+    claim = package.file_name.claim()
+    if claim is not None:
+        return claim[0]
+    try:
+        return parse(str(package.descriptor["variant"]))
+    except (KeyError, BadInput) as error:
+        raise BadInput(
+            f"verifying {package.path.name}",
+            "neither its file name nor a descriptor inside names a variant: build-torchvision did not make it.",
+            "Build it with `build-torchvision build NAME`, or say which variant it should be.",
+        ) from error
+
+
+def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts | None = None) -> Proof:
+    """Audit `wheel` as `variant` (None: the one its file name claims) beside `torch` (None: the one it names itself).
+
+    A fault in the wheel is a check that does not hold. Raises BadInput only when it cannot be read as a wheel.
+    """
+    package = pkg.Package(wheel)
+    try:
+        variant = variant or _claimed(package)
+    except BadInput as error:
+        failed = Check(name="identity", ok=False, detail=f"{error.obstacle} {error.remedy}")
+        return Proof(variant=wheel.name, checks=(failed,))
+    torch = torch or _named_torch(package)
+    release = releases().get(package.file_name.version.partition("+")[0])
+    stable_abi = release is not None and release.stable_abi
+    checks = [
+        pkg.check_identity(package, variant),
+        pkg.check_requirement(package, torch.version),
+        _check_pair(package, variant, torch),
+        pkg.check_record(package),
+    ]
+    broken: list[str] = []
+    loaded = lib.Libraries(
+        extensions=dict(_read_all(package.extensions, broken)), bundled=dict(_read_all(package.bundled, broken))
+    )
+    checks.append(Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"))
+    policy = lib.policy_of(package.file_name.tags, variant.platform)
+    checks += [
+        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        lib.check_needed(loaded, policy, variant),
+        lib.check_run_paths(loaded),
+        lib.check_symbol_versions(loaded, policy),
+        lib.check_abi(loaded, torch),
+        lib.check_python_symbols(loaded),
+    ]
+    resolved = lib.check_resolved(loaded, torch, policy)
+    checks += [resolved] if resolved is not None else []
+    codecs = package.descriptor.get("codecs", ())
+    checks += [
+        lib.check_codecs(loaded, frozenset(map(str, codecs)), stable_abi=stable_abi),
+        _check_operators(package),
+        *_check_instructions(loaded.extensions, variant),
+    ]
+    if variant.cuda:
+        detail = f"cubins for {variant.sm} are not audited yet, so this wheel is not proved"
+        checks.append(Check(name="device code", ok=False, detail=detail))
+    remarks = [
+        *notes(variant),
+        *([] if resolved is not None else ["Symbols were not resolved: no libraries of torch were given."]),
+    ]
+    if remarks:
+        checks.append(Check(name="notes", ok=True, detail=" ".join(remarks)))
+    return Proof(variant=str(variant), checks=tuple(checks))
+
+
+def _named_torch(package: pkg.Package) -> TorchFacts:
+    named = package.descriptor
+    cuda = named.get("torch_cuda")
+    return TorchFacts(
+        version=str(named.get("torch", "0")),
+        cuda=str(cuda) if cuda else None,
+        cxx11_abi=bool(named.get("cxx11_abi", True)),
+        lib_dir=None,
+    )
+
+
+def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Check:
+    named: Any = package.descriptor
+    problems = []
+    if named and bool(named.get("cxx11_abi")) is not torch.cxx11_abi:
+        problems.append(
+            f"built for cxx11_abi={named.get('cxx11_abi')}, torch {torch.version} has {torch.cxx11_abi} (trap 7)"
+        )
+    if variant.cuda and torch.cuda != variant.cuda:
+        problems.append(
+            f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda} (trap 6)"
+        )
+    if not named:
+        problems.append("the wheel does not say for which torch it was built")
+    return Check.of("companion", problems, f"torch {torch.version}, C++11 ABI {'on' if torch.cxx11_abi else 'off'}")
+
+
+def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str, Elf]]:
+    for path, data in sorted(files.items()):
+        try:
+            yield path, read_elf(data)
+        except NotElf as error:
+            broken.append(f"{path} is {error}")
+
+
+def _check_operators(package: pkg.Package) -> Check:
+    code = {
+        namespace: b"\0".join(
+            data for path, data in package.extensions.items() if path.startswith(f"torchvision/{module}")
+        )
+        for namespace, module in (("torchvision", "_C"), ("image", "image"))
+    }
+    problems = [
+        f"{namespace}::{name} is registered nowhere"
+        for namespace, names in (("torchvision", OPERATORS), ("image", IMAGE_OPERATORS))
+        for name in names
+        if not _registers(code[namespace], namespace, name)
+    ]
+    return Check.of(
+        "operators", problems, f"{len(OPERATORS)} of torchvision and {len(IMAGE_OPERATORS)} of image registered"
+    )
+
+
+def _registers(code: bytes, namespace: str, name: str) -> bool:
+    """Whether a registration string is there: `ns::name(…schema…) -> …`, or the bare name, whose schema is inferred."""
+    qualified = re.escape(f"{namespace}::{name}".encode())
+    if re.search(qualified + rb"\([^\0]*\) -> ", code):
+        return True
+    if namespace == "image":
+        return f"{namespace}::{name}\0".encode() in code
+    return name == "_cuda_version" and b"\0_cuda_version" in code
+
+
+def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tuple[Check, Check]:
+    """(nothing beyond the CPU ISA, the CPU ISA is in use)."""
+    beyond, used = "instructions", "ISA in use"
+    if variant.platform != "x86_64":
+        detail = f"{variant.platform} code is not decoded yet, so this wheel is not proved"
+        return Check(name=beyond, ok=False, detail=detail), Check(name=used, ok=False, detail=detail)
+    scans = {path: scan(elf.code) for path, elf in extensions.items()}
+    problems = [problem for path, found in scans.items() for problem in _beyond(path, found, variant.isa)]
+    problems += [
+        f"{path} maps {elf.loose_code} bytes as code outside its sections, which were not decoded"
+        for path, elf in extensions.items()
+        if elf.loose_code
+    ]
+    total = sum(found.total for found in scans.values())
+    if not total:
+        problems.append("there is no code at all")
+    return (
+        Check.of(
+            beyond,
+            problems,
+            f"{total} instructions of {', '.join(sorted(scans))} decoded, none beyond {variant.isa}; "
+            "libraries in torchvision.libs choose their code at run time and were not counted",
+        ),
+        _check_used(scans, variant.isa),
+    )
+
+
+def _beyond(path: str, found: Scan, isa: str) -> Iterator[str]:
+    for feature, count in found.beyond(isa).items():
+        yield f"{path} has {count} {feature} instructions, beyond {isa}: {found.first[feature]}"
+    if found.invalid:
+        yield f"{path} holds {len(found.invalid)} byte sequences that are no instruction, first at {found.invalid[0]}"
+
+
+def _check_used(scans: dict[str, Scan], isa: str) -> Check:
+    kind = (
+        "EVEX instructions with zmm, an opmask or ymm16-31"
+        if isa.startswith("avx512")
+        else "VEX instructions of AVX2 or FMA"
+    )
+    main = {path: found for path, found in scans.items() if path.startswith("torchvision/_C")}
+    count = sum(found.evidence(isa) for found in main.values())
+    problems = [] if count else [f"_C.so has no {kind}: it is not built for {isa} ({TRAP_1})"]
+    return Check.of("ISA in use", problems, f"{count} {kind} in _C.so")
