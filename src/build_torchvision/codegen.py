@@ -115,7 +115,10 @@ def driver_floor(variant: Variant) -> str | None:
 
 def describe(variant: Variant) -> Description:
     """The variant in the shape that `variants --json` prints."""
-    codegen = cuda_codegen(variant)
+    made = cuda_codegen(variant)
+    codegen: CodegenDescription | None = None
+    if made is not None:
+        codegen = {"kind": made.kind, "gencode": list(made.gencode), "reason": made.reason}
     return {
         "name": str(variant),
         "python": variant.python,
@@ -124,8 +127,7 @@ def describe(variant: Variant) -> Description:
         "sm": variant.sm,
         "isa": variant.isa,
         "platform": variant.platform,
-        "codegen": codegen
-        and {"kind": codegen.kind, "gencode": list(codegen.gencode), "reason": codegen.reason},
+        "codegen": codegen,
     }
 
 

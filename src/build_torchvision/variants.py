@@ -1,7 +1,6 @@
 """The matrix: names <-> Variant, which ones exist, and choosing among them.
 
-    torchvision-python313-cuda12_8-sm120-avx512
-    torchvision-python313-cpu-avx2
+Names look like `torchvision-python313-cuda12_8-sm120-avx512` and `torchvision-python313-cpu-avx2`.
 """
 
 from __future__ import annotations
@@ -66,13 +65,13 @@ class Variant:
     """One point of the matrix. It can only exist if valid: anything else raises BadInput with what would work."""
 
     python: str
-    """"313" for Python 3.13."""
+    """Python without its dot: "313" is 3.13."""
     track: str
-    """"cpu", or a CUDA toolkit such as "cuda12_8"."""
+    """Either "cpu" or a CUDA toolkit such as "cuda12_8"."""
     sm: str | None
-    """"sm120"; None exactly in the track "cpu"."""
+    """The GPU architecture, such as "sm120"; None exactly in the track "cpu"."""
     isa: str
-    """"avx512"."""
+    """The CPU instruction set, such as "avx512"."""
 
     def __post_init__(self) -> None:
         if self.python not in PYTHONS:
@@ -103,7 +102,7 @@ class Variant:
 
     @property
     def python_version(self) -> str:
-        """"3.13" for "313"."""
+        """The version as people write it: "3.13" for "313"."""
         return f"{self.python[0]}.{self.python[1:]}"
 
     @property
@@ -113,7 +112,7 @@ class Variant:
 
     @property
     def platform(self) -> str:
-        """"x86_64" or "aarch64", which the ISA decides."""
+        """The platform, "x86_64" or "aarch64", which the ISA decides."""
         return self.isa_facts.platform
 
     @property
@@ -222,9 +221,7 @@ def enumerate_variants(
 def _check(value: str, known: Sequence[str], word: str) -> None:
     if value not in known:
         near = difflib.get_close_matches(value, known, n=1, cutoff=0.0)
-        raise BadInput(
-            f"{word} {value!r}", f"is not one of {', '.join(known)}.", f"Did you mean {' or '.join(near)}?"
-        )
+        raise BadInput(f"{word} {value!r}", f"is not one of {', '.join(known)}.", f"Did you mean {' or '.join(near)}?")
 
 
 @cache
@@ -246,7 +243,7 @@ def expand_braces(pattern: str) -> list[str]:
     for index in range(start, len(pattern)):
         char = pattern[index]
         depth += (char == "{") - (char == "}")
-        if depth == 1 and char == "," or depth == 0:
+        if depth == 0 or (depth == 1 and char == ","):
             alternatives.append(pattern[last:index])
             last = index + 1
         if depth == 0:

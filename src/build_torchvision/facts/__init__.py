@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -286,12 +287,18 @@ def releases() -> Mapping[str, Release]:
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: version_key(item[0]))))
 
 
+def _likeness(asked: str, known: str) -> tuple[int, float]:
+    """How many leading numbers two versions share, then how alike their texts are."""
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(asked.split("."), known.split("."), strict=False))
+    return len(list(shared)), difflib.SequenceMatcher(None, asked, known).ratio()
+
+
 def release(version: str) -> Release:
     """The release of TorchVision `version` ("0.21.0"). Raises BadInput, naming the nearest, for any other text."""
     known = releases()
     if version in known:
         return known[version]
-    near = difflib.get_close_matches(version, known, n=2, cutoff=0.0)
+    near = sorted(known, key=lambda other: _likeness(version, other), reverse=True)[:2]
     raise BadInput(
         f"TorchVision release {version!r}",
         "is not in the table of releases.",

@@ -1,0 +1,282 @@
+"""The tables agree with themselves, with archspec and with the compilers they speak of."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import archspec.cpu
+import pytest
+
+from build_torchvision import facts
+from build_torchvision.codegen import isa_runs_on
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import FactError, gpus, isas, release, releases, toolkits, version_key
+from build_torchvision.process import run
+
+LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
+    "gpus": gpus,
+    "isas": isas,
+    "toolkits": toolkits,
+    "releases": releases,
+}
+
+
+def clear() -> None:
+    for loader in (gpus, isas, toolkits, releases):
+        loader.cache_clear()
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the tables that a test may spoil and the loaders then read."""
+    for table in LOADERS:
+        shutil.copy(Path(facts.__file__).with_name(f"{table}.toml"), tmp_path)
+    monkeypatch.setattr("importlib.resources.files", lambda _package: tmp_path)
+    clear()
+    yield tmp_path
+    clear()
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert text.count(old) >= 1, f"{old!r} is not in {path.name}"
+    path.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("table", LOADERS)
+def test_every_row_names_its_source(table: str) -> None:
+    rows = LOADERS[table]()
+    assert rows
+    assert all(len(row.source) > 10 for row in rows.values())
+
+
+def test_an_untouched_copy_of_the_tables_loads(tables: Path) -> None:
+    assert [len(loader()) for loader in LOADERS.values()] == [13, 6, 4, 9]
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "complaint"),
+    [
+        ("gpus", 'source = "', 'sauce = "', "`source` is missing"),
+        ("gpus", "[sm61]", "[sm61]\ncolour = 'green'", "unknown field"),
+        ("gpus", 'capability = "6.1"', 'capability = "6.2"', "belongs to another SM"),
+        ("gpus", 'capability = "6.1"', "capability = 6.1", "must be str"),
+        ("gpus", 'soc_isa = "armv8_2"', 'soc_isa = "avx2"', "soc_isa"),
+        ("gpus", 'hosts = ["x86_64"]', 'hosts = ["sparc"]', "`hosts`"),
+        ("gpus", 'hosts = ["x86_64"]', "hosts = []", "`hosts`"),
+        ("isas", 'contains = "avx2"', 'contains = "sse9"', "no row above"),
+        ("isas", 'contains = "armv8_2"', 'contains = "avx2"', "another platform"),
+        ("isas", "-march=x86-64-v3", "x86-64-v3", "`flags`"),
+        ("toolkits", 'version = "12.4"', 'version = "12.5"', "belongs to another track"),
+        ("toolkits", 'torch_local = "cu124"', 'torch_local = "cu125"', "belongs to another version"),
+        ("toolkits", '"sm90"]', '"sm90", "sm99"]', "no row in gpus.toml"),
+        ("toolkits", 'sm110 = "sm100"', 'sm110 = "sm103"', "needs a native"),
+        ("toolkits", 'sm110 = "sm100"', 'sm110 = "sm120"', "does not run on the older"),
+        ("releases", 'sha256 = "0a', 'sha256 = "xx', "`sha256`"),
+        ("releases", '"==2.6.0"', '"==2.7.0"', "is not the one"),
+        ("releases", "stable_abi = true", 'stable_abi = "yes"', "must be bool"),
+    ],
+)
+def test_a_spoiled_table_is_refused(tables: Path, table: str, old: str, new: str, complaint: str) -> None:
+    change(tables / f"{table}.toml", old, new)
+    with pytest.raises(FactError, match=complaint) as caught:
+        LOADERS[table]()
+    assert f"{table}.toml [" in str(caught.value)
+
+
+def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
+    with (tables / "gpus.toml").open("a") as out:
+        out.write('[sm107]\ncapability = "10.7"\narchitecture = "A"\n')
+        out.write('products = ["P"]\nhosts = ["x86_64"]\nsource = "S"\n')
+    with (tables / "releases.toml").open("a") as out:
+        out.write('["0.30.0"]\ntorch = "2.15.0"\ntorch_requirement = ">=2.15.0"\ncuda = "13.0"\n')
+        out.write('pythons = ["314"]\nsource = "S"\n')
+    order = list(gpus())
+    assert order.index("sm103") + 1 == order.index("sm107") == order.index("sm110") - 1
+    assert release("0.30.0").torch == "2.15.0"
+
+
+def test_rows_cannot_be_changed() -> None:
+    with pytest.raises(TypeError):
+        gpus()["sm80"] = gpus()["sm90"]  # type: ignore[index]  # that it is refused is the point
+    with pytest.raises(AttributeError):
+        gpus()["sm80"].sm = "sm81"  # type: ignore[misc]  # that it is refused is the point
+
+
+def test_gpus_stand_by_rising_capability() -> None:
+    capabilities = [version_key(gpu.capability) for gpu in gpus().values()]
+    assert capabilities == sorted(capabilities)
+    assert {gpu.sm for gpu in gpus().values() if gpu.core} < set(gpus())
+    assert len(gpus()) == 13
+
+
+@pytest.mark.parametrize(
+    ("product", "sm", "architecture"),
+    [
+        ("L40S", "sm89", "Ada Lovelace"),
+        ("Jetson Orin", "sm87", "Ampere (Orin)"),
+        ("RTX 5090", "sm120", "Blackwell (GeForce/RTX PRO)"),
+        ("H200", "sm90", "Hopper"),
+        ("DGX Spark", "sm121", "GB10"),
+    ],
+)
+def test_products_that_published_matrices_misplace_stand_where_they_belong(
+    product: str, sm: str, architecture: str
+) -> None:
+    assert [gpu.sm for gpu in gpus().values() if product in gpu.products] == [sm]
+    assert gpus()[sm].architecture == architecture
+
+
+def test_toolkits_know_the_sms_that_their_release_notes_list() -> None:
+    shared = {"sm75", "sm80", "sm86", "sm87", "sm89", "sm90"}
+    old, blackwell = {"sm61", "sm70"}, {"sm100", "sm120"}
+    assert {track: set(toolkit.native) for track, toolkit in toolkits().items()} == {
+        "cuda12_4": shared | old,
+        "cuda12_8": shared | old | blackwell,
+        "cuda12_9": shared | old | blackwell | {"sm103", "sm121"},
+        "cuda13_0": shared | blackwell | {"sm103", "sm110", "sm121"},
+    }
+
+
+def test_each_x86_isa_contains_the_one_before() -> None:
+    levels = ["avx2", "avx512", "avx512vnni", "avx512bf16"]
+    for index, built in enumerate(levels):
+        for position, cpu in enumerate(levels):
+            assert isa_runs_on(built, cpu) == (index <= position)
+            assert (set(isas()[built].features) <= set(isas()[cpu].features)) == (index <= position)
+        assert not isa_runs_on(built, "armv9")
+        assert not isa_runs_on("armv8_2", built)
+    assert isa_runs_on("armv8_2", "armv9")
+    assert not isa_runs_on("armv9", "armv8_2")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "best"),
+    [
+        ("x86_64_v3", "avx2"),
+        ("haswell", "avx2"),
+        ("zen", "avx2"),
+        ("zen3", "avx2"),
+        ("x86_64_v4", "avx512"),
+        ("mic_knl", "avx2"),  # Knights Landing has AVX-512F without BW, DQ and VL
+        ("skylake_avx512", "avx512"),
+        ("cascadelake", "avx512vnni"),
+        ("icelake", "avx512vnni"),
+        ("zen4", "avx512bf16"),
+        ("sapphirerapids", "avx512bf16"),
+        ("ivybridge", None),
+        ("cortex_a72", None),
+        ("neoverse_n1", "armv8_2"),  # Graviton2
+        ("neoverse_v1", "armv8_2"),  # Graviton3: SVE, no SVE2
+        ("neoverse_v2", "armv9"),  # Graviton4, Grace
+        ("neoverse_v3ae", "armv9"),  # Thor
+    ],
+)
+def test_archspec_places_known_cpus_where_the_table_does(cpu: str, best: str | None) -> None:
+    target = archspec.cpu.TARGETS[cpu]
+    platform = target.family.name
+    able = [isa.name for isa in isas().values() if isa.platform == platform and target.features >= set(isa.features)]
+    assert (able[-1] if able else None) == best
+
+
+@pytest.mark.parametrize(("isa", "level"), [("avx2", "x86_64_v3"), ("avx512", "x86_64_v4")])
+def test_features_of_an_isa_are_exactly_those_of_its_x86_64_level(isa: str, level: str) -> None:
+    lower = archspec.cpu.TARGETS["x86_64_v2"].features
+    # archspec counts XSAVE, which the operating system needs and no compiler emits, to the third level.
+    assert set(isas()[isa].features) == set(archspec.cpu.TARGETS[level].features) - lower - {"xsave"}
+
+
+def test_releases_are_the_published_pairs() -> None:
+    pairs = {row.torchvision: row.torch_requirement for row in releases().values()}
+    assert pairs["0.21.0"] == "==2.6.0"
+    assert pairs["0.29.1"] == ">=2.14.0"
+    assert [row.torchvision for row in releases().values() if row.stable_abi] == ["0.29.1"]
+    assert [row.torchvision for row in releases().values() if row.sha256 is None] == ["0.29.1"]
+    assert len({row.sha256 for row in releases().values()}) == len(releases())
+
+
+def test_releases_serve_the_pythons_that_their_wheels_do() -> None:
+    assert release("0.21.0").pythons == ("310", "311", "312", "313")
+    assert release("0.23.0").pythons[-1] == "313"
+    assert release("0.24.1").pythons == ("310", "311", "312", "313", "314")
+
+
+def test_an_unknown_release_gets_the_nearest() -> None:
+    for asked in ("0.21", "0.21.1", "0.21.0+cpu"):
+        with pytest.raises(BadInput, match=r"Did you mean 0\.21\.0"):
+            release(asked)
+    with pytest.raises(BadInput, match=r"Known: 0\.21\.0, "):
+        release("")
+
+
+# What each feature is called by the compilers that must turn it on.
+GCC_OPTIONS = {"abm": "lzcnt", "bmi1": "bmi", "avx512_vnni": "avx512vnni", "avx512_bf16": "avx512bf16"}
+ARM_MACROS = {
+    "asimd": "__ARM_NEON",
+    "fp": "__ARM_FP",
+    "asimdhp": "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC",
+    "fphp": "__ARM_FEATURE_FP16_SCALAR_ARITHMETIC",
+    "asimdrdm": "__ARM_FEATURE_QRDMX",
+    "atomics": "__ARM_FEATURE_ATOMICS",
+    "crc32": "__ARM_FEATURE_CRC32",
+    "asimddp": "__ARM_FEATURE_DOTPROD",
+    "fcma": "__ARM_FEATURE_COMPLEX",
+    "frint": "__ARM_FEATURE_FRINT",
+    "jscvt": "__ARM_FEATURE_JCVT",
+    "lrcpc": "__ARM_FEATURE_RCPC",
+    "ilrcpc": "__ARM_FEATURE_RCPC",
+    "sve": "__ARM_FEATURE_SVE",
+    "sve2": "__ARM_FEATURE_SVE2",
+}
+ARM_WITHOUT_MACRO = {"flagm", "flagm2", "sb"}
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("name", [isa.name for isa in isas().values() if isa.platform == "x86_64"])
+def test_gcc_turns_on_exactly_the_features_of_the_table(name: str) -> None:
+    """Proves on the system's g++ that the flags of an x86 ISA mean what the table says: no feature less, none more."""
+    text = run(["g++", *isas()[name].flags, "-Q", "--help=target"], asked=f"features of {name}").stdout
+    enabled = {match[1] for match in re.finditer(r"^\s+-m(\S+)\s+\[enabled\]", text, re.MULTILINE)}
+    everything = {feature for isa in isas().values() if isa.platform == "x86_64" for feature in isa.features}
+    on = {feature for feature in everything if GCC_OPTIONS.get(feature, feature) in enabled}
+    assert on == set(isas()[name].features)
+    assert {option for option in enabled if option.startswith("avx")} == {
+        GCC_OPTIONS.get(feature, feature) for feature in isas()[name].features if "avx" in feature
+    }
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("name", [isa.name for isa in isas().values() if isa.platform == "aarch64"])
+def test_clang_turns_on_exactly_the_features_of_the_table(name: str) -> None:
+    """Proves on the clang that builds use, which crosses to aarch64 on any host, what the flags of an Arm ISA mean."""
+    command = [sys.executable, "-m", "ziglang", "clang", "--target=aarch64-linux-gnu", *isas()[name].flags]
+    text = run([*command, "-dM", "-E", "-x", "c", "/dev/null"], asked=f"features of {name}").stdout
+    macros = {line.split()[1] for line in text.splitlines()}
+    on = {feature for feature, macro in ARM_MACROS.items() if macro in macros}
+    assert on == set(isas()[name].features) - ARM_WITHOUT_MACRO
+
+
+def test_every_arm_feature_is_asked_of_a_compiler_or_known_to_have_no_macro() -> None:
+    everything = {feature for isa in isas().values() if isa.platform == "aarch64" for feature in isa.features}
+    assert everything == ARM_MACROS.keys() | ARM_WITHOUT_MACRO
+
+
+@pytest.mark.compiler
+def test_nvcc_makes_cubins_for_exactly_the_sms_of_its_row() -> None:
+    """Proves on the nvcc of this machine that its toolkit's row is true, for all SMs that gpus.toml knows."""
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("nvcc is not on this machine: no toolkit's row can be asked of it")
+    version = re.search(r"release (\d+\.\d+)", run([nvcc, "--version"], asked="nvcc's version").stdout)
+    assert version is not None
+    track = "cuda" + version[1].replace(".", "_")
+    if track not in toolkits():
+        pytest.skip(f"nvcc here is CUDA {version[1]}, for which there is no track")
+    listed = run([nvcc, "--list-gpu-code"], asked="nvcc's SMs").stdout.split()
+    known = {code.replace("_", "") for code in listed} & gpus().keys()
+    assert known == set(toolkits()[track].native)

@@ -1,0 +1,107 @@
+"""The house: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import build_torchvision
+
+PACKAGE = Path(build_torchvision.__file__).parent
+# A module imports only those before it. `pipeline` joins inputs, graph, build, wheel and proof into one call.
+ORDER = (
+    "errors",
+    "process",
+    "facts",
+    "variants",
+    "codegen",
+    "inputs",
+    "graph",
+    "build",
+    "wheel",
+    "proof",
+    "recipes",
+    "pipeline",
+    "machine",
+    "cli",
+)
+
+
+def imported_floors(source: str, module: str, *, is_package: bool) -> set[str]:
+    """The floors of the house that `source`, the text of `build_torchvision.MODULE`, imports anywhere in it."""
+    here = ["build_torchvision", *module.split(".")]
+    targets: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            targets += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + is_package] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            targets += [f"{origin}.{alias.name}" for alias in node.names]
+    floors = {target.split(".")[1] for target in targets if target.startswith("build_torchvision.")}
+    return floors - {"__version__"}
+
+
+def uphill(source: str, module: str, *, is_package: bool = False) -> set[str]:
+    """The imports of `source` that do not run downhill; a floor may import within itself."""
+    own = module.split(".")[0]
+    allowed = set(ORDER[: ORDER.index(own) + 1])
+    return imported_floors(source, module, is_package=is_package) - allowed
+
+
+def modules() -> list[tuple[str, Path]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found.append((".".join(part for part in parts if part != "__init__"), path))
+    return [(name, path) for name, path in found if name and name != "__main__"]
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    assert {name.split(".")[0] for name, _ in modules()} <= set(ORDER)
+    assert {"facts", "variants", "codegen"} <= {name for name, _ in modules()}
+
+
+@pytest.mark.parametrize(("name", "path"), modules(), ids=lambda value: value if isinstance(value, str) else "")
+def test_imports_run_downhill(name: str, path: Path) -> None:
+    assert uphill(path.read_text(encoding="utf-8"), name, is_package=path.name == "__init__.py") == set()
+
+
+def test_the_package_itself_imports_no_floor() -> None:
+    assert imported_floors((PACKAGE / "__init__.py").read_text(encoding="utf-8"), "", is_package=False) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from build_torchvision.cli.main import main", {"cli"}),
+        ("import build_torchvision.cli", {"cli"}),
+        ("from build_torchvision import cli", {"cli"}),
+        ("def f():\n    from build_torchvision.proof import checks", {"proof"}),
+        ("from ..wheel import archive", {"wheel"}),
+        ("from build_torchvision.graph import units\nfrom . import cache\nfrom ..facts import gpus", {"graph"}),
+        ("from build_torchvision.errors import BadInput\nimport json", set()),
+    ],
+)
+def test_an_import_uphill_is_seen(source: str, found: set[str]) -> None:
+    assert uphill(source, "inputs.cache") == found
+
+
+def test_the_codes_of_errors_are_those_documented() -> None:
+    from build_torchvision import errors
+
+    codes = {
+        kind.__name__: kind.exit_code
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.BuildTorchvisionError)
+    }
+    assert codes == {
+        "BuildTorchvisionError": 1,
+        "ProofFailed": 1,
+        "BadInput": 2,
+        "MissingInput": 3,
+        "ProcessFailed": 4,
+        "FetchFailed": 5,
+    }
