@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform as host
 import sys
 from collections.abc import Sequence, Set
@@ -159,7 +158,7 @@ def build(
             failed = "; ".join(f"{check.name}: {check.detail}" for check in proof.checks if not check.ok)
             rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
             raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
-        built.append(Built(variant=variant, wheel=seal(wheel, proof.to_json()), proof=proof))
+        built.append(Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof))
     return built, outcome
 
 
@@ -228,8 +227,3 @@ def describe_plan(request: Request, variant: Variant) -> dict[str, object]:
         "cache": str(cache_dir()),
         "wheel": f"torchvision-{release.torchvision}+{local}-{tag}-{tag}-manylinux_*_{variant.platform}.whl",
     }
-
-
-def as_json(value: object) -> str:
-    """Stable JSON text: two spaces, keys in the documented order."""
-    return json.dumps(value, indent=2)

@@ -204,7 +204,7 @@ def check_python_symbols(libraries: Libraries) -> Check:
 
 
 def check_resolved(libraries: Libraries, torch: TorchFacts, policy: Policy | None) -> Check | None:
-    """Each undefined symbol is brought by torch, a bundled library or, if versioned, the system. None without lib_dir."""
+    """Each undefined symbol is brought by torch, a bundled library or, if versioned, the system (None: no lib_dir)."""
     if torch.lib_dir is None:
         return None
     name = "symbols"

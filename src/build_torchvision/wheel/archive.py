@@ -55,10 +55,14 @@ def unpack(wheel: Path, tree: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if name.startswith("/") or ".." in name.split("/"):
-                    raise BadInput(f"reading {wheel}", f"it holds the path {name}, outside the wheel.", "Do not use it.")
+                    raise BadInput(
+                        f"reading {wheel}", f"it holds the path {name}, outside the wheel.", "Do not use it."
+                    )
             archive.extractall(tree)
     except (OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"reading {wheel}", f"it is not a whole wheel ({error}).", "Build or download it again.") from error
+        raise BadInput(
+            f"reading {wheel}", f"it is not a whole wheel ({error}).", "Build or download it again."
+        ) from error
     return tree
 
 

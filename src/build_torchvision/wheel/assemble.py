@@ -59,7 +59,9 @@ def seal(wheel: Path, proof: str) -> Path:
 
 def _file_name(contents: Contents, platform_tag: str) -> str:
     tag = f"cp{contents.variant.python}"
-    return f"{contents.upstream.metadata['name']}-{contents.upstream.metadata['version']}-{tag}-{tag}-{platform_tag}.whl"
+    return (
+        f"{contents.upstream.metadata['name']}-{contents.upstream.metadata['version']}-{tag}-{tag}-{platform_tag}.whl"
+    )
 
 
 def _tree(contents: Contents, tree: Path) -> Path:

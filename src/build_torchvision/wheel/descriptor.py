@@ -48,7 +48,9 @@ def variant_json(variant: Variant) -> str:
         namespaces = sorted({prop.namespace for prop in description.properties}, reverse=True)
         return str(
             make_variant_dist_info(
-                description, variant_info=VariantInfo(namespace_priorities=namespaces), expand_aot_plugin_properties=False
+                description,
+                variant_info=VariantInfo(namespace_priorities=namespaces),
+                expand_aot_plugin_properties=False,
             )
         )
 
@@ -60,4 +62,7 @@ def _cuda_parts(variant: Variant) -> list[str]:
 def _sm_arch(gencode: tuple[str, ...]) -> list[str]:
     """("arch=compute_120,code=sm_120",) -> ["120_real"]; PTX becomes "100_virtual"."""
     codes = [code.rpartition("code=")[2] for code in gencode]
-    return [code.replace("sm_", "") + "_real" if "sm_" in code else code.replace("compute_", "") + "_virtual" for code in codes]
+    return [
+        code.replace("sm_", "") + "_real" if "sm_" in code else code.replace("compute_", "") + "_virtual"
+        for code in codes
+    ]

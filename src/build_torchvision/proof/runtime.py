@@ -1,0 +1,212 @@
+"""The runtime proof: a wheel installed beside its torch in a fresh environment, and every operator called there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from uv import find_uv_bin
+
+from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.process import run
+from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.proof.libraries import CODECS
+from build_torchvision.proof.package import Package, parse_file_name
+
+PROBE = Path(__file__).with_name("_runtime_probe.py")
+BESIDE = ("numpy", "pillow")
+TEST_TOOLS = ("pytest>=8", "setuptools<81", "expecttest")
+UPSTREAM_PASSES = 755
+"""How many of upstream's operator tests pass on a CPU (0.21.0); the number may only grow."""
+_PYTHON_FACTS = "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0)"
+
+
+def find_python(python: str) -> Path:
+    """An interpreter that really runs, for "313": this one, PATH, pyenv's or uv's. Raises MissingInput without one."""
+    version = f"{python[0]}.{python[1:]}"
+    for candidate in _candidates(version):
+        if _runs(candidate, version):
+            return candidate
+    raise MissingInput(
+        f"verifying with Python {version}",
+        "no such interpreter is on this machine.",
+        f"Type `uv python install {version}`, or verify the static part alone.",
+    )
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    yield Path(sys.executable)
+    for folder in os.environ.get("PATH", "").split(os.pathsep):
+        path = Path(folder, f"python{version}")
+        if folder and path.is_file():
+            yield path
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    yield from sorted(root.glob(f"versions/{version}*/bin/python{version}"))
+    found = run([find_uv_bin(), "python", "find", "--no-project", version], asked="finding Python", check=False)
+    if found.returncode == 0 and found.stdout.strip():
+        yield Path(found.stdout.strip())
+
+
+def _runs(candidate: Path, version: str) -> bool:
+    """A shim of a version manager exists for versions that are not installed, so each candidate is asked."""
+    try:
+        done = run([candidate, "-I", "-c", _PYTHON_FACTS], asked="asking Python's version", check=False, timeout=30)
+    except (BuildTorchvisionError, OSError):
+        return False
+    return done.returncode == 0 and done.stdout.split() == [*version.split("."), "0"]
+
+
+@contextmanager
+def environment(
+    wheel: Path, *, torch_requirement: str, python: str = "313", cache: Path | None = None
+) -> Iterator[Path]:
+    """A virtual environment holding torch, numpy, Pillow and `wheel`; its folder, gone afterwards.
+
+    `torch_requirement` is "==2.6.0", a whole requirement, or a torch wheel's path. With `cache`, the environment is kept
+    there for the next wheel of the same Python and torch, locked while in use, and only the wheel is installed anew.
+    Raises MissingInput without an interpreter, ProcessFailed when something cannot be installed.
+    """
+    interpreter = find_python(python)
+    torch = torch_requirement if re.match(r"[\w/.~]", torch_requirement) else f"torch{torch_requirement}"
+    with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
+        plain = Path(scratch, parse_file_name(wheel.name).plain)
+        plain.symlink_to(wheel.resolve())  # an installer that knows no variants refuses a file name with a label
+        if cache is None:
+            venv = Path(scratch, "venv")
+            _fill(venv, interpreter, torch, plain)
+            yield venv
+            return
+        venv = cache / f"verify-{python}-{re.sub(r'[^A-Za-z0-9.]+', '_', torch)}"
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{venv}.lock"):
+            if not (venv / "complete").exists():
+                shutil.rmtree(venv, ignore_errors=True)
+            _fill(venv, interpreter, torch, plain)
+            (venv / "complete").touch()
+            yield venv
+
+
+def _fill(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
+    asked, uv = f"installing {wheel.name} beside {torch}", find_uv_bin()
+    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
+    remedy = "Check the network and the free disk space: torch takes up to 5 GB."
+    if not venv.exists():
+        run([uv, "venv", "-q", "--no-project", "--python", interpreter, venv], asked=asked, env=env)
+    command = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python", "--reinstall-package", "torchvision"]
+    run([*command, torch, *BESIDE, wheel], asked=asked, remedy=remedy, env=env, timeout=3600)
+
+
+def probe(venv: Path, codecs: Collection[str], *, timeout: float = 900) -> tuple[Check, ...]:
+    """Call every operator of the torchvision in `venv`; `codecs` are those that it should have. `timeout` in seconds."""
+    with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
+        results = Path(scratch, "results.jsonl")
+        done = run(
+            [venv / "bin" / "python", "-I", PROBE, results, json.dumps({"codecs": sorted(codecs)})],
+            asked="calling every operator",
+            cwd=Path(scratch),  # not a folder with a torchvision/ of its own
+            check=False,
+            timeout=timeout,
+        )
+        return read_results(results.read_text() if results.exists() else "", done)
+
+
+def read_results(text: str, done: subprocess.CompletedProcess[str]) -> tuple[Check, ...]:
+    """The probe's lines as checks. A probe that died becomes a failing check, with what it was doing."""
+    checks: list[Check] = []
+    doing = "starting"
+    for line in text.splitlines():
+        row = json.loads(line)
+        if "start" in row:
+            doing = row["start"]
+        else:
+            checks.append(Check(name=f"runs: {row['name']}", ok=row["ok"], detail=row["detail"]))
+            doing = "ending"
+    if done.returncode not in (0, 1) or not checks or done.returncode == 1 and all(check.ok for check in checks):
+        checks.append(Check(name="runs: to the end", ok=False, detail=f"at {doing}: {_death(done)}"))
+    return tuple(checks)
+
+
+def _death(done: subprocess.CompletedProcess[str]) -> str:
+    if done.returncode == -signal.SIGILL:
+        return (
+            "stopped by SIGILL: this computer's CPU lacks an instruction of the package. Verify it on a CPU of its ISA."
+        )
+    if done.returncode < 0:
+        return f"stopped by {signal.Signals(-done.returncode).name}"
+    return f"ended with exit code {done.returncode}: {' '.join(done.stderr.strip().splitlines()[-3:])}"
+
+
+def run_in_venv(
+    wheel: Path,
+    *,
+    torch_requirement: str,
+    python: str = "313",
+    cache: Path | None = None,
+    upstream: Path | None = None,
+) -> Proof:
+    """Install `wheel` beside torch, call every operator, and with `upstream` (a source tree) run its operator tests too.
+
+    A wheel that cannot be installed or loaded is a check that does not hold. Raises MissingInput without an interpreter.
+    """
+    package = Package(wheel)
+    codecs = package.descriptor.get("codecs", tuple(CODECS))
+    checks: list[Check] = []
+    try:
+        with environment(wheel, torch_requirement=torch_requirement, python=python, cache=cache) as venv:
+            checks.append(Check(name="installs", ok=True, detail=f"beside torch{torch_requirement}, Python {python}"))
+            checks += probe(venv, codecs)
+            if upstream is not None:
+                checks.append(upstream_tests(upstream, venv))
+    except MissingInput:
+        raise
+    except BuildTorchvisionError as error:
+        checks.append(Check(name="runs" if checks else "installs", ok=False, detail=f"{error.obstacle} {error.remedy}"))
+    return Proof(variant=str(package.descriptor.get("variant", wheel.name)), checks=tuple(checks))
+
+
+def upstream_tests(source_root: Path, venv: Path, *, at_least: int = UPSTREAM_PASSES, timeout: float = 7200) -> Check:
+    """Run upstream's test_ops.py against the torchvision in `venv`: no failure, and at least `at_least` passes.
+
+    The tests are copied away first: run from the source tree they would import its torchvision/, without operators (trap 13).
+    """
+    tests = source_root / "test"
+    if not (tests / "test_ops.py").is_file():
+        raise BadInput(f"running the tests of {source_root}", "it has no test/test_ops.py.", "Give a source tree.")
+    asked = "running upstream's operator tests"
+    python = venv / "bin" / "python"
+    with tempfile.TemporaryDirectory(prefix="upstream-") as scratch:
+        root = Path(scratch)
+        shutil.copytree(tests, root / "test", ignore=shutil.ignore_patterns("__pycache__", "*.mp4", "*.avi"))
+        if (source_root / "pytest.ini").is_file():
+            shutil.copyfile(source_root / "pytest.ini", root / "pytest.ini")
+        run([find_uv_bin(), "pip", "install", "-q", "--python", python, *TEST_TOOLS], asked=asked)
+        command = [python, "-I", "-m", "pytest", "test/test_ops.py", "-q", "-p", "no:cacheprovider"]
+        report = root / "report.xml"
+        done = run([*command, f"--junitxml={report}"], asked=asked, cwd=root, check=False, timeout=timeout)
+        if not report.is_file():
+            return Check(name="upstream tests", ok=False, detail=_death(done))
+        return count_tests(report.read_text(), at_least)
+
+
+def count_tests(report: str, at_least: int) -> Check:
+    """The verdict on a JUnit report."""
+    cases = list(ET.fromstring(report).iter("testcase"))
+    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(bad) - skipped
+    counts = f"{passed} passed, {len(bad)} failed, {skipped} skipped"
+    problems = [f"{counts}: {case.get('classname')}::{case.get('name')} failed" for case in bad[:3]]
+    if passed < at_least:
+        problems.append(f"{counts}, where at least {at_least} should pass")
+    return Check.of("upstream tests", problems, counts)
