@@ -17,6 +17,7 @@ from build_torchvision.codegen import isa_runs_on
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import FactError, gpus, isas, release, releases, toolkits, version_key
 from build_torchvision.process import run
+from build_torchvision.variants import service
 
 LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "gpus": gpus,
@@ -99,6 +100,10 @@ def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
     order = list(gpus())
     assert order.index("sm103") + 1 == order.index("sm107") == order.index("sm110") - 1
     assert release("0.30.0").torch == "2.15.0"
+    # A higher minor takes the newest older cubin of its major, by the rule alone: no toolkit's row mentions it.
+    assert service("cuda12_9", "sm107") == ("compatible", "sm103")
+    assert service("cuda12_8", "sm107") == ("compatible", "sm100")
+    assert service("cuda12_4", "sm107") is None
 
 
 def test_rows_cannot_be_changed() -> None:
