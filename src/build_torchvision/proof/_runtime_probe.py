@@ -2,10 +2,10 @@
 
     python -I _runtime_probe.py RESULTS.jsonl '{"codecs": ["jpeg", "png", "webp"]}'
 
-Needs torch, numpy and Pillow beside torchvision. Before a check, {"start": name} is written to RESULTS.jsonl, and after it
-{"name", "ok", "detail"}: a process that dies of an illegal instruction leaves the name of what it was doing. References are
-written in plain float64 PyTorch, where autograd gives their gradients, in other terms than the operators: bilinear sampling is
-a product with one matrix an axis, so that a fault of the compiled code cannot be repeated here.
+Needs torch, numpy and Pillow beside torchvision. Before a check, {"start": name} is written to RESULTS.jsonl, and
+after it {"name", "ok", "detail"}: a process that dies of an illegal instruction leaves the name of what it was doing.
+References are written in plain float64 PyTorch, where autograd gives their gradients, in other terms than the
+operators: bilinear sampling is a product with one matrix an axis, so that a fault of theirs cannot be repeated here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,8 @@ def exact(what: str, actual: Tensor, expected: Tensor) -> None:
 
 def reference_nms(boxes: Tensor, scores: Tensor, threshold: float) -> list[int]:
     """Greedy suppression, box by box."""
-    rows, kept = boxes.tolist(), []
+    rows: list[list[float]] = boxes.tolist()
+    kept: list[int] = []
     for i in sorted(range(len(rows)), key=lambda k: -float(scores[k])):
         if all(_overlap(rows[i], rows[j]) <= threshold for j in kept):
             kept.append(i)
@@ -81,7 +83,7 @@ def _overlap(a: list[float], b: list[float]) -> float:
 
 
 def pooling_matrix(start: float, end: float, bins: int, ratio: int, size: int) -> Tensor:
-    """(bins, size): each row averages the bilinear samples of one bin on one axis; samples more than 1 outside are 0."""
+    """(bins, size): a row averages one bin's bilinear samples on one axis; samples more than 1 outside are 0."""
     step = (end - start) / bins
     count = ratio if ratio > 0 else math.ceil(step)
     where = start + step * (torch.arange(bins * count, dtype=torch.float64) + 0.5) / count
@@ -112,7 +114,7 @@ def position_sensitive(pooled: Tensor) -> Tensor:
 
 
 def reference_roi_pool(x: Tensor, rois: Tensor, scale: float, bins: tuple[int, int], *, average: bool) -> Tensor:
-    """Bins on whole pixels: their largest value, or (for ps_roi_pool, which leaves the last row and column out) the mean."""
+    """Bins on whole pixels: their largest value, or (ps_roi_pool, which leaves out the last row and column) mean."""
     extra = 0 if average else 1
     out = []
     for roi in rois.tolist():
@@ -308,7 +310,7 @@ def check_deform_conv2d() -> str:
     said = compare(
         "deform_conv2d with a mask",
         lambda *v: op("torchvision::deform_conv2d")(*v, *GEOMETRY, True),
-        lambda *v: reference_deform_conv2d(*v, GEOMETRY),
+        lambda x, w, o, m, b: reference_deform_conv2d(x, w, o, m, b, GEOMETRY),
         leaves,
     )
     x, weight, offset, mask, bias = leaves
@@ -324,7 +326,8 @@ def check_deform_conv2d() -> str:
 
 def check_deform_conv2d_backward() -> str:
     leaves = [leaf.requires_grad_() for leaf in deform_leaves()]
-    out = reference_deform_conv2d(*leaves, GEOMETRY)
+    x, weight, offset, mask, bias = leaves
+    out = reference_deform_conv2d(x, weight, offset, mask, bias, GEOMETRY)
     grad = torch.randn_like(out)
     expected = torch.autograd.grad(out, leaves, grad)
     for dtype in TOLERANCE:
@@ -542,8 +545,8 @@ def main(results: Path, codecs: set[str]) -> int:
         ("files", check_files),
         ("GIF", check_gif),
     ]
-    for codec, check in (("jpeg", check_jpeg), ("png", check_png), ("webp", check_webp)):
-        checks.append((IMAGES[codec], check if codec in codecs else lambda codec=codec: absent(codec)))
+    for codec, decoded in (("jpeg", check_jpeg), ("png", check_png), ("webp", check_webp)):
+        checks.append((IMAGES[codec], decoded if codec in codecs else partial(absent, codec)))
     checks.append(("every operator", check_all_called))
     torch.manual_seed(20)
     torch.set_num_threads(2)

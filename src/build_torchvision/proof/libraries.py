@@ -21,6 +21,7 @@ from build_torchvision.variants import Variant
 TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
 TORCH_CUDA = ("libc10_cuda.so", "libtorch_cuda.so", "libcudart.so.*", "libnvjpeg.so.*")  # loaded by torch before us
 LOADERS = ("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1")
+UNVERSIONED = ("libz.so.1",)  # zlib gives versions only to what came after 1.2.0, so its old names cannot be placed
 CODECS = {"jpeg": "libjpeg", "png": "libpng", "webp": "libwebp"}
 _LEVEL = re.compile(r"manylinux_(\d+)_(\d+)_(x86_64|aarch64)")
 _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
@@ -233,6 +234,8 @@ def _unresolved(libraries: Libraries, known: Mapping[str, frozenset[str]], syste
             if symbol.weak or symbol.name in reachable:
                 continue
             if symbol.library is not None and (symbol.library in system or symbol.library in LOADERS):
+                continue
+            if symbol.library is None and system & set(UNVERSIONED) & set(elf.needed):
                 continue
             yield f"{path} needs {symbol.name}, which none of its libraries brings"
 

@@ -73,8 +73,9 @@ def environment(
 ) -> Iterator[Path]:
     """A virtual environment holding torch, numpy, Pillow and `wheel`; its folder, gone afterwards.
 
-    `torch_requirement` is "==2.6.0", a whole requirement, or a torch wheel's path. With `cache`, the environment is kept
-    there for the next wheel of the same Python and torch, locked while in use, and only the wheel is installed anew.
+    `torch_requirement` is "==2.6.0", a whole requirement, or a torch wheel's path. With `cache`, the environment is
+    kept there for the next wheel of the same Python and torch, locked while in use, and only the wheel
+    is installed anew.
     Raises MissingInput without an interpreter, ProcessFailed when something cannot be installed.
     """
     interpreter = find_python(python)
@@ -103,12 +104,21 @@ def _fill(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
     remedy = "Check the network and the free disk space: torch takes up to 5 GB."
     if not venv.exists():
         run([uv, "venv", "-q", "--no-project", "--python", interpreter, venv], asked=asked, env=env)
-    command = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python", "--reinstall-package", "torchvision"]
+    command: list[str | Path] = [
+        uv,
+        "pip",
+        "install",
+        "-q",
+        "--python",
+        venv / "bin" / "python",
+        "--reinstall-package",
+        "torchvision",
+    ]
     run([*command, torch, *BESIDE, wheel], asked=asked, remedy=remedy, env=env, timeout=3600)
 
 
 def probe(venv: Path, codecs: Collection[str], *, timeout: float = 900) -> tuple[Check, ...]:
-    """Call every operator of the torchvision in `venv`; `codecs` are those that it should have. `timeout` in seconds."""
+    """Call every operator of the torchvision in `venv`; `codecs` are those it should have. `timeout` in seconds."""
     with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
         results = Path(scratch, "results.jsonl")
         done = run(
@@ -132,7 +142,7 @@ def read_results(text: str, done: subprocess.CompletedProcess[str]) -> tuple[Che
         else:
             checks.append(Check(name=f"runs: {row['name']}", ok=row["ok"], detail=row["detail"]))
             doing = "ending"
-    if done.returncode not in (0, 1) or not checks or done.returncode == 1 and all(check.ok for check in checks):
+    if done.returncode not in (0, 1) or not checks or (done.returncode == 1 and all(check.ok for check in checks)):
         checks.append(Check(name="runs: to the end", ok=False, detail=f"at {doing}: {_death(done)}"))
     return tuple(checks)
 
@@ -155,9 +165,9 @@ def run_in_venv(
     cache: Path | None = None,
     upstream: Path | None = None,
 ) -> Proof:
-    """Install `wheel` beside torch, call every operator, and with `upstream` (a source tree) run its operator tests too.
+    """Install `wheel` beside torch and call every operator; with `upstream`, a source tree, its operator tests too.
 
-    A wheel that cannot be installed or loaded is a check that does not hold. Raises MissingInput without an interpreter.
+    A wheel that cannot be installed or loaded is a check that does not hold. Raises MissingInput without a Python.
     """
     package = Package(wheel)
     codecs = package.descriptor.get("codecs", tuple(CODECS))
@@ -178,7 +188,7 @@ def run_in_venv(
 def upstream_tests(source_root: Path, venv: Path, *, at_least: int = UPSTREAM_PASSES, timeout: float = 7200) -> Check:
     """Run upstream's test_ops.py against the torchvision in `venv`: no failure, and at least `at_least` passes.
 
-    The tests are copied away first: run from the source tree they would import its torchvision/, without operators (trap 13).
+    The tests are copied away first: in the source tree they would import its torchvision/, which has no operators.
     """
     tests = source_root / "test"
     if not (tests / "test_ops.py").is_file():
@@ -191,7 +201,7 @@ def upstream_tests(source_root: Path, venv: Path, *, at_least: int = UPSTREAM_PA
         if (source_root / "pytest.ini").is_file():
             shutil.copyfile(source_root / "pytest.ini", root / "pytest.ini")
         run([find_uv_bin(), "pip", "install", "-q", "--python", python, *TEST_TOOLS], asked=asked)
-        command = [python, "-I", "-m", "pytest", "test/test_ops.py", "-q", "-p", "no:cacheprovider"]
+        command: list[str | Path] = [python, "-I", "-m", "pytest", "test/test_ops.py", "-q", "-p", "no:cacheprovider"]
         report = root / "report.xml"
         done = run([*command, f"--junitxml={report}"], asked=asked, cwd=root, check=False, timeout=timeout)
         if not report.is_file():
