@@ -61,7 +61,9 @@ def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, code
             header.touch()
         tools.mkdir()
         config = tools / "libpng-config"
-        config.write_text('#!/bin/sh\ncase $1 in --version) echo 1.6.40;; --I_opts) echo -I/png;; *) echo /png;; esac\n')
+        config.write_text(
+            "#!/bin/sh\ncase $1 in --version) echo 1.6.40;; --I_opts) echo -I/png;; *) echo /png;; esac\n"
+        )
         config.chmod(0o755)
         cuda_home = None
         if cuda:

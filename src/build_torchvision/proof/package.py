@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +23,7 @@ from packaging.version import InvalidVersion, Version
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
 from build_torchvision.proof.checks import Check
-from build_torchvision.variants import PYTHONS, Variant, every_variant
+from build_torchvision.variants import Variant, every_variant
 from build_torchvision.wheel.descriptor import DESCRIPTOR, local_version
 
 MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
@@ -52,16 +52,18 @@ class FileName:
 
     def claim(self) -> tuple[Variant, bool] | None:
         """The variant that the local version and the Python tag name, and whether it is paired; None for any other."""
-        local = self.version.partition("+")[2].replace("_", ".")
-        python = self.python.removeprefix("cp")
-        if not local or python not in PYTHONS:
-            return None
-        for variant in every_variant():
-            if variant.python == python:
-                for paired in (True, False):
-                    if Version(f"0+{local_version(variant, paired=paired)}").local == local:
-                        return variant, paired
-        return None
+        local = Version(self.version).local
+        return _claims().get((self.python, local)) if local else None
+
+
+@cache
+def _claims() -> dict[tuple[str, str | None], tuple[Variant, bool]]:
+    """(Python tag, local version) -> (variant, whether it is paired)."""
+    return {
+        (f"cp{variant.python}", Version(f"0+{local_version(variant, paired=paired)}").local): (variant, paired)
+        for variant in every_variant()
+        for paired in (True, False)
+    }
 
 
 def parse_file_name(file_name: str) -> FileName:

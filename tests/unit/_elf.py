@@ -1,0 +1,92 @@
+"""Small, whole ELF shared objects made from bytes, so that a fault can be planted without a compiler."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 14, 15, 29
+SHT_PROGBITS, SHT_STRTAB, SHT_DYNAMIC, SHT_DYNSYM, SHT_VERNEED, SHT_VERSYM = 1, 3, 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
+ALLOC, EXEC = 2, 4
+
+
+@dataclass(kw_only=True)
+class Object:
+    """What goes into the file. `undefined` symbols may carry (library, version)."""
+
+    code: bytes = b"\xc3"
+    rodata: bytes = b""
+    needed: Sequence[str] = ()
+    soname: str | None = None
+    rpath: str | None = None
+    runpath: str | None = None
+    undefined: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    defined: Sequence[str] = ()
+    machine: int = 62  # EM_X86_64
+    hidden_code: bytes = b""  # mapped executable, in no section
+
+    def build(self) -> bytes:
+        names = bytearray(b"\0")
+
+        def name(text: str) -> int:
+            names.extend(text.encode() + b"\0")
+            return len(names) - len(text.encode()) - 1
+
+        symbols, versym, verneed, index = bytes(24), struct.pack("<H", 0), b"", 2
+        wanted = {pair: i for i, pair in enumerate(sorted({p for p in self.undefined.values() if p}), start=2)}
+        for text, pair in self.undefined.items():
+            symbols += struct.pack("<IBBHQQ", name(text), 1 << 4, 0, 0, 0, 0)
+            versym += struct.pack("<H", wanted[pair] if pair else 1)
+        for text in self.defined:
+            symbols += struct.pack("<IBBHQQ", name(text), 1 << 4, 0, 1, 0x1000, 1)
+            versym += struct.pack("<H", 1)
+        for (library, version), index in wanted.items():
+            last = index == len(wanted) + 1
+            verneed += struct.pack("<HHIII", 1, 1, name(library), 16, 0 if last else 32)
+            verneed += struct.pack("<IHHII", 0, 0, index, name(version), 0)
+        tags = [(DT_NEEDED, name(library)) for library in self.needed]
+        for tag, text in ((DT_SONAME, self.soname), (DT_RPATH, self.rpath), (DT_RUNPATH, self.runpath)):
+            if text is not None:
+                tags.append((tag, name(text)))
+        dynamic = b"".join(struct.pack("<QQ", *tag) for tag in [*tags, (0, 0)])
+        sections = [  # name, type, flags, bytes, link, info, entry size
+            (".text", SHT_PROGBITS, ALLOC | EXEC, self.code, 0, 0, 0),
+            (".dynstr", SHT_STRTAB, ALLOC, bytes(names), 0, 0, 0),
+            (".dynsym", SHT_DYNSYM, ALLOC, symbols, 2, 1, 24),
+            (".dynamic", SHT_DYNAMIC, ALLOC, dynamic, 2, 0, 16),
+            (".gnu.version", SHT_VERSYM, ALLOC, versym, 3, 0, 2),
+            (".rodata", SHT_PROGBITS, ALLOC, self.rodata, 0, 0, 0),
+        ]
+        if wanted:
+            sections.append((".gnu.version_r", SHT_VERNEED, ALLOC, verneed, 2, len(wanted), 0))
+        return self._layout(sections)
+
+    def _layout(self, sections: list[tuple[str, int, int, bytes, int, int, int]]) -> bytes:
+        titles, body, headers = b"\0", bytearray(0x1000), bytes(64)
+        places: dict[str, tuple[int, int]] = {}
+        for title, kind, flags, data, link, info, entry in sections:
+            body.extend(bytes(-len(body) % 16))
+            places[title] = (len(body), len(data))
+            headers += struct.pack(
+                "<IIQQQQIIQQ", len(titles), kind, flags, len(body), len(body), len(data), link, info, 16, entry
+            )
+            titles += title.encode() + b"\0"
+            body.extend(data)
+            if title == ".text":
+                body.extend(self.hidden_code)
+        headers += struct.pack("<IIQQQQIIQQ", len(titles), SHT_STRTAB, 0, 0, len(body), len(titles) + 10, 0, 0, 1, 0)
+        body.extend(titles + b".shstrtab\0")
+        start, size = places[".text"]
+        size += len(self.hidden_code)
+        segments = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, len(body), len(body), 0x1000)
+        segments += struct.pack("<IIQQQQQQ", 1, 5, start, start, start, size, size, 0x1000)
+        start, size = places[".dynamic"]
+        segments += struct.pack("<IIQQQQQQ", 2, 6, start, start, start, size, size, 8)
+        header = b"\x7fELF\x02\x01\x01" + bytes(9)
+        count = len(sections) + 2
+        header += struct.pack(
+            "<HHIQQQIHHHHHH", 3, self.machine, 1, 0, 64, len(body), 0, 64, 56, 3, 64, count, count - 1
+        )
+        body[: len(header + segments)] = header + segments
+        return bytes(body) + headers
