@@ -1,6 +1,6 @@
 """One exception family. Every error says what was asked, what is in the way, and what to type next.
 
-Exit codes: 0 all held · 1 a proof failed · 2 bad input · 3 an input is missing · 4 a process failed · 5 the network failed.
+Exit codes: 0 all held, 1 a proof failed, 2 bad input, 3 an input is missing, 4 a process failed, 5 the network failed.
 """
 
 from __future__ import annotations

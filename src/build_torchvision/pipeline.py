@@ -14,7 +14,7 @@ from rich.console import Console
 from build_torchvision.build.runner import Outcome, run_graph
 from build_torchvision.codegen import isa_flags
 from build_torchvision.errors import BadInput, MissingInput, ProofFailed
-from build_torchvision.facts import Release
+from build_torchvision.facts import Release, release
 from build_torchvision.graph.actions import Graph, plan_graph
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.codecs import Codecs, find_codecs
@@ -23,10 +23,14 @@ from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
 from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.static import TorchFacts, audit_wheel
+from build_torchvision.proof.package import parse_file_name
+from build_torchvision.proof.runtime import run_in_venv
+from build_torchvision.proof.static import TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
+
+DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project has been run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,20 +75,20 @@ class Built:
 
 
 def check_buildable(variants: Sequence[Variant], release: Release) -> str:
-    """The one platform of `variants`. Raises BadInput, before anything is fetched, for what this version cannot build."""
+    """The one platform of `variants`. Raises BadInput, before anything is fetched, for what cannot be built."""
     for variant in variants:
         asked = f"Build {variant} of TorchVision {release.torchvision}"
         if variant.track != "cpu":
             raise BadInput(
                 asked,
-                "The wheel backend compiles the cpu track; CUDA variants are planned (`show`, `plan`), not compiled yet.",
+                "The wheel backend compiles the cpu track; CUDA variants are planned (`show`, `plan`), not compiled.",
                 f"Choose torchvision-python{variant.python}-cpu-{variant.isa}.",
             )
         if variant.platform != host.machine():
             raise BadInput(
                 asked,
-                f"{variant.isa} is an ISA of {variant.platform}, this machine is {host.machine()}, and cross builds are "
-                "not supported yet.",
+                f"{variant.isa} is an ISA of {variant.platform}, this machine is {host.machine()}, and cross builds "
+                "are not supported.",
                 f"Build it on {variant.platform}.",
             )
         if variant.python not in release.pythons:
@@ -145,7 +149,7 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
 def build(
     request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
 ) -> tuple[list[Built], Outcome]:
-    """Build, pack and statically prove every variant of `request`. Raises ProofFailed if a wheel is not what it says."""
+    """Build, pack and statically prove every variant of `request`. Raises ProofFailed when one is not its name."""
     inputs = gather(request)
     folder = folder or cache_dir() / "builds" / inputs.key
     outcome = compile_all(request, inputs, folder, console, verbose=verbose)
@@ -160,6 +164,31 @@ def build(
             raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
         built.append(Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof))
     return built, outcome
+
+
+def prove(
+    wheel: Path,
+    variant: Variant | None = None,
+    *,
+    torch: str | None = None,
+    static_only: bool = False,
+    upstream_tests: bool = False,
+) -> Proof:
+    """Prove that `wheel` is `variant` (None: the one its file name claims), statically and then beside `torch`.
+
+    `torch` is as in `Request`. What runs code waits until the static part holds. Raises BadInput for what is no wheel
+    of a known variant.
+    """
+    if not wheel.is_file():
+        raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
+    variant = variant or claimed_variant(wheel)
+    known = release(parse_file_name(wheel.name).version.partition("+")[0])
+    sdk = torch_sdk(torch, known, variant.python, variant.platform, cuda=False)
+    proof = audit_wheel(wheel, variant, torch_facts(sdk))
+    if static_only or not proof.ok:
+        return proof
+    upstream = fetch_source(known).root if upstream_tests else None
+    return proof + run_in_venv(wheel, torch_requirement=f"=={sdk.version}", python=variant.python, upstream=upstream)
 
 
 def torch_facts(torch: TorchSdk) -> TorchFacts:

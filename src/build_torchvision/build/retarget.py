@@ -1,7 +1,7 @@
 """Take the target CPU out of an LLVM IR file, so that code generation's own -march decides (executed as a script).
 
-The front end writes the CPU it was told of into every function's attributes, and these outrank the command line. Without
-them LLVM takes the target machine's CPU and features (LLVM Language Reference, "Function Attributes").
+The front end writes the CPU it was told of into every function's attributes, and these outrank the command line.
+Without them LLVM takes the target machine's CPU and features (LLVM Language Reference, "Function Attributes").
 """
 
 import re

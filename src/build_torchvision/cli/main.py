@@ -16,14 +16,9 @@ from rich.table import Table
 from build_torchvision import __version__, pipeline
 from build_torchvision.cli import show as screens
 from build_torchvision.codegen import describe, notes
-from build_torchvision.errors import BadInput, BuildTorchvisionError
-from build_torchvision.facts import release, releases
-from build_torchvision.inputs.source import fetch_source
-from build_torchvision.inputs.torch_sdk import torch_sdk
+from build_torchvision.errors import BadInput, BuildTorchvisionError, ProofFailed
+from build_torchvision.facts import release
 from build_torchvision.machine.cpu import best_cpu_variant
-from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.runtime import run_in_venv
-from build_torchvision.proof.static import audit_wheel, claimed_variant
 from build_torchvision.variants import PYTHONS, Variant, enumerate_variants, every_variant, parse, select
 
 EPILOGUE = """Exit codes: 0 all held, 1 a proof failed, 2 bad input, 3 an input is missing, 4 a process failed,
@@ -38,7 +33,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-out = Console(soft_wrap=True)
+out = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
 err = Console(stderr=True)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, in the shape the README documents.")]
@@ -48,8 +43,9 @@ Release = Annotated[str | None, Parameter(name="--torchvision", help="The releas
 Torch = Annotated[
     str | None, Parameter(name="--torch", help="VERSION, FILE.whl or SITE_PACKAGES; default: the pair's.")
 ]
-Without = Annotated[list[str], Parameter(name="--without", negative=(), help="Leave out a codec: jpeg, png or webp.")]
-DEFAULT_RELEASE = "0.21.0"
+Without = Annotated[
+    tuple[str, ...], Parameter(name="--without", negative=(), help="Leave out a codec: jpeg, png or webp.")
+]
 
 
 @app.command
@@ -92,7 +88,7 @@ def plan(
     *names: str,
     torchvision: Release = None,
     torch: Torch = None,
-    without: Without = [],  # noqa: B006
+    without: Without = (),
     compiler: str = "auto",
     as_json: Json = False,
 ) -> None:
@@ -116,12 +112,13 @@ def build(
     torchvision: Release = None,
     torch: Torch = None,
     source: Path | None = None,
-    without: Without = [],
-    compiler: str = "auto",  # noqa: B006
+    without: Without = (),
+    compiler: str = "auto",
     python: str | None = None,
     jobs: int | None = None,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
+    verify_: Annotated[bool, Parameter(name="--verify", negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -142,6 +139,8 @@ def build(
         Compilers at once; default: from the cores and the memory.
     build_dir
         Where objects are kept; default: the cache, by inputs.
+    verify_
+        Then prove each wheel at run time too, as `verify` does.
     """
     _log(quiet=quiet, verbose=verbose)
     if auto and names:
@@ -163,12 +162,20 @@ def build(
         f"objects and logs in {outcome.folder}",
         highlight=False,
     )
+    proofs = [pipeline.prove(b.wheel, b.variant, torch=torch) if verify_ else b.proof for b in built]
     if as_json:
-        rows = [{"variant": str(b.variant), "wheel": str(b.wheel), "proof": b.proof.to_json()} for b in built]
+        rows = [
+            {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}
+            for b, proof in zip(built, proofs, strict=True)
+        ]
         print(json.dumps(rows, indent=2))
     else:
-        for result in built:
+        for result, proof in zip(built, proofs, strict=True):
+            if verify_:
+                out.print(screens.proof_table(proof))
             print(result.wheel)
+    if not all(proof.ok for proof in proofs):
+        sys.exit(ProofFailed.exit_code)
 
 
 @app.command
@@ -196,25 +203,23 @@ def verify(
     _log(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("verify", "no wheel was named.", "Try `build-torchvision verify dist/*.whl`.")
-    proofs = [_verify(wheel, parse(variant) if variant else None, torch, static, upstream_tests) for wheel in wheels]
+    proofs = [
+        pipeline.prove(
+            wheel,
+            parse(variant) if variant else None,
+            torch=torch,
+            static_only=static,
+            upstream_tests=upstream_tests,
+        )
+        for wheel in wheels
+    ]
     if as_json:
         print(json.dumps([proof.to_json() for proof in proofs], indent=2))
     else:
         for proof in proofs:
             out.print(screens.proof_table(proof))
     if not all(proof.ok for proof in proofs):
-        sys.exit(1)
-
-
-def _verify(wheel: Path, variant: Variant | None, torch: str | None, static: bool, upstream_tests: bool) -> Proof:
-    variant = variant or claimed_variant(wheel)
-    rel = releases().get(wheel.name.split("-")[1].partition("+")[0]) or release(DEFAULT_RELEASE)
-    sdk = torch_sdk(torch, rel, variant.python, variant.platform, cuda=False)
-    proof = audit_wheel(wheel, variant, pipeline.torch_facts(sdk))
-    if static or not proof.ok:
-        return proof
-    source = fetch_source(rel).root if upstream_tests else None
-    return proof + run_in_venv(wheel, torch_requirement=f"=={sdk.version}", python=variant.python, upstream=source)
+        sys.exit(ProofFailed.exit_code)
 
 
 def _named(names: tuple[str, ...]) -> list[Variant]:
@@ -231,7 +236,7 @@ def _request(
     chosen: list[Variant] | tuple[Variant, ...],
     torchvision: str | None,
     torch: str | None,
-    without: list[str],
+    without: tuple[str, ...],
     compiler: str,
     source: Path | None = None,
     jobs: int | None = None,
@@ -239,7 +244,7 @@ def _request(
 ) -> pipeline.Request:
     return pipeline.Request(
         variants=tuple(chosen),
-        release=release(torchvision or DEFAULT_RELEASE),
+        release=release(torchvision or pipeline.DEFAULT_RELEASE),
         torch=torch,
         source=source,
         without=frozenset(without),

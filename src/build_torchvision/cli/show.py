@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from build_torchvision.codegen import cuda_codegen, driver_floor, isa_flags, notes
@@ -14,7 +14,15 @@ from build_torchvision.variants import Variant
 
 def variants_table(variants: Sequence[Variant]) -> Table:
     """One row a variant: name, GPU, CPU and how the toolkit serves it."""
-    table = Table("variant", "GPU", "CPU from", "platform", "codegen", box=None, pad_edge=False)
+    table = Table(
+        Column("variant", no_wrap=True, min_width=45),
+        "GPU",
+        "CPU from",
+        "platform",
+        "codegen",
+        box=None,
+        pad_edge=False,
+    )
     for variant in variants:
         codegen = cuda_codegen(variant)
         gpu = f"{variant.gpu.capability} {variant.gpu.products[0]}" if variant.gpu else "-"

@@ -1,7 +1,7 @@
 """Units and inputs -> actions: every compiler and linker call of a build, each once, whatever asks for it.
 
-With clang a unit is parsed once a platform. What depends on the ISA leaves the front end as LLVM IR without a target CPU,
-and each ISA costs one pass of code generation over it; what does not is compiled once for the platform's baseline.
+With clang a unit is parsed once a platform. What depends on the ISA leaves the front end as LLVM IR without a target
+CPU, and each ISA costs one pass of code generation over it; what does not is compiled once for the platform's baseline.
 gcc has no such seam: its ISA-dependent units are compiled once an ISA.
 """
 

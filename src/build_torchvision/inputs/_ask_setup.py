@@ -97,10 +97,10 @@ module(
     get_distribution=get_distribution,
     parse_version=packaging.version.parse,
 )
-setuptools.setup = lambda **kwargs: metadata.update(kwargs)
+setuptools.setup = metadata.update
 
 real_open = builtins.open
-builtins.open = capture  # type: ignore[assignment]  # narrower than the overloads, enough for setup.py
+builtins.open = capture
 sys.argv = ["setup.py", "bdist_wheel"]
 sys.path.insert(0, str(root))
 real_stdout, sys.stdout = sys.stdout, sys.stderr

@@ -48,9 +48,10 @@ class Upstream:
 
 
 def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, codecs: Set[str]) -> Upstream:
-    """Run `root`/setup.py against a stand-in torch. `version` goes into the metadata; `cuda` is torch's, or None for CPU.
+    """Run `root`/setup.py against a stand-in torch. `version` goes into the metadata.
 
-    The host's own headers have no say: setup.py sees exactly `codecs` (of jpeg, png, webp).
+    `cuda` is torch's CUDA version, or None for a CPU build. The host's own headers have no
+    say: setup.py sees exactly `codecs` (of jpeg, png, webp).
     Raises BadInput when the script cannot be asked.
     """
     with tempfile.TemporaryDirectory(prefix="ask-setup-") as scratch:

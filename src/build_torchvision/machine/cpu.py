@@ -14,7 +14,7 @@ from build_torchvision.variants import CPU, Variant
 
 
 def best_isa(machine: str, features: Collection[str]) -> str:
-    """The highest ISA of platform `machine` ("x86_64", "aarch64") whose features are all in `features` (archspec names).
+    """The highest ISA of platform `machine` ("x86_64", "aarch64") whose features `features` holds (archspec names).
 
     Raises BadInput where even the lowest asks for more.
     """

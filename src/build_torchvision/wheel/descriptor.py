@@ -28,7 +28,7 @@ def label(variant: Variant) -> str:
 
 
 def local_version(variant: Variant, *, paired: bool) -> str:
-    """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.unpaired` beside a torch of another release."""
+    """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.unpaired` beside another release's torch."""
     parts = _cuda_parts(variant) or ["cpu"]
     isa = variant.isa.replace("_", "")  # PEP 440 reads _ as a separator: armv8_2 would become armv8.2
     return ".".join([*parts, isa, *([] if paired else ["unpaired"])])
