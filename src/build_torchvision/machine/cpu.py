@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection
 
 import archspec.cpu
+import archspec.cpu.detect
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import isas
@@ -29,8 +30,16 @@ def best_isa(machine: str, features: Collection[str]) -> str:
     return fitting[-1]  # the table lists each platform's ISAs in rising order
 
 
+def cpu_features() -> frozenset[str]:
+    """The features of this processor, in archspec's spelling.
+
+    A virtual machine may hide some of a model's features: archspec then names the best generic level below it, whose own
+    list is short. So what the processor itself reports counts too.
+    """
+    return frozenset(archspec.cpu.host().features) | frozenset(archspec.cpu.detect.detected_info().features)
+
+
 def best_cpu_variant() -> Variant:
     """The CPU variant for this machine and the running Python."""
-    host = archspec.cpu.host()
-    isa = best_isa(platform.machine(), host.features)
+    isa = best_isa(platform.machine(), cpu_features())
     return Variant(python=f"{sys.version_info.major}{sys.version_info.minor}", track=CPU, sm=None, isa=isa)
