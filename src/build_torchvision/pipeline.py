@@ -45,6 +45,7 @@ class Request:
     compiler: str = "auto"
     jobs: int | None = None
     out: Path = Path("dist")
+    labelled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +237,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
         },
     )
-    return assemble(contents, request.out)
+    return assemble(contents, request.out, labelled=request.labelled)
 
 
 def describe_plan(request: Request, variant: Variant) -> dict[str, object]:

@@ -118,6 +118,7 @@ def build(
     jobs: int | None = None,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
+    labelled: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
     verify_: Annotated[bool, Parameter(name="--verify", negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -139,6 +140,8 @@ def build(
         Compilers at once; default: from the cores and the memory.
     build_dir
         Where objects are kept; default: the cache, by inputs.
+    labelled
+        End file names in the variant's label (-avx512bf16.whl), as variant-aware installers expect; pip refuses them.
     verify_
         Then prove each wheel at run time too, as `verify` does.
     """
@@ -153,7 +156,7 @@ def build(
         if text not in PYTHONS:
             raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
     request = _request(
-        pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler, source, jobs, out_dir
+        pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler, source, jobs, out_dir, labelled
     )
     console = Console(stderr=True, quiet=quiet)
     built, outcome = pipeline.build(request, console, folder=build_dir, verbose=verbose)
@@ -241,6 +244,7 @@ def _request(
     source: Path | None = None,
     jobs: int | None = None,
     out_dir: Path = Path("dist"),
+    labelled: bool = False,
 ) -> pipeline.Request:
     return pipeline.Request(
         variants=tuple(chosen),
@@ -251,6 +255,7 @@ def _request(
         compiler=compiler,
         jobs=jobs,
         out=out_dir,
+        labelled=labelled,
     )
 
 

@@ -33,8 +33,8 @@ def best_isa(machine: str, features: Collection[str]) -> str:
 def cpu_features() -> frozenset[str]:
     """The features of this processor, in archspec's spelling.
 
-    A virtual machine may hide some of a model's features: archspec then names the best generic level below it, whose own
-    list is short. So what the processor itself reports counts too.
+    A virtual machine may hide some of a model's features: archspec then names the best generic level below it, whose
+    own list is short. So what the processor itself reports counts too.
     """
     return frozenset(archspec.cpu.host().features) | frozenset(archspec.cpu.detect.detected_info().features)
 

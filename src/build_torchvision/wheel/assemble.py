@@ -19,7 +19,8 @@ from build_torchvision.inputs.upstream import Upstream
 from build_torchvision.process import run
 from build_torchvision.variants import Variant
 from build_torchvision.wheel import archive
-from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON, variant_json
+from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON, label, variant_json
+from build_torchvision.wheel.licences import bundle_licences
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*")
@@ -37,8 +38,11 @@ class Contents:
     facts: Mapping[str, object]
 
 
-def assemble(contents: Contents, out: Path) -> Path:
-    """Make the wheel (without its proof) in `out`; returns its path. The bytes depend on the contents alone."""
+def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
+    """Make the wheel (without its proof) in `out`; returns its path. The bytes depend on the contents alone.
+
+    `labelled` ends the file name in the variant's label, as variant-aware installers expect (others refuse the name).
+    """
     with tempfile.TemporaryDirectory(prefix="assemble-") as scratch:
         tree = _tree(contents, Path(scratch, "tree"))
         raw = archive.pack(tree, Path(scratch, _file_name(contents, f"linux_{contents.variant.platform}")))
@@ -46,7 +50,9 @@ def assemble(contents: Contents, out: Path) -> Path:
         final = archive.unpack(repaired, Path(scratch, "final"))
         dist_info = final / archive.find_dist_info(final)
         (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant))
-        return archive.pack(final, out / repaired.name)
+        bundle_licences(final, dist_info)
+        name = f"{repaired.stem}-{label(contents.variant)}.whl" if labelled else repaired.name
+        return archive.pack(final, out / name)
 
 
 def seal(wheel: Path, proof: str) -> Path:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 from variantlib.api import VariantDescription, VariantInfo, VariantProperty, make_variant_dist_info
+from variantlib.models.variant_info import ProviderInfo
 
 from build_torchvision.codegen import cuda_codegen
 from build_torchvision.variants import Variant
@@ -17,8 +16,14 @@ ISA_PROPERTIES = {
     "avx512": ("x86_64 :: level :: v4",),
     "avx512vnni": ("x86_64 :: level :: v4", "x86_64 :: avx512_vnni :: on"),
     "avx512bf16": ("x86_64 :: level :: v4", "x86_64 :: avx512_vnni :: on", "x86_64 :: avx512_bf16 :: on"),
-    "armv8_2": ("aarch64 :: version :: 8.2a",),
-    "armv9": ("aarch64 :: version :: 9.0a",),
+    "armv8_2": ("aarch64 :: version :: 8.2a", "aarch64 :: asimdhp :: on"),
+    "armv9": ("aarch64 :: version :: 9.0a", "aarch64 :: sve2 :: on"),
+}
+# Who tells an installer which of these properties a machine has: namespace -> (requirement, entry point).
+PROVIDERS = {
+    "nvidia": ("nvidia-variant-provider>=0.0.1,<1", "nvidia_variant_provider.plugin:NvidiaVariantPlugin"),
+    "x86_64": ("provider-variant-x86-64>=0.0.1,<1", "provider_variant_x86_64.plugin:X8664Plugin"),
+    "aarch64": ("provider-variant-aarch64>=0.0.1,<1", "provider_variant_aarch64.plugin:AArch64Plugin"),
 }
 
 
@@ -40,19 +45,16 @@ def variant_json(variant: Variant) -> str:
     codegen = cuda_codegen(variant)
     if codegen is not None:
         properties += [f"nvidia :: sm_arch :: {arch.lower()}" for arch in _sm_arch(codegen.gencode)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        description = VariantDescription(
-            properties=[VariantProperty.from_str(text) for text in properties], label=label(variant)
-        )
-        namespaces = sorted({prop.namespace for prop in description.properties}, reverse=True)
-        return str(
-            make_variant_dist_info(
-                description,
-                variant_info=VariantInfo(namespace_priorities=namespaces),
-                expand_aot_plugin_properties=False,
-            )
-        )
+    description = VariantDescription(
+        properties=[VariantProperty.from_str(text) for text in properties], label=label(variant)
+    )
+    used = {prop.namespace for prop in description.properties}
+    namespaces = [name for name in PROVIDERS if name in used]
+    providers = {
+        name: ProviderInfo(requires=[PROVIDERS[name][0]], plugin_api=PROVIDERS[name][1]) for name in namespaces
+    }
+    info = VariantInfo(namespace_priorities=namespaces, providers=providers)
+    return str(make_variant_dist_info(description, variant_info=info, expand_aot_plugin_properties=False)) + "\n"
 
 
 def _cuda_parts(variant: Variant) -> list[str]:
