@@ -19,7 +19,7 @@ from _elf import Object
 
 from build_torchvision.errors import BadInput, MissingInput, ProofFailed
 from build_torchvision.facts import isas
-from build_torchvision.proof import runtime
+from build_torchvision.proof import runtime, static
 from build_torchvision.proof.checks import Check, Proof
 from build_torchvision.proof.elf import NotElf, Section, defined_symbols, read_elf
 from build_torchvision.proof.instructions import ICED, V1, V2, allowed_features, scan
@@ -354,6 +354,28 @@ def test_a_planted_fault_is_caught_by_name(fault: str, tmp_path: Path, torch: To
     change, check, said = FAULTS[fault]
     found = plant(change, tmp_path, torch)
     assert said in found[check]
+
+
+# What gcc 12 -O2 and -O3 leave of `torchvision::roi_align(Tensor input…) -> Tensor`, read in a `_C.so`: see static.py.
+GCC_PIECES = (b"(Tensor dets, Te", b"torchvision::roi", b"ed) -> Tensor\0\0\0", b"_align(Tensor in")
+
+
+@pytest.mark.parametrize(
+    ("code", "registered"),
+    [
+        (b"".join(GCC_PIECES), True),
+        (b"".join(GCC_PIECES[:3]), False),  # its first 16 bytes begin another operator's text too
+        (b"\0" * 8 + b"".join(GCC_PIECES), False),  # no constants of a register: those are aligned
+    ],
+)
+def test_a_schema_that_gcc_copies_by_registers_counts_as_registered(code: bytes, registered: bool) -> None:
+    assert static._registers(code, "torchvision", "roi_align") is registered
+
+
+def test_a_name_that_gcc_writes_as_two_numbers_counts_as_registered() -> None:
+    code = b"\x48\xb8_cuda_ve\x48\x89\x03\x48\xb8_version\x48"
+    assert static._registers(code, "torchvision", "_cuda_version")
+    assert not static._registers(code.replace(b"_cuda_ve", b"_cuda_xx"), "torchvision", "_cuda_version")
 
 
 def test_a_wheel_for_another_torch_fails_beside_this_one(tmp_path: Path, torch: TorchFacts) -> None:

@@ -27,6 +27,7 @@ IMAGE_OPERATORS = (
     *("decode_png", "encode_png", "decode_jpeg", "encode_jpeg", "decode_image", "decode_webp", "decode_gif"),
     *("read_file", "write_file"),
 )
+PIECE = 16  # bytes of an SSE register
 TRAP_1 = "trap 1: the compiler never saw the flags (torch's build takes CFLAGS, not CXXFLAGS)"
 
 
@@ -140,16 +141,14 @@ def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str,
 
 def _check_operators(package: pkg.Package) -> Check:
     code = {
-        namespace: b"\0".join(
-            data for path, data in package.extensions.items() if path.startswith(f"torchvision/{module}")
-        )
+        namespace: [data for path, data in package.extensions.items() if path.startswith(f"torchvision/{module}")]
         for namespace, module in (("torchvision", "_C"), ("image", "image"))
     }
     problems = [
         f"{namespace}::{name} is registered nowhere"
         for namespace, names in (("torchvision", OPERATORS), ("image", IMAGE_OPERATORS))
         for name in names
-        if not _registers(code[namespace], namespace, name)
+        if not any(_registers(data, namespace, name) for data in code[namespace])
     ]
     return Check.of(
         "operators", problems, f"{len(OPERATORS)} of torchvision and {len(IMAGE_OPERATORS)} of image registered"
@@ -163,7 +162,19 @@ def _registers(code: bytes, namespace: str, name: str) -> bool:
         return True
     if namespace == "image":
         return f"{namespace}::{name}\0".encode() in code
-    return name == "_cuda_version" and b"\0_cuda_version" in code
+    if name == "_cuda_version":
+        return b"\0_cuda_version" in code or bool(re.search(rb"_cuda_ve.{,24}rsion", code, re.DOTALL))
+    return _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code)
+
+
+def _in_pieces(start: bytes, code: bytes) -> bool:
+    """Whether a longer text that begins with `start` is there in gcc's way of copying a known string.
+
+    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned, merged
+    with its equals and in no order: the text as such is nowhere in the file.
+    """
+    pieces = [start[i : i + PIECE] for i in range(0, len(start), PIECE)]
+    return all(any(found.start() % PIECE == 0 for found in re.finditer(re.escape(piece), code)) for piece in pieces)
 
 
 def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tuple[Check, Check]:
