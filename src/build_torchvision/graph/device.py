@@ -91,7 +91,15 @@ def device_commands(
     commands: list[str] = [*compile_ptx, "-S", "-o", ptx, "-MMD", "-MF", f"{stem}.o.d", "-MT", f"{stem}.o"]
     if codegen.kind != "ptx":
         commands += ["&&", str(device.sdk.ptxas), "-O3", "-v", f"-arch={gpu_arch(codegen)}", ptx, "-o", cubin]
-    commands += ["&&", str(device.sdk.fatbinary), "-64", "--compress-all", f"--create={fatbin}"]
+    # speed is LZ4, which every driver of the tracks unpacks; the newer modes need newer drivers.
+    commands += [
+        "&&",
+        str(device.sdk.fatbinary),
+        "-64",
+        "--compress-all",
+        "--compress-mode=speed",
+        f"--create={fatbin}",
+    ]
     commands += [image_of(codegen, cubin, ptx)]
     commands += ["&&", *linker, "-c", assembly, "-o", f"{stem}.o"]
     return tuple(commands)
