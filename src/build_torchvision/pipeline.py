@@ -12,13 +12,16 @@ from pathlib import Path
 from rich.console import Console
 
 from build_torchvision.build.runner import Outcome, run_graph
-from build_torchvision.codegen import isa_flags
+from build_torchvision.codegen import cuda_codegen, isa_flags
 from build_torchvision.errors import BadInput, MissingInput, ProofFailed
 from build_torchvision.facts import Release, release
-from build_torchvision.graph.actions import Graph, plan_graph
+from build_torchvision.graph.actions import Graph, target_name
+from build_torchvision.graph.device import Device, toolkit_libraries
+from build_torchvision.graph.plan import Ingredients, plan_graph
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.codecs import Codecs, find_codecs
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
+from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
@@ -30,12 +33,17 @@ from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
 
+# The first clang that compiles for an SM (LLVM release notes; facts of --cuda-gpu-arch).
+FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
 DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project has been run
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own."""
+    """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
+
+    `cuda` is an installed toolkit's folder, None for the package registry's.
+    """
 
     variants: tuple[Variant, ...]
     release: Release
@@ -44,6 +52,8 @@ class Request:
     without: frozenset[str] = frozenset()
     compiler: str = "auto"
     jobs: int | None = None
+    allow_unpaired: bool = False
+    cuda: Path | None = None
     out: Path = Path("dist")
     labelled: bool = False
 
@@ -56,13 +66,22 @@ class Inputs:
     torch: TorchSdk
     codecs: Codecs
     compiler: Compiler
+    cuda: CudaSdk | None = None
 
     @property
     def key(self) -> str:
         """Names the build folder: builds with the same inputs share their objects."""
         compiler = (self.compiler.origin, self.compiler.family, self.compiler.version, *self.compiler.command)
         codecs = [(codec.name, codec.version) for codec in self.codecs.found.values()]
-        facts = (str(self.source.root), self.source.sha256, str(self.torch.root), self.torch.version, compiler, codecs)
+        facts: tuple[object, ...] = (
+            str(self.source.root),
+            self.source.sha256,
+            str(self.torch.root),
+            self.torch.version,
+            compiler,
+            codecs,
+        )
+        facts += (str(self.cuda.root),) if self.cuda else ()
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -79,12 +98,6 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
     """The one platform of `variants`. Raises BadInput, before anything is fetched, for what cannot be built."""
     for variant in variants:
         asked = f"Build {variant} of TorchVision {release.torchvision}"
-        if variant.track != "cpu":
-            raise BadInput(
-                asked,
-                "The wheel backend compiles the cpu track; CUDA variants are planned (`show`, `plan`), not compiled.",
-                f"Choose torchvision-python{variant.python}-cpu-{variant.isa}.",
-            )
         if variant.platform != host.machine():
             raise BadInput(
                 asked,
@@ -116,8 +129,39 @@ def gather(request: Request) -> Inputs:
             )
     codecs = find_codecs(request.without)
     source = fetch_source(request.release, request.source)
-    torch = torch_sdk(request.torch, request.release, request.variants[0].python, platform, cuda=False)
-    return Inputs(source=source, torch=torch, codecs=codecs, compiler=compiler)
+    first = request.variants[0]
+    cuda = None
+    if first.cuda:
+        _check_cuda_compiler(request, compiler)
+        cuda = cuda_sdk(first.track, request.cuda)
+    torch = torch_sdk(
+        request.torch,
+        request.release,
+        first.python,
+        platform,
+        cuda=cuda is not None,
+        allow_unpaired=request.allow_unpaired,
+    )
+    if first.cuda and torch.cuda != first.cuda:
+        raise BadInput(
+            f"Build track {first.track} against torch {torch.version} ({torch.origin})",
+            f"That torch was built with CUDA {torch.cuda}, the track is {first.cuda}.",
+            f"Name a torch built with CUDA {first.cuda}: --torch VERSION, with --allow-unpaired for another release's.",
+        )
+    return Inputs(source=source, torch=torch, codecs=codecs, compiler=compiler, cuda=cuda)
+
+
+def _check_cuda_compiler(request: Request, compiler: Compiler) -> None:
+    asked = f"Build {request.variants[0]}"
+    if compiler.family != "clang":
+        raise BadInput(asked, f"{compiler.family} does not compile CUDA.", "Choose --compiler clang, or leave it out.")
+    newest = max(FIRST_CLANG.get(variant.sm or "", 16) for variant in request.variants)
+    if int(compiler.version.split(".")[0]) < newest:
+        raise BadInput(
+            asked,
+            f"{compiler.origin} clang {compiler.version} does not know these SMs; {newest} is the first that does.",
+            "Install this package's own dependencies, ziglang and clang-tidy: a newer clang is among them.",
+        )
 
 
 def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
@@ -126,45 +170,51 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
         inputs.source.root,
         version=inputs.source.version,
         torch=inputs.torch.version,
-        cuda=None,
+        cuda=inputs.cuda.version if inputs.cuda else None,
         codecs=frozenset(inputs.codecs.found),
     )
-    retarget = (sys.executable, "-I", "-S", str(Path(__file__).parent / "build" / "retarget.py"))
+    ingredients = Ingredients(
+        upstream=upstream,
+        source_root=inputs.source.root,
+        torch=inputs.torch,
+        codecs=inputs.codecs,
+        compiler=inputs.compiler,
+        isas=_isas(request.variants),
+        platform=request.variants[0].platform,
+        retarget=_script("retarget"),
+        device=_device(request.variants, inputs.cuda),
+    )
 
     def plan(split: Set[str]) -> Graph:
-        return plan_graph(
-            upstream=upstream,
-            source_root=inputs.source.root,
-            torch=inputs.torch,
-            codecs=inputs.codecs,
-            compiler=inputs.compiler,
-            isas=_isas(request.variants),
-            platform=request.variants[0].platform,
-            retarget=retarget,
-            split=split,
-        )
+        return plan_graph(ingredients, split)
 
     return run_graph(plan, folder, jobs=request.jobs, console=console, verbose=verbose)
 
 
 def build(
     request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
-) -> tuple[list[Built], Outcome]:
-    """Build, pack and statically prove every variant of `request`. Raises ProofFailed when one is not its name."""
-    inputs = gather(request)
-    folder = folder or cache_dir() / "builds" / inputs.key
-    outcome = compile_all(request, inputs, folder, console, verbose=verbose)
-    built = []
-    for variant in request.variants:
-        console.print(f"packing and proving {variant}", highlight=False)
-        wheel = _package(variant, request, inputs, outcome)
-        proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
-        if not proof.ok:
-            failed = "; ".join(f"{check.name}: {check.detail}" for check in proof.checks if not check.ok)
-            rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
-            raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
-        built.append(Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof))
-    return built, outcome
+) -> tuple[list[Built], list[Outcome]]:
+    """Build, pack and statically prove every variant of `request`, a graph each track.
+
+    Raises ProofFailed when a wheel is not what its name says; it is then set aside.
+    """
+    built, outcomes = [], []
+    for track in dict.fromkeys(variant.track for variant in request.variants):
+        part = replace(request, variants=tuple(variant for variant in request.variants if variant.track == track))
+        inputs = gather(part)
+        base = folder / track if folder else cache_dir() / "builds" / inputs.key
+        outcome = compile_all(part, inputs, base, console, verbose=verbose)
+        outcomes.append(outcome)
+        for variant in part.variants:
+            console.print(f"packing and proving {variant}", highlight=False)
+            wheel = _package(variant, part, inputs, outcome)
+            proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
+            if not proof.ok:
+                failed = "; ".join(f"{check.name}: {check.detail}" for check in proof.checks if not check.ok)
+                rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
+                raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
+            built.append(Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof))
+    return built, outcomes
 
 
 def prove(
@@ -208,8 +258,19 @@ def _isas(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
     return {variant.isa: isa_flags(variant) for variant in variants}
 
 
+def _device(variants: Sequence[Variant], sdk: CudaSdk | None) -> Device | None:
+    if sdk is None:
+        return None
+    sms = {variant.sm: codegen for variant in variants if (codegen := cuda_codegen(variant)) and variant.sm}
+    return Device(sdk=sdk, sms=sms, splice=_script("splice"))
+
+
+def _script(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", str(Path(__file__).parent / "build" / f"{name}.py"))
+
+
 def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcome) -> Path:
-    paired = inputs.torch.version == request.release.torch
+    paired, codegen = inputs.torch.version == request.release.torch, cuda_codegen(variant)
     upstream = ask_upstream(
         inputs.source.root,
         version=f"{inputs.source.version}+{local_version(variant, paired=paired)}",
@@ -221,8 +282,9 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
         variant=variant,
         source_root=inputs.source.root,
         upstream=upstream,
-        extensions=outcome.extensions(variant.isa),
-        torch_requirement=request.release.torch_requirement,
+        extensions=outcome.extensions(target_name(variant.isa, variant.sm)),
+        torch_requirement=request.release.torch_requirement if paired else f"=={inputs.torch.version}",
+        libraries=toolkit_libraries(inputs.cuda) if inputs.cuda else (),
         facts={
             "variant": str(variant),
             "torchvision": inputs.source.version,
@@ -233,6 +295,8 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "paired": paired,
             "compiler": f"{inputs.compiler.family} {inputs.compiler.version}",
             "isa_flags": list(isa_flags(variant)),
+            "gencode": list(codegen.gencode) if codegen else [],
+            "codegen_kind": codegen.kind if codegen else None,
             "codecs": sorted(inputs.codecs.found),
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
         },

@@ -553,15 +553,15 @@ def test_an_unpacked_torch_that_was_cut_is_unpacked_again(tmp_path: Path, caplog
 def test_the_registry_wheel_is_fetched_once_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str, str]] = []
 
-    def download(asked_for: str, version: object, python: str, platform: str, folder: Path) -> Path:
-        asked.append((str(version), python, platform))
+    def download(requirement: str, folder: Path, *, platform: str, python: str, **_: str) -> Path:
+        asked.append((requirement, python, platform))
         return torch_wheel(folder)
 
-    monkeypatch.setattr(torch_sdk, "_download", download)
+    monkeypatch.setattr(torch_sdk, "download", download)
     for _ in range(2):
         sdk = torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
     assert sdk.version == "2.6.0"
-    assert asked == [("2.6.0", "313", "x86_64")]
+    assert asked == [("torch==2.6.0", "313", "x86_64")]
     assert list(cache_dir().rglob("*.whl")) == []
 
 

@@ -20,7 +20,7 @@ def ninja_file(graph: Graph) -> str:
     """One build statement an action; each action's output goes to `OUTPUT.log` and, when it fails, to the terminal."""
     lines = [HEADER]
     for action in graph.actions:
-        rule = "run_with_headers" if action.depfile and action.kind != "pch" else "run"
+        rule = "run_with_headers" if action.depfile else "run"
         inputs = " ".join(_path(path) for path in action.inputs)
         lines.append(
             f"build {_path(action.output)}: {rule} {inputs}\n  cmd = {_value(shell(action.command))}\n"

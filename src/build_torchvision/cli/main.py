@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -116,6 +118,8 @@ def build(
     compiler: str = "auto",
     python: str | None = None,
     jobs: int | None = None,
+    cuda: Path | None = None,
+    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
     labelled: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
@@ -136,6 +140,10 @@ def build(
         auto, clang or gcc. auto takes clang from the package registry.
     python
         Package for these Pythons from one compile: 310,311,312,313,314.
+    cuda
+        An installed CUDA toolkit; default: assembled from the package registry.
+    allow_unpaired
+        Build against a torch that is not the release's own; the wheel, its version and its proof say so.
     jobs
         Compilers at once; default: from the cores and the memory.
     build_dir
@@ -155,16 +163,23 @@ def build(
     for text in pythons:
         if text not in PYTHONS:
             raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
-    request = _request(
-        pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler, source, jobs, out_dir, labelled
+    request = replace(
+        _request(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
+        source=source,
+        jobs=jobs,
+        cuda=cuda,
+        allow_unpaired=allow_unpaired,
+        out=out_dir,
+        labelled=labelled,
     )
     console = Console(stderr=True, quiet=quiet)
-    built, outcome = pipeline.build(request, console, folder=build_dir, verbose=verbose)
-    console.print(
-        f"{outcome.ran} actions, {outcome.cpu_seconds:.0f} CPU seconds, largest process {outcome.peak_mib:.0f} MiB; "
-        f"objects and logs in {outcome.folder}",
-        highlight=False,
-    )
+    built, outcomes = pipeline.build(request, console, folder=build_dir, verbose=verbose)
+    for outcome in outcomes:
+        console.print(
+            f"{outcome.ran} actions, {outcome.cpu_seconds:.0f} CPU seconds, largest process {outcome.peak_mib:.0f} MiB"
+            f"; objects and logs in {outcome.folder}",
+            highlight=False,
+        )
     proofs = [pipeline.prove(b.wheel, b.variant, torch=torch) if verify_ else b.proof for b in built]
     if as_json:
         rows = [
@@ -236,26 +251,14 @@ def _named(names: tuple[str, ...]) -> list[Variant]:
 
 
 def _request(
-    chosen: list[Variant] | tuple[Variant, ...],
-    torchvision: str | None,
-    torch: str | None,
-    without: tuple[str, ...],
-    compiler: str,
-    source: Path | None = None,
-    jobs: int | None = None,
-    out_dir: Path = Path("dist"),
-    labelled: bool = False,
+    chosen: Sequence[Variant], torchvision: str | None, torch: str | None, without: tuple[str, ...], compiler: str
 ) -> pipeline.Request:
     return pipeline.Request(
         variants=tuple(chosen),
         release=release(torchvision or pipeline.DEFAULT_RELEASE),
         torch=torch,
-        source=source,
         without=frozenset(without),
         compiler=compiler,
-        jobs=jobs,
-        out=out_dir,
-        labelled=labelled,
     )
 
 

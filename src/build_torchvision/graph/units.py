@@ -25,7 +25,7 @@ class Unit:
 
     @property
     def language(self) -> str:
-        return "c" if self.sources[0].endswith(".c") else "c++"
+        return {".c": "c", ".cu": "cuda"}.get(PurePosixPath(self.sources[0]).suffix, "c++")
 
 
 def is_isa_dependent(source: str) -> bool:

@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import ast
-import base64
-import csv
 import hashlib
-import importlib.util
 import logging
 import re
-import shutil
-import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from build_torchvision.errors import BadInput, FetchFailed, MissingInput, ProcessFailed
+from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release
 from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
-from build_torchvision.process import run
+from build_torchvision.inputs.registry import WHEEL_PLATFORMS, download, extract, record_name
 
 log = logging.getLogger(__name__)
-# manylinux1 is what wheels up to torch 2.6 are tagged with on x86-64.
-WHEEL_PLATFORMS = {
-    "x86_64": ("manylinux1_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64"),
-    "aarch64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
-}
 FOLDERS = ("torch/include/", "torch/share/cmake/")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
-DOWNLOAD_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +46,9 @@ class TorchSdk:
     origin: str
 
 
-def torch_sdk(spec: str | None, release: Release, python: str, platform: str, cuda: bool) -> TorchSdk:
+def torch_sdk(
+    spec: str | None, release: Release, python: str, platform: str, cuda: bool, *, allow_unpaired: bool = False
+) -> TorchSdk:
     """The torch that `spec` names: None (the release's own), a version, a .whl file, or a site-packages folder.
 
     `python` is "313", `platform` "x86_64" or "aarch64"; `cuda` asks for its CUDA libraries too. Raises BadInput for
@@ -71,17 +62,19 @@ def torch_sdk(spec: str | None, release: Release, python: str, platform: str, cu
         sdk = _from_wheel(path, platform, cuda)
     else:
         sdk = _from_registry(chosen, python, platform, cuda)
-    _check_suits(sdk, release, cuda)
+    _check_suits(sdk, release, cuda, allow_unpaired)
     return sdk
 
 
-def _check_suits(sdk: TorchSdk, release: Release, cuda: bool) -> None:
+def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bool) -> None:
     asked = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
-    if not SpecifierSet(release.torch_requirement).contains(sdk.version, prereleases=True):
+    suits = SpecifierSet(release.torch_requirement).contains(sdk.version, prereleases=True)
+    if not suits and not allow_unpaired:
         raise BadInput(
             asked,
             f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
-            f"Leave out --torch for {release.torch}, or choose the --torchvision that goes with torch {sdk.version}.",
+            f"Leave out --torch for {release.torch}, or choose the --torchvision that goes with torch {sdk.version}, "
+            "or add --allow-unpaired: the wheel then says so.",
         )
     names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
     absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
@@ -170,7 +163,14 @@ def _from_registry(version: str, python: str, platform: str, cuda: bool) -> Torc
     def fill(part: Path) -> None:
         part.mkdir()
         with tempfile.TemporaryDirectory(prefix="wheel.", dir=part) as folder:
-            wheel = _download(asked, wanted, python, platform, Path(folder))
+            wheel = download(
+                f"torch=={wanted}",
+                Path(folder),
+                platform=platform,
+                python=python,
+                asked=asked,
+                remedy="Check the network and pip's configuration, or name a wheel with --torch FILE.whl.",
+            )
             _extract(wheel, part, cuda, f"{wheel.name} from the package registry")
 
     return _published(entry, fill)
@@ -188,7 +188,7 @@ def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
         raise BadInput(asked, f"It is not for {platform}.", f"Name a torch wheel for {platform}.")
     try:
         with zipfile.ZipFile(wheel) as archive:
-            identity = hashlib.sha256(archive.read(_record_name(asked, archive))).hexdigest()
+            identity = hashlib.sha256(archive.read(record_name(asked, archive, "torch"))).hexdigest()
     except FileNotFoundError as error:
         raise BadInput(asked, "There is no such file.", "Check the path.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -214,73 +214,13 @@ def _size(path: Path) -> str:
     return str(path.stat().st_size)
 
 
-def _pip(asked: str) -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        raise MissingInput(asked, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
-    return [uv, "tool", "run", "pip"]
-
-
-def _download(asked: str, version: Version, python: str, platform: str, folder: Path) -> Path:
-    tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
-    target = ["--python-version", f"{python[0]}.{python[1:]}", "--implementation", "cp", "--abi", f"cp{python}"]
-    # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
-    quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
-    command = [*_pip(asked), "download", "--no-deps", "--only-binary=:all:", *quiet, *target, *tags]
-    log.info("%s (several hundred MB)", asked)
-    try:
-        run([*command, "--dest", folder, f"torch=={version}"], asked=asked, timeout=DOWNLOAD_SECONDS)
-    except ProcessFailed as error:
-        if re.search(r"No space left|Errno 28", error.obstacle):
-            raise OSError(28, "No space left on device") from error
-        raise FetchFailed(
-            asked, error.obstacle, "Check the network and pip's configuration, or name a wheel with --torch FILE.whl."
-        ) from error
-    wheels = list(folder.glob("torch-*.whl"))
-    if len(wheels) != 1:
-        raise FetchFailed(asked, f"pip left {len(wheels)} wheels.", "Name a wheel with --torch FILE.whl.")
-    return wheels[0]
-
-
-def _record_name(asked: str, archive: zipfile.ZipFile) -> str:
-    names = [name for name in archive.namelist() if re.fullmatch(r"torch-[^/]+\.dist-info/RECORD", name)]
-    if len(names) != 1:
-        raise BadInput(asked, "It has no RECORD.", "Fetch the wheel again.")
-    return names[0]
-
-
 def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
     """Unpack what a build needs into `entry`/tree, each file checked against the wheel's RECORD, and list it."""
-    asked = f"Unpack {wheel.name}"
     libraries = {f"torch/lib/{name}" for name in CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())}
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            record_name = _record_name(asked, archive)
-            info = record_name.removesuffix("RECORD")
-            rows = csv.reader(archive.read(record_name).decode("utf-8").splitlines())
-            digests = {row[0]: row[1] for row in rows if len(row) >= 2}
-            for name in archive.namelist():
-                wanted = name.startswith((*FOLDERS, info)) or name in libraries or name == "torch/version.py"
-                if wanted and not name.endswith("/"):
-                    _extract_one(asked, archive, name, entry / "tree", digests.get(name, ""))
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadInput(asked, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
+
+    def place(name: str) -> str | None:
+        kept = name.startswith(FOLDERS) or re.match(r"torch-[^/]+\.dist-info/", name)
+        return name if kept or name in libraries or name == "torch/version.py" else None
+
+    extract(wheel, entry / "tree", place, package="torch")
     write_inventory(entry, {"origin": origin}, _size)
-
-
-def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, tree: Path, recorded: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise BadInput(asked, f"Its member {name!r} leads out of the folder.", "Do not use this file.")
-    dest = tree / path
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    with archive.open(name) as packed, dest.open("wb") as file:
-        shutil.copyfileobj(packed, file, 1 << 20)
-    if recorded.startswith("sha256="):
-        with dest.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != recorded.removeprefix("sha256="):
-            raise BadInput(asked, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")

@@ -19,7 +19,8 @@ from build_torchvision.proof.elf import Elf, NotElf, defined_symbols
 from build_torchvision.variants import Variant
 
 TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
-TORCH_CUDA = ("libc10_cuda.so", "libtorch_cuda.so", "libcudart.so.*", "libnvjpeg.so.*")  # loaded by torch before us
+CUDART = "libcudart.so.*"  # each of its symbols has its version
+TORCH_CUDA = ("libc10_cuda.so", "libtorch_cuda.so", CUDART)  # loaded by torch before us
 LOADERS = ("ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1")
 UNVERSIONED = ("libz.so.1",)  # zlib gives versions only to what came after 1.2.0, so its old names cannot be placed
 CODECS = {"jpeg": "libjpeg", "png": "libpng", "webp": "libwebp"}
@@ -234,6 +235,8 @@ def _unresolved(libraries: Libraries, known: Mapping[str, frozenset[str]], syste
             if symbol.weak or symbol.name in reachable:
                 continue
             if symbol.library is not None and (symbol.library in system or symbol.library in LOADERS):
+                continue
+            if symbol.library is not None and fnmatch.fnmatchcase(symbol.library, CUDART):
                 continue
             if symbol.library is None and system & set(UNVERSIONED) & set(elf.needed):
                 continue

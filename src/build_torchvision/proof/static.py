@@ -13,6 +13,7 @@ from build_torchvision.facts import releases
 from build_torchvision.proof import libraries as lib
 from build_torchvision.proof import package as pkg
 from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.proof.device import check_device_code
 from build_torchvision.proof.elf import Elf, NotElf, read_elf
 from build_torchvision.proof.instructions import Scan, scan
 from build_torchvision.proof.libraries import TorchFacts
@@ -92,9 +93,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
         _check_operators(package),
         *_check_instructions(loaded.extensions, variant),
     ]
-    if variant.cuda:
-        detail = f"cubins for {variant.sm} are not audited yet, so this wheel is not proved"
-        checks.append(Check(name="device code", ok=False, detail=detail))
+    checks += check_device_code(package.extensions, variant)
     remarks = [
         *notes(variant),
         *([] if resolved is not None else ["Symbols were not resolved: no libraries of torch were given."]),

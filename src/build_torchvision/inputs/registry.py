@@ -1,0 +1,105 @@
+"""Wheels from the package registry, fetched by pip, unpacked in part, each file checked against the wheel's RECORD."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import importlib.util
+import logging
+import re
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput, ProcessFailed
+from build_torchvision.process import run
+
+log = logging.getLogger(__name__)
+# manylinux1 is what wheels up to torch 2.6 are tagged with on x86-64.
+WHEEL_PLATFORMS = {
+    "x86_64": ("manylinux1_x86_64", "manylinux2014_x86_64", "manylinux_2_27_x86_64", "manylinux_2_28_x86_64"),
+    "aarch64": ("manylinux2014_aarch64", "manylinux_2_27_aarch64", "manylinux_2_28_aarch64"),
+}
+DOWNLOAD_SECONDS = 1800.0
+
+
+def download(requirement: str, folder: Path, *, platform: str, python: str | None, asked: str, remedy: str) -> Path:
+    """Fetch the one wheel that meets `requirement` ("torch==2.6.0") into `folder`, without what it depends on.
+
+    `python` is "313", or None for a wheel that serves every Python. Raises FetchFailed with pip's own words.
+    """
+    tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
+    target = (
+        ["--python-version", f"{python[0]}.{python[1:]}", "--implementation", "cp", "--abi", f"cp{python}"]
+        if python
+        else []
+    )
+    # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
+    quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
+    command = [*_pip(asked), "download", "--no-deps", "--only-binary=:all:", *quiet, *target, *tags]
+    log.info("%s", asked)
+    try:
+        run([*command, "--dest", folder, requirement], asked=asked, timeout=DOWNLOAD_SECONDS)
+    except ProcessFailed as error:
+        if re.search(r"No space left|Errno 28", error.obstacle):
+            raise OSError(28, "No space left on device") from error
+        raise FetchFailed(asked, error.obstacle, remedy) from error
+    name = re.split(r"[=<>!~ ]", requirement)[0].replace("-", "_")
+    wheels = list(folder.glob(f"{name}-*.whl"))
+    if len(wheels) != 1:
+        raise FetchFailed(asked, f"pip left {len(wheels)} wheels.", remedy)
+    return wheels[0]
+
+
+def record_name(asked: str, archive: zipfile.ZipFile, package: str) -> str:
+    """The path of a wheel's RECORD. Raises BadInput without one."""
+    names = [name for name in archive.namelist() if re.fullmatch(rf"{package}-[^/]+\.dist-info/RECORD", name)]
+    if len(names) != 1:
+        raise BadInput(asked, "It has no RECORD.", "Fetch the wheel again.")
+    return names[0]
+
+
+def extract(wheel: Path, tree: Path, place: Callable[[str], str | None], *, package: str) -> None:
+    """Unpack into `tree` each member for which `place` (member -> path in the tree, or None) names a place.
+
+    Raises BadInput for a wheel that is truncated, leads out of its folder or is not what its RECORD says.
+    """
+    asked = f"Unpack {wheel.name}"
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            rows = csv.reader(archive.read(record_name(asked, archive, package)).decode("utf-8").splitlines())
+            digests = {row[0]: row[1] for row in rows if len(row) >= 2}
+            for name in archive.namelist():
+                target = None if name.endswith("/") else place(name)
+                if target is not None:
+                    _extract_one(asked, archive, name, tree / target, digests.get(name, ""))
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise BadInput(asked, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
+
+
+def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, dest: Path, recorded: str) -> None:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise BadInput(asked, f"Its member {name!r} leads out of the folder.", "Do not use this file.")
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(name) as packed, dest.open("wb") as file:
+        shutil.copyfileobj(packed, file, 1 << 20)
+    if recorded.startswith("sha256="):
+        with dest.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != recorded.removeprefix("sha256="):
+            raise BadInput(asked, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
+
+
+def _pip(asked: str) -> list[str]:
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    beside = Path(sys.executable).with_name("uv")
+    uv = str(beside) if beside.exists() else shutil.which("uv")
+    if uv is None:
+        raise MissingInput(asked, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
+    return [uv, "tool", "run", "pip"]
