@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from elftools.common.exceptions import ELFError
-
 from build_torchvision.codegen import Codegen, cuda_codegen
 from build_torchvision.facts import gpus, version_key
 from build_torchvision.proof.checks import Check
+from build_torchvision.proof.elf import UNREADABLE
 from build_torchvision.proof.fatbin import BadFatbin, Image, Kernel, images, kernels
 from build_torchvision.variants import Variant
 
@@ -35,7 +34,7 @@ def check_device_code(extensions: Mapping[str, bytes], variant: Variant) -> tupl
         for path, data in extensions.items():
             found[path] = [image for group in images(data) for image in group]
         listed = [kernel for group in found.values() for image in group for kernel in kernels(image)]
-    except (BadFatbin, ELFError, ValueError, IndexError) as error:
+    except (BadFatbin, ValueError, *UNREADABLE) as error:
         return (Check(name=name, ok=False, detail=f"the device code cannot be read: {error}"),)
     problems = [
         f"{path} holds a {image.kind} for {image.sm}, where {variant} has a {planned[0]} for {planned[1]} alone"

@@ -16,6 +16,8 @@ SHF_EXECINSTR = 0x4
 PF_X = 0x1
 _SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
 _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
+# What pyelftools raises for bytes that are no whole ELF file.
+UNREADABLE = (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError)
 _MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
@@ -64,7 +66,7 @@ def read_elf(data: bytes) -> Elf:
     """Raises NotElf for anything but a whole 64-bit ELF file."""
     try:
         return _read(data)
-    except (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
 
 
@@ -73,7 +75,7 @@ def defined_symbols(path: Path) -> frozenset[str]:
     try:
         with path.open("rb") as stream:
             return frozenset(_symbols(ELFFile(stream), {})[1])
-    except (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise NotElf(f"{path.name} is not a whole ELF file ({error or type(error).__name__})") from error
 
 

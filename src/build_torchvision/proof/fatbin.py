@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 import lz4.block
 import zstandard
-from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+
+from build_torchvision.proof.elf import UNREADABLE
 
 MAGIC = b"\x50\xed\x55\xba\x01\x00\x10\x00"  # magic, version 1, header of 16 bytes
 SECTION = ".nv_fatbin"
@@ -56,8 +57,8 @@ def images(data: bytes | mmap.mmap, *, contents: bool = True) -> Iterator[list[I
     try:
         file = ELFFile(io.BytesIO(data) if isinstance(data, bytes) else data)
         section = file.get_section_by_name(SECTION)
-    except ELFError as error:
-        raise BadFatbin(f"not an ELF file: {error}") from error
+    except UNREADABLE as error:
+        raise BadFatbin(f"not a whole ELF file ({error or type(error).__name__})") from error
     if section is None:
         return
     position, end = section["sh_offset"], section["sh_offset"] + section["sh_size"]

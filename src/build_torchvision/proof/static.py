@@ -93,7 +93,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
         _check_operators(package),
         *_check_instructions(loaded.extensions, variant),
     ]
-    checks += check_device_code(package.extensions, variant)
+    checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant)
     remarks = [
         *notes(variant),
         *([] if resolved is not None else ["Symbols were not resolved: no libraries of torch were given."]),
@@ -169,8 +169,8 @@ def _registers(code: bytes, namespace: str, name: str) -> bool:
 def _in_pieces(start: bytes, code: bytes) -> bool:
     """Whether a longer text that begins with `start` is there in gcc's way of copying a known string.
 
-    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned, merged
-    with its equals and in no order: the text as such is nowhere in the file.
+    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned,
+    merged with its equals and in no order: the text as such is nowhere in the file.
     """
     pieces = [start[i : i + PIECE] for i in range(0, len(start), PIECE)]
     return all(any(found.start() % PIECE == 0 for found in re.finditer(re.escape(piece), code)) for piece in pieces)
