@@ -11,9 +11,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from build_torchvision.build.runner import Outcome, run_graph
+from build_torchvision.build.runner import Outcome, exclusive, run_graph
 from build_torchvision.codegen import cuda_codegen, isa_flags
-from build_torchvision.errors import BadInput, MissingInput, ProofFailed
+from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, release
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import Device, toolkit_libraries
@@ -203,18 +203,21 @@ def build(
         part = replace(request, variants=tuple(variant for variant in request.variants if variant.track == track))
         inputs = gather(part)
         base = folder / track if folder else cache_dir() / "builds" / inputs.key
-        outcome = compile_all(part, inputs, base, console, verbose=verbose)
-        outcomes.append(outcome)
-        for variant in part.variants:
-            console.print(f"packing and proving {variant}", highlight=False)
-            wheel = _package(variant, part, inputs, outcome)
-            proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
-            if not proof.ok:
-                failed = "; ".join(f"{check.name}: {check.detail}" for check in proof.checks if not check.ok)
-                rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
-                raise ProofFailed(f"Prove {variant}", failed, f"The wheel was set aside as {rejected}.")
-            built.append(Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof))
+        with exclusive(base, console):
+            outcome = compile_all(part, inputs, base, console, verbose=verbose)
+            outcomes.append(outcome)
+            for variant in part.variants:
+                console.print(f"packing and proving {variant}", highlight=False)
+                built.append(_prove_and_seal(_package(variant, part, inputs, outcome), variant, inputs))
     return built, outcomes
+
+
+def _prove_and_seal(wheel: Path, variant: Variant, inputs: Inputs) -> Built:
+    proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
+    if not proof.ok:
+        rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
+        proof.require(f"The wheel was set aside as {rejected}.")
+    return Built(variant=variant, wheel=seal(wheel, proof.dumps()), proof=proof)
 
 
 def prove(

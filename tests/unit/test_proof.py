@@ -500,14 +500,14 @@ def test_a_proof_survives_json_and_holds_only_if_all_checks_do() -> None:
     assert Proof(variant="v", checks=(good,)).ok
     assert not (Proof(variant="v", checks=(good,)) + proof).ok
     with pytest.raises(ProofFailed, match="b: why"):
-        proof.require()
+        proof.require("Build it again.")
 
 
 def test_a_proof_without_checks_proves_nothing() -> None:
     empty = Proof(variant="v", checks=())
     assert not empty.ok
     with pytest.raises(ProofFailed, match="nothing was checked"):
-        empty.require()
+        empty.require("Build it again.")
 
 
 # --- run time ---------------------------------------------------------------------------------------------------------

@@ -6,14 +6,17 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import ninja
 import psutil
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -46,6 +49,22 @@ def default_jobs() -> int:
     return max(1, min(len(os.sched_getaffinity(0)), int(psutil.virtual_memory().available // JOB_MEMORY)))
 
 
+@contextmanager
+def exclusive(folder: Path, console: Console) -> Iterator[None]:
+    """Keep every other build out of `folder`, waiting for the one that is in it: two would write the same objects."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        console.print(f"waiting for another build in {folder}", highlight=False)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def run_graph(
     plan: Callable[[Set[str]], Graph], folder: Path, *, jobs: int | None, console: Console, verbose: bool = False
 ) -> Outcome:
@@ -73,7 +92,7 @@ def run_graph(
             raise ProcessFailed(
                 f"compiling {action.label}",
                 f"the compiler stopped:\n{output}\n",
-                f"Repeat it: (cd {folder} && {shell(action.command)})",
+                f"Repeat it: (cd {shlex.quote(str(folder))} && {shell(action.command)})",
             )
         console.print(f"{action.unit} does not compile as one unit here; its files are compiled one by one")
         split.add(action.unit)
@@ -130,7 +149,7 @@ def _ninja(
         return finished, None
     for line in lines:
         if line.startswith("FAILED: "):
-            output = re.sub(r"^FAILED: (\[code=\d+\] )?", "", line).split(" ")[0]
+            output = re.sub(r"^FAILED: (\[code=\d+\] )?", "", line).strip()
             action = by_output[output]
             printed = (folder / f"{output}.log").read_text(errors="replace").strip().splitlines()
             return finished, (action, "\n".join(printed[:60]))

@@ -59,8 +59,8 @@ class Proof:
         """The inverse of `to_json`; "ok" is computed anew."""
         return cls(variant=data["variant"], checks=tuple(Check(**check) for check in data["checks"]))
 
-    def require(self) -> None:
-        """Raises ProofFailed, naming every check that does not hold."""
+    def require(self, remedy: str) -> None:
+        """Raises ProofFailed, naming every check that does not hold; `remedy` completes the error."""
         if not self.ok:
             reasons = " ".join(f"{check.name}: {check.detail}" for check in self.failed) or "nothing was checked"
-            raise ProofFailed(f"verifying {self.variant}", reasons, "Build it again, and verify the new package.")
+            raise ProofFailed(f"Prove {self.variant}", reasons, remedy)
