@@ -1,0 +1,140 @@
+"""`plan` and `build`: from names to proved wheels."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from build_torchvision import pipeline
+from build_torchvision.cli import screens
+from build_torchvision.cli.options import (
+    OUT,
+    Json,
+    Quiet,
+    Release,
+    Torch,
+    Verbose,
+    Without,
+    log_to_stderr,
+    named,
+    request_of,
+)
+from build_torchvision.errors import BadInput, ProofFailed
+from build_torchvision.machine.cpu import best_cpu_variant
+from build_torchvision.variants import PYTHONS
+
+
+def plan(
+    *names: str,
+    torchvision: Release = None,
+    torch: Torch = None,
+    without: Without = (),
+    compiler: str = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run."""
+    request = request_of(named(names), torchvision, torch, without, compiler)
+    plans = [pipeline.describe_plan(request, variant) for variant in request.variants]
+    if as_json:
+        print(json.dumps(plans, indent=2))
+        return
+    for row in plans:
+        table = Table(show_header=False, box=None)
+        for key, value in row.items():
+            table.add_row(key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
+        OUT.print(table)
+
+
+def build(
+    *names: str,
+    auto: Annotated[bool, Parameter(negative=())] = False,
+    torchvision: Release = None,
+    torch: Torch = None,
+    source: Path | None = None,
+    without: Without = (),
+    compiler: str = "auto",
+    python: str | None = None,
+    jobs: int | None = None,
+    cuda: Path | None = None,
+    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
+    out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
+    build_dir: Path | None = None,
+    labelled: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
+    verify_: Annotated[bool, Parameter(name="--verify", negative=())] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Build variants NAMES (or patterns), prove each wheel statically, and put them into --out.
+
+    Parameters
+    ----------
+    auto
+        Build the best CPU variant for this machine and the running Python.
+    source
+        A source folder or tarball instead of the download.
+    compiler
+        auto, clang or gcc. auto takes clang from the package registry.
+    python
+        Package for these Pythons from one compile: 310,311,312,313,314.
+    cuda
+        An installed CUDA toolkit; default: assembled from the package registry.
+    allow_unpaired
+        Build against a torch that is not the release's own; the wheel, its version and its proof say so.
+    jobs
+        Compilers at once; default: from the cores and the memory.
+    build_dir
+        Where objects are kept; default: the cache, by inputs.
+    labelled
+        End file names in the variant's label (-avx512bf16.whl), as variant-aware installers expect; pip refuses them.
+    verify_
+        Then prove each wheel at run time too, as `verify` does.
+    """
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    if auto and names:
+        raise BadInput(
+            "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
+        )
+    chosen = [best_cpu_variant()] if auto else named(names)
+    pythons = [text.replace(".", "") for text in python.split(",")] if python else []
+    for text in pythons:
+        if text not in PYTHONS:
+            raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
+    request = replace(
+        request_of(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
+        source=source,
+        jobs=jobs,
+        cuda=cuda,
+        allow_unpaired=allow_unpaired,
+        out=out_dir,
+        labelled=labelled,
+    )
+    console = Console(stderr=True, quiet=quiet)
+    built, outcomes = pipeline.build(request, console, folder=build_dir, verbose=verbose)
+    for outcome in outcomes:
+        console.print(
+            f"{outcome.ran} actions, {outcome.cpu_seconds:.0f} CPU seconds, largest process {outcome.peak_mib:.0f} MiB"
+            f"; objects and logs in {outcome.folder}",
+            highlight=False,
+        )
+    proofs = [pipeline.prove(b.wheel, b.variant, torch=torch) if verify_ else b.proof for b in built]
+    if as_json:
+        rows = [
+            {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}
+            for b, proof in zip(built, proofs, strict=True)
+        ]
+        print(json.dumps(rows, indent=2))
+    else:
+        for result, proof in zip(built, proofs, strict=True):
+            if verify_:
+                OUT.print(screens.proof_table(proof))
+            print(result.wheel)
+    if not all(proof.ok for proof in proofs):
+        sys.exit(ProofFailed.exit_code)

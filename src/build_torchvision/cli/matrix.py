@@ -1,0 +1,46 @@
+"""`variants` and `show`: what the matrix holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from build_torchvision.cli import screens
+from build_torchvision.cli.options import OUT, Json
+from build_torchvision.codegen import describe, notes
+from build_torchvision.variants import enumerate_variants, every_variant, parse, select
+
+
+def variants(
+    *patterns: str,
+    track: list[str] | None = None,
+    all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    python: str = "313",
+    as_json: Json = False,
+) -> None:
+    """List variants: the 60 of the default matrix, or those that match PATTERNS (globs with braces).
+
+    Parameters
+    ----------
+    track
+        List another toolkit's part of the matrix: cuda12_4, cuda12_8, cuda12_9, cuda13_0 or cpu.
+    all_
+        Every Python, toolkit and GPU architecture there is.
+    """
+    universe = list(every_variant()) if all_ else enumerate_variants(python, *([track] if track else []))
+    found = select(patterns, universe)
+    if as_json:
+        print(json.dumps([describe(variant) for variant in found], indent=2))
+    else:
+        OUT.print(screens.variants_table(found))
+
+
+def show(name: str, *, as_json: Json = False) -> None:
+    """Say what variant NAME is: its flags, how its toolkit serves its GPU, and what to know before choosing it."""
+    variant = parse(name)
+    if as_json:
+        print(json.dumps({**describe(variant), "notes": notes(variant)}, indent=2))
+    else:
+        OUT.print(screens.variant_sheet(variant))
