@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from build_torchvision.facts import Isa, gpus, isas, toolkits, version_key
@@ -12,6 +13,7 @@ __all__ = [
     "Codegen",
     "CodegenDescription",
     "Description",
+    "covers",
     "cuda_codegen",
     "describe",
     "driver_floor",
@@ -32,6 +34,32 @@ class Codegen:
     arch_list: str
     """TORCH_CUDA_ARCH_LIST. For ptx it is a superset of `gencode`: torch has no word for PTX without its cubin."""
     reason: str
+
+    @property
+    def number(self) -> str:
+        """The SM that is compiled for, as nvcc counts: "120"; its PTX, where there is any, is of the same."""
+        return self.gencode[0].partition(",")[0].removeprefix("arch=compute_")
+
+    @property
+    def cubin(self) -> bool:
+        """Whether a cubin is shipped."""
+        return any("code=sm_" in option for option in self.gencode)
+
+    @property
+    def ptx(self) -> bool:
+        """Whether PTX is shipped."""
+        return any("code=compute_" in option for option in self.gencode)
+
+    @property
+    def images(self) -> frozenset[tuple[str, str]]:
+        """What each fat binary holds, and nothing else: {("cubin", "sm120")}, {("ptx", "sm100")} or both kinds."""
+        kinds = (("cubin", self.cubin), ("ptx", self.ptx))
+        return frozenset((kind, f"sm{self.number}") for kind, shipped in kinds if shipped)
+
+    @property
+    def label(self) -> str:
+        """The kind, and whether PTX was added to it: "native", "native+PTX"."""
+        return f"{self.kind}+PTX" if self.cubin and self.ptx else self.kind
 
 
 class CodegenDescription(TypedDict):
@@ -70,8 +98,33 @@ def isa_runs_on(built: str, cpu: str) -> bool:
     return False
 
 
-def cuda_codegen(variant: Variant) -> Codegen | None:
-    """The gencode list of a CUDA variant with its kind and reason; None in the track "cpu"."""
+def cuda_codegen(variant: Variant, *, ptx: bool = False) -> Codegen | None:
+    """The gencode list of a CUDA variant with its kind and reason; None in the track "cpu".
+
+    `ptx` adds the PTX of the SM that is compiled for, so that later GPUs can run the variant too, compiled at load.
+    """
+    made = _without_added_ptx(variant)
+    if made is None or not ptx or made.kind == "ptx":
+        return made
+    return replace(
+        made,
+        gencode=(*made.gencode, f"arch=compute_{made.number},code=compute_{made.number}"),
+        arch_list=f"{made.arch_list}+PTX",
+        reason=f"{made.reason} The PTX of compute_{made.number} comes along, as --ptx asks: the driver compiles it for "
+        "GPUs that no cubin here serves.",
+    )
+
+
+def covers(cubins: Set[str], ptx: Set[str], sm: str) -> bool:
+    """Whether code with these cubins and PTX runs on `sm` (CUDA programming guide, "Application compatibility")."""
+    want = version_key(gpus()[sm].capability)
+    have = {name: (int(name[2:-1]), int(name[-1])) for name in {*cubins, *ptx}}
+    return any(have[name][0] == want[0] and have[name] <= want for name in cubins) or any(
+        have[name] <= want for name in ptx
+    )
+
+
+def _without_added_ptx(variant: Variant) -> Codegen | None:
     if variant.sm is None or variant.gpu is None:
         return None
     way = service(variant.track, variant.sm)

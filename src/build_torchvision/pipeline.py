@@ -42,7 +42,7 @@ DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project h
 class Request:
     """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
 
-    `cuda` is an installed toolkit's folder, None for the package registry's.
+    `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins.
     """
 
     variants: tuple[Variant, ...]
@@ -54,6 +54,7 @@ class Request:
     jobs: int | None = None
     allow_unpaired: bool = False
     cuda: Path | None = None
+    ptx: bool = False
     out: Path = Path("dist")
     labelled: bool = False
 
@@ -182,7 +183,7 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
         isas=_isas(request.variants),
         platform=request.variants[0].platform,
         retarget=_script("retarget"),
-        device=_device(request.variants, inputs.cuda),
+        device=_device(request, inputs.cuda),
     )
 
     def plan(split: Set[str]) -> Graph:
@@ -261,10 +262,11 @@ def _isas(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
     return {variant.isa: isa_flags(variant) for variant in variants}
 
 
-def _device(variants: Sequence[Variant], sdk: CudaSdk | None) -> Device | None:
+def _device(request: Request, sdk: CudaSdk | None) -> Device | None:
     if sdk is None:
         return None
-    sms = {variant.sm: codegen for variant in variants if (codegen := cuda_codegen(variant)) and variant.sm}
+    made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
+    sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
     return Device(sdk=sdk, sms=sms, splice=_script("splice"))
 
 
@@ -273,10 +275,11 @@ def _script(name: str) -> tuple[str, ...]:
 
 
 def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcome) -> Path:
-    paired, codegen = inputs.torch.version == request.release.torch, cuda_codegen(variant)
+    paired, codegen = inputs.torch.version == request.release.torch, cuda_codegen(variant, ptx=request.ptx)
+    ptx = added_ptx(variant, request)
     upstream = ask_upstream(
         inputs.source.root,
-        version=f"{inputs.source.version}+{local_version(variant, paired=paired)}",
+        version=f"{inputs.source.version}+{local_version(variant, paired=paired, ptx=ptx)}",
         torch=inputs.torch.version,
         cuda=variant.cuda,
         codecs=frozenset(inputs.codecs.found),
@@ -285,6 +288,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
         variant=variant,
         source_root=inputs.source.root,
         upstream=upstream,
+        ptx=ptx,
         extensions=outcome.extensions(target_name(variant.isa, variant.sm)),
         torch_requirement=request.release.torch_requirement if paired else f"=={inputs.torch.version}",
         libraries=toolkit_libraries(inputs.cuda) if inputs.cuda else (),
@@ -300,6 +304,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "isa_flags": list(isa_flags(variant)),
             "gencode": list(codegen.gencode) if codegen else [],
             "codegen_kind": codegen.kind if codegen else None,
+            "ptx": ptx,
             "codecs": sorted(inputs.codecs.found),
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
         },
@@ -307,11 +312,17 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
     return assemble(contents, request.out, labelled=request.labelled)
 
 
+def added_ptx(variant: Variant, request: Request) -> bool:
+    """Whether `variant`'s wheel holds PTX that --ptx put beside its cubins."""
+    codegen = cuda_codegen(variant, ptx=request.ptx)
+    return codegen is not None and codegen.cubin and codegen.ptx
+
+
 def describe_plan(request: Request, variant: Variant) -> dict[str, object]:
     """What `build` would do for `variant`, from facts alone: nothing is fetched and nothing runs."""
     release = request.release
     paired = request.torch is None or request.torch == release.torch
-    local = local_version(variant, paired=paired)
+    local = local_version(variant, paired=paired, ptx=added_ptx(variant, request))
     tag = f"cp{variant.python}"
     return {
         "variant": str(variant),

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from build_torchvision.codegen import Codegen, Description, cuda_codegen, describe, driver_floor, isa_flags, notes
+from build_torchvision.codegen import (
+    Codegen,
+    Description,
+    covers,
+    cuda_codegen,
+    describe,
+    driver_floor,
+    isa_flags,
+    notes,
+)
 from build_torchvision.facts import toolkits
 from build_torchvision.variants import Variant, enumerate_variants, every_variant, parse
 
@@ -201,3 +210,32 @@ def test_thor_on_cuda12_8_points_at_cuda13_0() -> None:
 def test_the_driver_must_know_the_gpu_and_the_toolkit(short: str, floor: str | None) -> None:
     assert driver_floor(variant(short)) == floor
     assert any(f"at least {floor} (Linux)" in note for note in notes(variant(short))) is (floor is not None)
+
+
+@given(VARIANTS)
+def test_added_ptx_is_that_of_the_cubin_and_is_named(variant: Variant) -> None:
+    plain, more = cuda_codegen(variant), cuda_codegen(variant, ptx=True)
+    if plain is None or plain.kind == "ptx":
+        assert more == plain
+        return
+    assert more is not None
+    assert more.gencode == (*plain.gencode, f"arch=compute_{plain.number},code=compute_{plain.number}")
+    assert more.images == plain.images | {("ptx", f"sm{plain.number}")}
+    assert (plain.label, more.label) == (plain.kind, f"{plain.kind}+PTX")
+    assert more.arch_list == f"{plain.arch_list}+PTX"
+
+
+@pytest.mark.parametrize(
+    ("cubins", "ptx", "sm", "runs"),
+    [
+        ({"sm80"}, set(), "sm86", True),
+        ({"sm86"}, set(), "sm80", False),
+        ({"sm80", "sm90"}, set(), "sm100", False),
+        ({"sm100"}, set(), "sm103", True),
+        ({"sm100", "sm120"}, set(), "sm110", False),
+        (set(), {"sm90"}, "sm110", True),
+        ({"sm100"}, {"sm120"}, "sm110", False),
+    ],
+)
+def test_what_runs_where_follows_the_programming_guide(cubins: set[str], ptx: set[str], sm: str, runs: bool) -> None:
+    assert covers(cubins, ptx, sm) is runs

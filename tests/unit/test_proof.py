@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -171,10 +172,10 @@ def test_a_file_name_with_a_variant_label_is_read(tmp_path: Path, torch: TorchFa
 
 def test_every_variant_is_claimed_by_the_file_name_of_its_wheel() -> None:
     for variant in every_variant():
-        for paired in (True, False):
-            version = f"0.21.0+{local_version(variant, paired=paired)}"
+        for paired, ptx in itertools.product((True, False), (True, False) if variant.sm else (False,)):
+            version = f"0.21.0+{local_version(variant, paired=paired, ptx=ptx)}"
             tag = f"cp{variant.python}-cp{variant.python}-manylinux_2_28_{variant.platform}"
-            assert parse_file_name(f"torchvision-{version}-{tag}.whl").claim() == (variant, paired)
+            assert parse_file_name(f"torchvision-{version}-{tag}.whl").claim() == (variant, paired, ptx)
 
 
 # --- planted faults, each caught by the check that is meant for it ----------------------------------------------------

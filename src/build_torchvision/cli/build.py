@@ -63,6 +63,7 @@ def build(
     python: str | None = None,
     jobs: int | None = None,
     cuda: Path | None = None,
+    ptx: Annotated[bool, Parameter(negative=())] = False,
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
@@ -86,6 +87,8 @@ def build(
         Package for these Pythons from one compile: 310,311,312,313,314.
     cuda
         An installed CUDA toolkit; default: assembled from the package registry.
+    ptx
+        Add PTX to the cubins of CUDA variants, which the driver compiles for GPUs that no cubin serves.
     allow_unpaired
         Build against a torch that is not the release's own; the wheel, its version and its proof say so.
     jobs
@@ -112,6 +115,7 @@ def build(
         source=source,
         jobs=jobs,
         cuda=cuda,
+        ptx=ptx,
         allow_unpaired=allow_unpaired,
         out=out_dir,
         labelled=labelled,

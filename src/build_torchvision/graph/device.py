@@ -63,16 +63,13 @@ def cuda_flags(sdk: CudaSdk) -> tuple[str, ...]:
 
 def gpu_arch(codegen: Codegen) -> str:
     """The SM that clang compiles for: `arch=compute_120,code=sm_120` -> `sm_120`."""
-    (gencode,) = codegen.gencode
-    return "sm_" + re.sub(r"^arch=compute_(\w+),.*$", r"\1", gencode)
+    return f"sm_{codegen.number}"
 
 
-def image_of(codegen: Codegen, cubin: str, ptx: str) -> str:
-    """fatbinary's option for what `codegen` ships: a cubin, or the PTX itself."""
-    number = gpu_arch(codegen).removeprefix("sm_")
-    if codegen.kind == "ptx":
-        return f"--image3=kind=ptx,sm={number},file={ptx}"
-    return f"--image3=kind=elf,sm={number},file={cubin}"
+def images_of(codegen: Codegen, cubin: str, ptx: str) -> tuple[str, ...]:
+    """fatbinary's options for what `codegen` ships: a cubin, the PTX itself, or both."""
+    shipped = (("elf", cubin, codegen.cubin), ("ptx", ptx, codegen.ptx))
+    return tuple(f"--image3=kind={kind},sm={codegen.number},file={file}" for kind, file, ships in shipped if ships)
 
 
 def fatbin_object(symbol: str, fatbin: str) -> str:
@@ -89,7 +86,7 @@ def device_commands(
     """The commands, joined by `&&`, from a source to `STEM.o`: PTX, cubin, fat binary, object."""
     ptx, cubin, fatbin = f"{stem}.ptx", f"{stem}.cubin", f"{stem}.fatbin"
     commands: list[str] = [*compile_ptx, "-S", "-o", ptx, "-MMD", "-MF", f"{stem}.o.d", "-MT", f"{stem}.o"]
-    if codegen.kind != "ptx":
+    if codegen.cubin:
         commands += ["&&", str(device.sdk.ptxas), "-O3", "-v", f"-arch={gpu_arch(codegen)}", ptx, "-o", cubin]
     # speed is LZ4, which every driver of the tracks unpacks; the newer modes need newer drivers.
     commands += [
@@ -100,7 +97,7 @@ def device_commands(
         "--compress-mode=speed",
         f"--create={fatbin}",
     ]
-    commands += [image_of(codegen, cubin, ptx)]
+    commands += images_of(codegen, cubin, ptx)
     commands += ["&&", *linker, "-c", assembly, "-o", f"{stem}.o"]
     return tuple(commands)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 
 from build_torchvision.codegen import Codegen, cuda_codegen
-from build_torchvision.facts import gpus, version_key
 from build_torchvision.proof.checks import Check
 from build_torchvision.proof.elf import UNREADABLE
 from build_torchvision.proof.fatbin import BadFatbin, Image, Kernel, images, kernels
@@ -16,41 +15,50 @@ from build_torchvision.variants import Variant
 REGISTERED = re.compile(rb"\0(_ZN6vision3ops[\w$]*kernel[\w$]*)(?=\0)")
 
 
-def planned_image(codegen: Codegen) -> tuple[str, str]:
-    """What each fat binary must hold, and nothing else: ("cubin", "sm120") or ("ptx", "sm100")."""
-    (gencode,) = codegen.gencode
-    number = re.sub(r"^arch=compute_(\d+),.*$", r"\1", gencode)
-    return ("ptx" if codegen.kind == "ptx" else "cubin"), f"sm{number}"
+def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx: bool = False) -> tuple[Check, ...]:
+    """The images, the kernels and their use of the GPU, of all shared objects of a CUDA wheel.
 
-
-def check_device_code(extensions: Mapping[str, bytes], variant: Variant) -> tuple[Check, ...]:
-    """The images, the kernels and their use of the GPU, of all shared objects of a CUDA wheel."""
-    codegen = cuda_codegen(variant)
+    `ptx` is whether PTX was asked for beside the cubins; without it any PTX is a fault.
+    """
+    codegen = cuda_codegen(variant, ptx=ptx)
     if codegen is None:
         return (_check_none(extensions),)
-    name, planned = "device code", planned_image(codegen)
-    found: dict[str, list[Image]] = {}
+    name, planned = "device code", codegen.images
+    found: dict[str, list[list[Image]]] = {}
     try:
         for path, data in extensions.items():
-            found[path] = [image for group in images(data) for image in group]
-        listed = [kernel for group in found.values() for image in group for kernel in kernels(image)]
+            found[path] = list(images(data))
+        every = [image for groups in found.values() for group in groups for image in group]
+        listed = {image: kernels(image) for image in every}
     except (BadFatbin, ValueError, *UNREADABLE) as error:
         return (Check(name=name, ok=False, detail=f"the device code cannot be read: {error}"),)
     problems = [
-        f"{path} holds a {image.kind} for {image.sm}, where {variant} has a {planned[0]} for {planned[1]} alone"
-        for path, group in found.items()
-        for image in group
-        if (image.kind, image.sm) != planned
+        f"{path} holds {_shown(kind, sm)}, where {variant} has {_all_shown(planned)} alone"
+        for path, groups in found.items()
+        for kind, sm in sorted({(image.kind, image.sm) for group in groups for image in group} - planned)
     ]
-    total = sum(len(group) for group in found.values())
-    if not total:
+    problems += [
+        f"a fat binary of {path} lacks {_all_shown(planned - {(image.kind, image.sm) for image in group})}"
+        for path, groups in found.items()
+        for group in groups
+        if planned - {(image.kind, image.sm) for image in group}
+    ]
+    if not every:
         problems.append("no device code at all: the wheel was built without CUDA")
-    detail = f"{total} images, each a {planned[0]} for {planned[1]} ({codegen.kind}); no other architecture"
+    detail = f"{len(every)} images: {_all_shown(planned)} ({codegen.label}); no other architecture"
     return (
         Check.of(name, problems, detail),
         _check_kernels(extensions, listed),
-        _report(listed, codegen),
+        _report([kernel for image, group in listed.items() if image.kind == "cubin" for kernel in group], codegen),
     )
+
+
+def _shown(kind: str, sm: str) -> str:
+    return f"{'PTX' if kind == 'ptx' else 'a cubin'} for {sm}"
+
+
+def _all_shown(images: Set[tuple[str, str]]) -> str:
+    return " and ".join(_shown(*image) for image in sorted(images))
 
 
 def _check_none(extensions: Mapping[str, bytes]) -> Check:
@@ -58,11 +66,19 @@ def _check_none(extensions: Mapping[str, bytes]) -> Check:
     return Check.of("device code", problems, "none, as a cpu variant should have")
 
 
-def _check_kernels(extensions: Mapping[str, bytes], listed: list[Kernel]) -> Check:
+def _check_kernels(extensions: Mapping[str, bytes], listed: Mapping[Image, Sequence[Kernel]]) -> Check:
     registered = {name.decode() for data in extensions.values() for name in REGISTERED.findall(data)}
-    present = {kernel.name for kernel in listed if "6vision3ops" in kernel.name}
-    problems = [f"{name} is registered and has no device code" for name in sorted(registered - present)]
-    problems += [f"{name} has device code and nothing registers it" for name in sorted(present - registered)]
+    problems: list[str] = []
+    for kind in sorted({image.kind for image in listed}):
+        present = {
+            kernel.name
+            for image, group in listed.items()
+            for kernel in group
+            if image.kind == kind and "6vision3ops" in kernel.name
+        }
+        code = "cubin" if kind == "cubin" else "PTX"
+        problems += [f"{name} is registered and has no {code}" for name in sorted(registered - present)]
+        problems += [f"{name} has {code} and nothing registers it" for name in sorted(present - registered)]
     if not registered:
         problems.append("no kernel is registered")
     return Check.of("kernels", problems, f"{len(registered)} registered, each with its device code")
@@ -79,12 +95,3 @@ def _report(listed: list[Kernel], codegen: Codegen) -> Check:
     most = max((kernel.registers for kernel in listed), default=0)
     detail = f"{len(listed)} kernels, {code / 1024:.0f} KiB of code, at most {most} registers a thread; {stack}"
     return Check(name="GPU use", ok=True, detail=detail)
-
-
-def covers(cubins: frozenset[str], ptx: frozenset[str], sm: str) -> bool:
-    """Whether code with these cubins and PTX runs on `sm` (CUDA programming guide, "Application compatibility")."""
-    want = version_key(gpus()[sm].capability)
-    have = {name: (int(name[2:-1]), int(name[-1])) for name in cubins | ptx}
-    return any(have[name][0] == want[0] and have[name] <= want for name in cubins) or any(
-        have[name] <= want for name in ptx
-    )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from email.message import Message
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, parse_tag
@@ -28,6 +28,14 @@ from build_torchvision.wheel.descriptor import DESCRIPTOR, local_version
 
 MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+
+
+class Claim(NamedTuple):
+    """What a file name says: the variant, whether torch is its pair, and whether PTX was added to the cubins."""
+
+    variant: Variant
+    paired: bool
+    ptx: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,19 +58,22 @@ class FileName:
         """The file name without the label, which installers that know no variants accept."""
         return f"{self.name}-{self.version}-{self.python}-{self.abi}-{self.platform}.whl"
 
-    def claim(self) -> tuple[Variant, bool] | None:
-        """The variant that the local version and the Python tag name, and whether it is paired; None for any other."""
+    def claim(self) -> Claim | None:
+        """What the local version and the Python tag say; None where they name no variant."""
         local = Version(self.version).local
         return _claims().get((self.python, local)) if local else None
 
 
 @cache
-def _claims() -> dict[tuple[str, str | None], tuple[Variant, bool]]:
-    """(Python tag, local version) -> (variant, whether it is paired)."""
+def _claims() -> dict[tuple[str, str | None], Claim]:
+    """(Python tag, local version) -> what they say."""
     return {
-        (f"cp{variant.python}", Version(f"0+{local_version(variant, paired=paired)}").local): (variant, paired)
+        (f"cp{variant.python}", Version(f"0+{local_version(variant, paired=paired, ptx=ptx)}").local): Claim(
+            variant, paired, ptx
+        )
         for variant in every_variant()
         for paired in (True, False)
+        for ptx in ((False, True) if variant.sm else (False,))
     }
 
 
@@ -161,11 +172,11 @@ def _identity(package: Package, variant: Variant) -> Iterator[str]:
         local = local_version(variant, paired=True)
         yield f"the file name {package.path.name} names no variant (its local version should be +{local})"
     else:
-        claimed, paired = claim
-        if claimed != variant:
-            yield f"the file name says {claimed}, not {variant}"
-        if descriptor and descriptor.get("paired") is not paired:
-            yield f"the file name says paired={paired}, the descriptor paired={descriptor.get('paired')}"
+        if claim.variant != variant:
+            yield f"the file name says {claim.variant}, not {variant}"
+        for mark, said in (("paired", claim.paired), ("ptx", claim.ptx)):
+            if descriptor and bool(descriptor.get(mark)) is not said:
+                yield f"the file name says {mark}={said}, the descriptor {mark}={descriptor.get(mark)}"
     version = str(package.metadata.get("Version"))
     if version.replace("_", ".") != name.version.replace("_", "."):
         yield f"METADATA says version {version}, the file name {name.version}"

@@ -93,7 +93,8 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
         _check_operators(package),
         *_check_instructions(loaded.extensions, variant),
     ]
-    checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant)
+    ptx = bool(package.descriptor.get("ptx"))  # that the file name agrees is part of the identity
+    checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant, ptx=ptx)
     remarks = [
         *notes(variant),
         *([] if resolved is not None else ["Symbols were not resolved: no libraries of torch were given."]),

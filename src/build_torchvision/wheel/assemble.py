@@ -40,6 +40,7 @@ class Contents:
     torch_requirement: str
     libraries: Sequence[Path]
     facts: Mapping[str, object]
+    ptx: bool = False  # whether PTX was added to the cubins
 
 
 def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
@@ -53,9 +54,9 @@ def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
         repaired = _repair(raw, Path(scratch, "repaired"), contents.libraries)
         final = archive.unpack(repaired, Path(scratch, "final"))
         dist_info = final / archive.find_dist_info(final)
-        (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant))
+        (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant, ptx=contents.ptx))
         bundle_licences(final, dist_info)
-        name = f"{repaired.stem}-{label(contents.variant)}.whl" if labelled else repaired.name
+        name = f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if labelled else repaired.name
         return archive.pack(final, out / name)
 
 

@@ -27,26 +27,29 @@ PROVIDERS = {
 }
 
 
-def label(variant: Variant) -> str:
+def label(variant: Variant, *, ptx: bool = False) -> str:
     """The short name of a variant among the wheels of one version: `avx512bf16`, `cu128_sm120_avx512`."""
-    return "_".join([*_cuda_parts(variant), variant.isa])
+    return "_".join([*_cuda_parts(variant), variant.isa, *(["ptx"] if ptx else [])])
 
 
-def local_version(variant: Variant, *, paired: bool) -> str:
-    """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.unpaired` beside another release's torch."""
+def local_version(variant: Variant, *, paired: bool, ptx: bool = False) -> str:
+    """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.ptx` where PTX was added to the cubins,
+
+    `.unpaired` where torch is another release's, or has no code for the variant's SM.
+    """
     parts = _cuda_parts(variant) or ["cpu"]
     isa = variant.isa.replace("_", "")  # PEP 440 reads _ as a separator: armv8_2 would become armv8.2
-    return ".".join([*parts, isa, *([] if paired else ["unpaired"])])
+    return ".".join([*parts, isa, *(["ptx"] if ptx else []), *([] if paired else ["unpaired"])])
 
 
-def variant_json(variant: Variant) -> str:
-    """The text of variant.json, made with variantlib (schema v0.2)."""
+def variant_json(variant: Variant, *, ptx: bool = False) -> str:
+    """The text of variant.json, made with variantlib (schema v0.2); `ptx`: PTX was added to the cubins."""
     properties = [*ISA_PROPERTIES[variant.isa]]
-    codegen = cuda_codegen(variant)
+    codegen = cuda_codegen(variant, ptx=ptx)
     if codegen is not None:
         properties += [f"nvidia :: sm_arch :: {arch.lower()}" for arch in _sm_arch(codegen.gencode)]
     description = VariantDescription(
-        properties=[VariantProperty.from_str(text) for text in properties], label=label(variant)
+        properties=[VariantProperty.from_str(text) for text in properties], label=label(variant, ptx=ptx)
     )
     used = {prop.namespace for prop in description.properties}
     namespaces = [name for name in PROVIDERS if name in used]
