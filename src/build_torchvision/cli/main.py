@@ -10,11 +10,12 @@ from build_torchvision import __version__
 from build_torchvision.cli.build import build, plan
 from build_torchvision.cli.matrix import show, variants
 from build_torchvision.cli.options import ERR
+from build_torchvision.cli.recipes import recipes
 from build_torchvision.cli.verify import verify
 from build_torchvision.errors import BuildTorchvisionError
 
-EPILOGUE = """Exit codes: 0 all held, 1 a proof failed, 2 bad input, 3 an input is missing, 4 a process failed,
-5 the network failed, 130 interrupted.
+EPILOGUE = """Exit codes: 0 all held, 1 a proof failed or a generated file drifted, 2 bad input, 3 an input is missing,
+4 a process failed, 5 the network failed, 130 interrupted.
 
 Examples:
 
@@ -25,7 +26,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, plan, build, verify):
+for command in (variants, show, plan, build, verify, recipes):
     app.command(command)
 
 

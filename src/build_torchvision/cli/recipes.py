@@ -1,0 +1,47 @@
+"""`recipes`: write the generated files of a checkout, or say which of them drifted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from build_torchvision.cli.options import OUT
+from build_torchvision.recipes.checkout import find_checkout, read, write
+from build_torchvision.recipes.tree import drift, generate
+
+DRIFTED = 1
+
+
+def recipes(
+    *,
+    check: Annotated[bool, Parameter(negative=())] = False,
+    out: Path | None = None,
+) -> None:
+    """Write every file that follows from the matrix: documents, recipes, workflows.
+
+    Parameters
+    ----------
+    check
+        Write nothing; list what drifted from the tables, and end with exit code 1 if anything did.
+    out
+        The checkout to write to; default: the one around the current folder.
+    """
+    root = out or find_checkout(Path.cwd())
+    found = read(root)
+    drifts = drift(generate(found), found)
+    if not check:
+        write(root, drifts)
+    for one in drifts:
+        OUT.print(f"{one.change}: {one.path}", highlight=False, markup=False, soft_wrap=True)
+        if check and one.diff:
+            OUT.print(one.diff, highlight=False, markup=False, soft_wrap=True)
+    left = drifts if check else [one for one in drifts if one.change == "foreign"]
+    if left:
+        foreign = any(one.change == "foreign" for one in left)
+        OUT.print("Move the foreign files out of the generated folders." if foreign else "", end=" " if foreign else "")
+        OUT.print("Type `build-torchvision recipes` and commit what it writes." if check else "")
+        sys.exit(DRIFTED)
+    OUT.print("Nothing drifted." if check else f"{len(drifts)} files written or removed.")

@@ -1,0 +1,1 @@
+"""The matrix written down: every generated file of a checkout, as text."""

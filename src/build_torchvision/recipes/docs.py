@@ -1,0 +1,78 @@
+"""Generated documents: BUILD_MATRIX.md, and blocks for the documents that people write."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from build_torchvision.codegen import cuda_codegen, driver_floor, isa_runs_on
+from build_torchvision.facts import gpus, isas, toolkits
+from build_torchvision.recipes.text import render
+from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, service
+
+
+def files() -> dict[str, str]:
+    """The documents that are generated whole."""
+    return {"BUILD_MATRIX.md": _matrix()}
+
+
+def blocks() -> dict[str, str]:
+    """The blocks of hand-written documents, by name."""
+    return {"gpus": _gpu_table(), "isas": _isa_table()}
+
+
+def _matrix() -> str:
+    variants = enumerate_variants()
+    kinds = Counter(codegen.kind for variant in variants if (codegen := cuda_codegen(variant)))
+    return render(
+        "BUILD_MATRIX.md",
+        total=len(variants),
+        kinds=kinds,
+        cpu=sum(variant.sm is None for variant in variants),
+        gpus=_gpu_table(),
+        isas=_isa_table(),
+        rows=[_row(variant) for variant in variants],
+        other_tracks=[(track, toolkit.version) for track, toolkit in toolkits().items() if track != variants[0].track],
+    )
+
+
+def _row(variant: Variant) -> dict[str, str]:
+    codegen = cuda_codegen(variant)
+    gpu = variant.gpu
+    return {
+        "name": str(variant),
+        "gpu": f"{gpu.capability} {gpu.products[0]}" if gpu else "-",
+        "isa": variant.isa,
+        "platform": variant.platform,
+        "codegen": codegen.kind if codegen else "-",
+        "driver": driver_floor(variant) or "-",
+        "ships": "-" if gpu is None else "yes" if _ships(variant) else "no",
+    }
+
+
+def _ships(variant: Variant) -> bool:
+    """Whether a computer with this GPU and a CPU that runs this ISA is on sale."""
+    gpu = variant.gpu
+    if gpu is None:
+        return True
+    return variant.platform in gpu.hosts and (gpu.soc_isa is None or isa_runs_on(variant.isa, gpu.soc_isa))
+
+
+def _gpu_table() -> str:
+    tracks = list(toolkits())
+    lines = [
+        "| SM | capability | architecture | products | " + " | ".join(tracks) + " |",
+        "| --- " * (4 + len(tracks)) + "|",
+    ]
+    for sm in CORE_SMS:
+        gpu = gpus()[sm]
+        ways = [f"{way.kind}" if (way := service(track, sm)) else "no" for track in tracks]
+        cells = [sm, gpu.capability, gpu.architecture, ", ".join(gpu.products), *ways]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _isa_table() -> str:
+    lines = ["| ISA | platform | flags | first CPUs |", "| --- | --- | --- | --- |"]
+    for isa in isas().values():
+        lines.append(f"| {isa.name} | {isa.platform} | `{' '.join(isa.flags)}` | {isa.first_cpus} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,74 @@
+"""Generated files: complete, in step with the tables, and a drift of any kind is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from build_torchvision.errors import BadInput
+from build_torchvision.recipes import checkout, tree
+from build_torchvision.variants import enumerate_variants
+
+ROOT = Path(__file__).parents[2]
+
+
+def changes(found: dict[str, str]) -> dict[str, str]:
+    return {one.path: one.change for one in tree.drift(tree.generate(found), found)}
+
+
+def test_this_checkout_has_not_drifted() -> None:
+    assert changes(checkout.read(ROOT)) == {}
+
+
+def test_the_matrix_lists_every_variant_once() -> None:
+    text = tree.generate({})["BUILD_MATRIX.md"]
+    assert [text.count(f"`{variant}`") for variant in enumerate_variants()] == [1] * 60
+
+
+def test_every_kind_of_drift_is_seen() -> None:
+    found = tree.generate({})
+    assert changes(found) == {}
+    found["BUILD_MATRIX.md"] = found["BUILD_MATRIX.md"].replace("Hopper", "Grace")
+    found[".flox/pkgs/gone.nix"] = f"# {tree.MARK}\n"
+    found[".flox/pkgs/lib/mine.nix"] = "{ }\n"
+    assert changes(found) == {
+        "BUILD_MATRIX.md": "changed",
+        ".flox/pkgs/gone.nix": "stale",
+        ".flox/pkgs/lib/mine.nix": "foreign",
+    }
+    del found["BUILD_MATRIX.md"]
+    assert changes(found)["BUILD_MATRIX.md"] == "missing"
+
+
+def test_a_changed_file_is_shown_with_its_first_differences() -> None:
+    found = tree.generate({})
+    found["BUILD_MATRIX.md"] = found["BUILD_MATRIX.md"].replace("Hopper", "Grace")
+    (one,) = tree.drift(tree.generate(found), found)
+    assert "-| sm90 | 9.0 | Grace |" in one.diff
+    assert "+| sm90 | 9.0 | Hopper |" in one.diff
+
+
+def test_a_block_in_a_document_is_filled_and_the_rest_left_alone() -> None:
+    text = f"Mine.\n<!-- block isas: {tree.MARK} -->\nold\n<!-- end of isas -->\nMine too.\n"
+    filled = tree.generate({"NOTES.md": text})["NOTES.md"]
+    assert filled.startswith("Mine.\n")
+    assert filled.endswith("<!-- end of isas -->\nMine too.\n")
+    assert "| avx512bf16 |" in filled
+    assert "\nold\n" not in filled
+
+
+def test_a_block_that_nothing_generates_is_refused() -> None:
+    with pytest.raises(BadInput, match="block isos"):
+        tree.generate({"NOTES.md": f"<!-- block isos: {tree.MARK} -->\n<!-- end of isos -->\n"})
+
+
+def test_writing_removes_what_is_stale_and_leaves_what_is_foreign(tmp_path: Path) -> None:
+    pkgs = tmp_path / ".flox/pkgs"
+    pkgs.mkdir(parents=True)
+    (pkgs / "gone.nix").write_text(f"# {tree.MARK}\n")
+    (pkgs / "mine.nix").write_text("{ }\n")
+    found = checkout.read(tmp_path)
+    checkout.write(tmp_path, tree.drift(tree.generate(found), found))
+    assert changes(checkout.read(tmp_path)) == {".flox/pkgs/mine.nix": "foreign"}
+    assert not (pkgs / "gone.nix").exists()
