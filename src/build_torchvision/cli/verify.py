@@ -28,6 +28,8 @@ def verify(
 ) -> None:
     """Prove that WHEELS are what their names say: every instruction decoded, then run beside their torch.
 
+    A folder is taken as an installed tree: the result of `flox build NAME` or `nix-build -A NAME`.
+
     Parameters
     ----------
     variant

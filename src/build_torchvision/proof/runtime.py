@@ -22,6 +22,7 @@ from uv import find_uv_bin
 from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
 from build_torchvision.process import run
 from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.libraries import CODECS
 from build_torchvision.proof.package import Package, parse_file_name
 
@@ -120,10 +121,34 @@ def _fill(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
 
 def probe(venv: Path, codecs: Collection[str], *, timeout: float = 900) -> tuple[Check, ...]:
     """Call every operator of the torchvision in `venv`; `codecs` are those it should have. `timeout` in seconds."""
+    return _probe([venv / "bin" / "python", "-I", PROBE], codecs, timeout)
+
+
+def probe_installed(tree: Installed, *, timeout: float = 900) -> Proof:
+    """Call every operator of `tree` with the Python and the packages that it propagates. `timeout` in seconds.
+
+    Raises MissingInput where it propagates no Python.
+    """
+    name = f"bin/python{tree.python[0]}.{tree.python[1:]}"
+    python = next((root / name for root in tree.closure if (root / name).is_file()), None)
+    if python is None:
+        raise MissingInput(
+            f"Call the operators of {tree.path}", f"it propagates no {name}.", "Verify the static part alone: --static."
+        )
+    folders = [str(root / tree.site.relative_to(tree.path)) for root in tree.closure]
+    start = (
+        f"import runpy, sys; sys.path[:0] = {folders!r}; del sys.argv[0]; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    checks = _probe([python, "-I", "-c", start, PROBE], tree.codecs, timeout)
+    return Proof(variant=str(tree.claim() or tree.path.name), checks=checks)
+
+
+def _probe(command: list[str | Path], codecs: Collection[str], timeout: float) -> tuple[Check, ...]:
     with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
         results = Path(scratch, "results.jsonl")
         done = run(
-            [venv / "bin" / "python", "-I", PROBE, results, json.dumps({"codecs": sorted(codecs)})],
+            [*command, results, json.dumps({"codecs": sorted(codecs)})],
             asked="calling every operator",
             cwd=Path(scratch),  # not a folder with a torchvision/ of its own
             check=False,

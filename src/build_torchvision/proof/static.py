@@ -1,4 +1,4 @@
-"""The static proof: a wheel is what its name says, as far as its bytes show. Nothing of the wheel is executed."""
+"""The static proof: a package is what its name says, as far as its bytes show. Nothing of it is executed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from build_torchvision.codegen import notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
+from build_torchvision.proof import installed as inst
 from build_torchvision.proof import libraries as lib
 from build_torchvision.proof import package as pkg
 from build_torchvision.proof.checks import Check, Proof
@@ -19,7 +20,7 @@ from build_torchvision.proof.instructions import Scan, scan
 from build_torchvision.proof.libraries import TorchFacts
 from build_torchvision.variants import Variant, parse
 
-__all__ = ["TorchFacts", "audit_wheel", "claimed_variant"]
+__all__ = ["TorchFacts", "audit_installed", "audit_wheel", "claimed_variant"]
 
 # The operators that csrc/ops and csrc/io/image register: the same names in every release of the facts' table.
 POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
@@ -27,6 +28,10 @@ OPERATORS = ("nms", *POOLING, *(f"_{name}_backward" for name in POOLING), "_cuda
 IMAGE_OPERATORS = (
     *("decode_png", "encode_png", "decode_jpeg", "encode_jpeg", "decode_image", "decode_webp", "decode_gif"),
     *("read_file", "write_file"),
+)
+INSTALLED = (
+    "An installed tree: absolute run paths into the store are right there; tags, RECORD's hashes, a manylinux level "
+    "and symbols of Python are not asked about."
 )
 PIECE = 16  # bytes of an SSE register
 TRAP_1 = "trap 1: the compiler never saw the flags (torch's build takes CFLAGS, not CXXFLAGS)"
@@ -90,7 +95,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     codecs = package.descriptor.get("codecs", ())
     checks += [
         lib.check_codecs(loaded, frozenset(map(str, codecs)), stable_abi=stable_abi),
-        _check_operators(package),
+        _check_operators(package.extensions),
         *_check_instructions(loaded.extensions, variant),
     ]
     ptx = bool(package.descriptor.get("ptx"))  # that the file name agrees is part of the identity
@@ -102,6 +107,30 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     if remarks:
         checks.append(Check(name="notes", ok=True, detail=" ".join(remarks)))
     return Proof(variant=str(variant), checks=tuple(checks))
+
+
+def audit_installed(tree: inst.Installed, variant: Variant, torch: TorchFacts) -> Proof:
+    """Audit an installed `tree` as `variant` beside `torch`: all that is asked of a wheel and not of its packaging."""
+    release = releases().get(tree.version)
+    stable_abi = release is not None and release.stable_abi
+    broken: list[str] = []
+    loaded = lib.Libraries(extensions=dict(_read_all(tree.extensions, broken)), bundled={})
+    checks = (
+        inst.check_identity(tree, variant),
+        inst.check_companion(tree, variant, torch),
+        Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"),
+        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        inst.check_needed(tree, loaded, variant),
+        inst.check_run_paths(tree, loaded),
+        lib.check_abi(loaded, torch),
+        inst.check_resolved(tree, loaded, torch, variant),
+        Check(name="codecs", ok=True, detail=f"linked: {', '.join(tree.codecs) or 'none'}"),
+        _check_operators(tree.extensions),
+        *_check_instructions(loaded.extensions, variant),
+        *check_device_code({path: tree.extensions[path] for path in loaded.extensions}, variant),
+        Check(name="notes", ok=True, detail=" ".join([*notes(variant), INSTALLED])),
+    )
+    return Proof(variant=str(variant), checks=checks)
 
 
 def _named_torch(package: pkg.Package) -> TorchFacts:
@@ -139,9 +168,9 @@ def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str,
             broken.append(f"{path} is {error}")
 
 
-def _check_operators(package: pkg.Package) -> Check:
+def _check_operators(extensions: Mapping[str, bytes]) -> Check:
     code = {
-        namespace: [data for path, data in package.extensions.items() if path.startswith(f"torchvision/{module}")]
+        namespace: [data for path, data in extensions.items() if path.startswith(f"torchvision/{module}")]
         for namespace, module in (("torchvision", "_C"), ("image", "image"))
     }
     problems = [
