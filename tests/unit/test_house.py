@@ -25,6 +25,7 @@ ORDER = (
     "recipes",
     "pipeline",
     "machine",
+    "index",
     "cli",
 )
 

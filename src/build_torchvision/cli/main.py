@@ -8,6 +8,7 @@ from cyclopts import App
 
 from build_torchvision import __version__
 from build_torchvision.cli.build import build, plan
+from build_torchvision.cli.index import index
 from build_torchvision.cli.matrix import show, variants
 from build_torchvision.cli.options import ERR
 from build_torchvision.cli.recipes import recipes
@@ -26,7 +27,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, plan, build, verify, recipes):
+for command in (variants, show, plan, build, verify, index, recipes):
     app.command(command)
 
 

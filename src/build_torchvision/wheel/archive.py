@@ -29,6 +29,12 @@ def record(tree: Path, dist_info: str) -> str:
     return text.getvalue()
 
 
+def digest_without(record: str, name: str) -> str:
+    """The sha256 of RECORD's text without the line of the file `name`: what a proof inside the wheel is a proof of."""
+    lines = [line for line in record.splitlines(keepends=True) if not line.startswith(f"{name},")]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 def pack(tree: Path, wheel: Path) -> Path:
     """Write RECORD and zip `tree` into `wheel`: sorted, dated 1980, dist-info last, replaced in one step."""
     dist_info = find_dist_info(tree)

@@ -19,7 +19,7 @@ from build_torchvision.inputs.upstream import Upstream
 from build_torchvision.process import run
 from build_torchvision.variants import Variant
 from build_torchvision.wheel import archive
-from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON, label, variant_json
+from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON, label, variant_json
 from build_torchvision.wheel.licences import bundle_licences
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
@@ -61,10 +61,13 @@ def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
 
 
 def seal(wheel: Path, proof: str) -> Path:
-    """Put `proof` (JSON) into the wheel's dist-info, in place."""
+    """Put `proof` (JSON) into the wheel's dist-info, in place, bound to all its other files by RECORD's digest."""
     with tempfile.TemporaryDirectory(prefix="seal-") as scratch:
         tree = archive.unpack(wheel, Path(scratch, "tree"))
-        (tree / archive.find_dist_info(tree) / PROOF).write_text(proof)
+        dist_info = archive.find_dist_info(tree)
+        digest = archive.digest_without(archive.record(tree, dist_info), f"{dist_info}/{PROOF}")
+        sealed = {**json.loads(proof), RECORD_DIGEST: digest}
+        (tree / dist_info / PROOF).write_text(json.dumps(sealed, indent=1) + "\n")
         return archive.pack(tree, wheel)
 
 

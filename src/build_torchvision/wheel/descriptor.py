@@ -10,6 +10,7 @@ from build_torchvision.variants import Variant
 
 DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs and its compiler
 PROOF = "build_torchvision.proof.json"  # in dist-info: the static proof
+RECORD_DIGEST = "record_sha256"  # in the proof: the sha256 of RECORD without the proof's own line
 VARIANT_JSON = "variant.json"
 ISA_PROPERTIES = {
     "avx2": ("x86_64 :: level :: v3",),

@@ -1,0 +1,57 @@
+"""`index`: a folder of wheels becomes a static package index."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.table import Column, Table
+
+from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stderr
+from build_torchvision.errors import BadInput
+from build_torchvision.index.admission import admit_all, find_wheels
+from build_torchvision.index.provenance import load_signer
+from build_torchvision.index.site import write_site
+
+
+def index(
+    *wheels: Path,
+    out_dir: Annotated[Path, Parameter(name="--out")] = Path("site"),
+    sign: Path | None = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Make a static package index of WHEELS (files, or folders of them), for pip, uv and `install --from`.
+
+    Only proved wheels enter: each one's proof must hold and belong to its bytes, and is made again as far as bytes
+    show. Any file server can serve the folder that comes out.
+
+    Parameters
+    ----------
+    out_dir
+        The folder to write; an index that is there is replaced whole.
+    sign
+        An ed25519 private key (PEM) that signs each wheel's provenance. Without one it is an unsigned record.
+    """
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    if not wheels:
+        raise BadInput("index", "no wheel was named.", "Try `build-torchvision index dist --out site`.")
+    signer = load_signer(sign) if sign else None
+    records = write_site(admit_all(find_wheels(wheels)), out_dir, signer=signer)
+    if as_json:
+        print(json.dumps([asdict(record) for record in records], indent=2))
+        return
+    table = Table(
+        Column("variant", no_wrap=True), "version", "codegen", "MB", "checks", "run", box=None, pad_edge=False
+    )
+    for record in records:
+        ran = "-" if record.run_checks is None else str(record.run_checks)
+        kind, size = record.codegen_kind or "-", f"{record.size / 1e6:.1f}"
+        table.add_row(record.variant, record.version, kind, size, str(record.proof_checks), ran)
+    OUT.print(table)
+    word = "signed" if signer else "unsigned (sign it with --sign KEY)"
+    OUT.print(f"{out_dir}: {len(records)} wheels, provenance {word}", highlight=False)

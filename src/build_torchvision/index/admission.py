@@ -1,0 +1,189 @@
+"""Which wheels may enter an index: those whose carried proof holds, and whose bytes bear it out when audited again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from packaging.requirements import Requirement
+
+from build_torchvision.errors import BadInput, BuildTorchvisionError, ProofFailed
+from build_torchvision.proof.checks import Proof
+from build_torchvision.proof.package import FileName, Package
+from build_torchvision.proof.seal import BROUGHT, proof_bytes, read_seal
+from build_torchvision.proof.static import audit_wheel, claimed_variant
+from build_torchvision.variants import Variant
+from build_torchvision.wheel.descriptor import DESCRIPTOR, VARIANT_JSON
+
+RUN_PROOF = ".proof.json"  # `verify --save` writes it beside the wheel
+BENCH = "bench.json"
+TOLD = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")  # without these there is no provenance
+AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A proved wheel, and what an index says of it. Sizes are bytes, digests are hexadecimal sha256."""
+
+    path: Path
+    variant: Variant
+    file_name: FileName
+    size: int
+    sha256: str
+    metadata: bytes
+    requires_python: str
+    torch_requirement: str
+    descriptor: Mapping[str, Any]
+    variant_json: bytes
+    proof: Proof
+    proof_sha256: str
+    run_proof: Proof | None
+    """The proof of a run beside torch, where `verify --save` left one for these very bytes."""
+    bench: Mapping[str, Any] | None
+    bundled: Mapping[str, str]
+    """Bundled library's file name -> sha256."""
+    packages: tuple[Mapping[str, Any], ...]
+    """What auditwheel knows of the distribution's packages that brought them (CycloneDX components)."""
+
+    @property
+    def version(self) -> str:
+        return self.file_name.version
+
+    @property
+    def release(self) -> str:
+        return self.version.partition("+")[0]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+
+def find_wheels(places: Sequence[Path]) -> list[Path]:
+    """The wheels named by `places` (files, or folders of them), by name. Raises BadInput where there are none."""
+    found: dict[str, Path] = {}
+    for place in places:
+        if place.is_dir():
+            wheels = sorted(place.glob("*.whl"))
+        elif place.is_file():
+            wheels = [place]
+        else:
+            raise BadInput(f"Index {place}", "There is no such file or folder.", "Check the path; `build` prints it.")
+        for wheel in wheels:
+            other = found.setdefault(wheel.name, wheel)
+            if other.resolve() != wheel.resolve() and other.read_bytes() != wheel.read_bytes():
+                raise BadInput(
+                    f"Index {wheel}", f"{other} has the same name and other bytes.", "Name the one that you mean."
+                )
+    if not found:
+        shown = ", ".join(map(str, places)) or "nothing"
+        raise BadInput(
+            f"Index {shown}", "There is no wheel in it.", "Build some: `build-torchvision build 'cpu-avx*' --out dist`."
+        )
+    return [found[name] for name in sorted(found)]
+
+
+def admit_all(wheels: Sequence[Path]) -> list[Wheel]:
+    """Admit every wheel of `wheels`. Raises ProofFailed, naming each one that may not enter, and why."""
+    admitted, refused = [], []
+    for path in wheels:
+        try:
+            admitted.append(admit(path))
+        except BuildTorchvisionError as error:
+            refused.append(f"{path.name}: {error.obstacle} {error.remedy}")
+    if refused:
+        raise ProofFailed(
+            f"Index {len(wheels)} wheels",
+            f"{len(refused)} may not enter; nothing was written.\n  " + "\n  ".join(refused) + "\n",
+            "Mend or leave out those files, then type the same again.",
+        )
+    return admitted
+
+
+def admit(path: Path) -> Wheel:
+    """Read one wheel and prove it again. Raises BadInput or ProofFailed when it is not what its name says.
+
+    The proof that a wheel carries must hold, name its variant and belong to these very bytes; and all that bytes alone
+    can show is audited anew, so that nobody's word is taken for a name. What needs torch's libraries (BROUGHT) is
+    taken from the carried proof.
+    """
+    asked = f"Index {path.name}"
+    package = Package(path)
+    variant = claimed_variant(path)
+    rebuild = f"Build it again: `build-torchvision build {variant}`."
+    proof = read_seal(package)
+    if proof.variant != str(variant):
+        raise ProofFailed(asked, f"Its proof is one of {proof.variant}, its name says {variant}.", rebuild)
+    proof.require(rebuild)
+    untold = [key for key in TOLD if key not in package.descriptor]
+    if untold:
+        raise ProofFailed(asked, f"Its {DESCRIPTOR} does not say {', '.join(untold)}.", rebuild)
+    absent = sorted(set(BROUGHT) - {check.name for check in proof.checks})
+    if absent:
+        raise ProofFailed(asked, f"Its proof does not cover {', '.join(absent)}.", rebuild)
+    audit_wheel(path, variant).require(rebuild)
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    info = package.dist_info
+    return Wheel(
+        path=path,
+        variant=variant,
+        file_name=package.file_name,
+        size=len(data),
+        sha256=digest,
+        metadata=package.files[f"{info}/METADATA"],
+        requires_python=str(package.metadata.get("Requires-Python") or ""),
+        torch_requirement=_torch(package),
+        descriptor=package.descriptor,
+        variant_json=package.files.get(f"{info}/{VARIANT_JSON}", b""),
+        proof=proof,
+        proof_sha256=hashlib.sha256(proof_bytes(package) or b"").hexdigest(),
+        run_proof=_run_proof(path, variant, digest),
+        bench=_bench(path),
+        bundled={PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()},
+        packages=_packages(package),
+    )
+
+
+def _torch(package: Package) -> str:
+    requirements = map(Requirement, package.metadata.get_all("Requires-Dist", []))
+    return next((str(found.specifier) for found in requirements if found.name == "torch"), "")
+
+
+def _run_proof(path: Path, variant: Variant, digest: str) -> Proof | None:
+    """What `verify --save` left beside the wheel. Raises ProofFailed for one that failed or is of other bytes."""
+    beside = path.with_name(path.name + RUN_PROOF)
+    if not beside.is_file():
+        return None
+    asked, again = f"Index {path.name}", f"Type `build-torchvision verify --save {path}`, or remove {beside.name}."
+    try:
+        saved = json.loads(beside.read_text(encoding="utf-8"))
+        proof = Proof.from_json(saved["proof"])
+        of = saved["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProofFailed(asked, f"{beside.name} cannot be read ({error!r}).", again) from error
+    if of != digest or proof.variant != str(variant):
+        raise ProofFailed(asked, f"{beside.name} is the proof of another wheel than this one.", again)
+    if not any(check.name.startswith("runs: ") for check in proof.checks):
+        raise ProofFailed(asked, f"{beside.name} has no check of a run.", again)
+    proof.require(again)
+    return proof
+
+
+def _bench(path: Path) -> Mapping[str, Any] | None:
+    """The benchmark beside the wheel that is this wheel's: `NAME.whl.bench.json`, or an entry of `bench.json`."""
+    return None
+
+
+def _packages(package: Package) -> tuple[Mapping[str, Any], ...]:
+    data = package.files.get(f"{package.dist_info}/{AUDITWHEEL_SBOM}")
+    if data is None:
+        return ()
+    try:
+        components = json.loads(data).get("components", [])
+    except (ValueError, AttributeError):
+        return ()
+    return tuple(row for row in components if str(row.get("purl", "")).startswith(("pkg:deb/", "pkg:rpm/", "pkg:apk/")))

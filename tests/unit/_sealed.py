@@ -1,0 +1,48 @@
+"""Proved, sealed wheels made from bytes: what `build` leaves in its folder, without a compiler."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from _elf import Object
+from test_proof import OLD_STRING, TORCH, Wheel
+
+from build_torchvision.proof.checks import Proof
+from build_torchvision.proof.static import TorchFacts, audit_wheel
+from build_torchvision.variants import parse
+from build_torchvision.wheel.assemble import seal
+from build_torchvision.wheel.descriptor import VARIANT_JSON, label, variant_json
+
+SOURCE = "0a4a967bbb7f9810f792cd0289a07fb98c8fb5d1303fae8b63e3a6b05d720058"
+
+
+def torch_beside(folder: Path) -> TorchFacts:
+    folder.mkdir(exist_ok=True)
+    for name in TORCH:
+        (folder / name).write_bytes(Object(soname=name, defined=[OLD_STRING] if name == "libc10.so" else []).build())
+    return TorchFacts(version="2.6.0", cuda=None, cxx11_abi=False, lib_dir=folder)
+
+
+def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, labelled: bool = False) -> Path:
+    """A wheel of `variant` in `folder`, with its descriptor, variant.json and a proof that was really made."""
+    folder.mkdir(exist_ok=True)
+    parsed = parse(variant)
+    python = f"cp{parsed.python}"
+    wheel = replace(Wheel(variant), tag=f"{python}-{python}-manylinux_2_28_x86_64")
+    wheel.descriptor |= {
+        "source_sha256": SOURCE,
+        "isa_flags": ["-march=x86-64-v4"],
+        "codec_versions": {"jpeg": "2.1.5", "png": "1.6.39", "webp": "1.2.4"},
+    }
+    info = f"torchvision-{wheel.version}.dist-info"
+
+    def add(files: dict[str, bytes]) -> None:
+        files[f"{info}/{VARIANT_JSON}"] = variant_json(parsed).encode()
+        files[f"{info}/METADATA"] = files[f"{info}/METADATA"].replace(b"Name:", b"Requires-Python: >=3.9\nName:", 1)
+
+    wheel.tamper = add
+    if labelled:
+        wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{label(parsed)}.whl"
+    path = seal(wheel.write(folder), Proof(variant=variant, checks=()).dumps())  # now RECORD is right
+    return seal(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps())
