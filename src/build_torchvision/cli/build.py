@@ -15,6 +15,7 @@ from rich.table import Table
 from build_torchvision import pipeline
 from build_torchvision.cli import screens
 from build_torchvision.cli.options import (
+    ERR,
     OUT,
     Json,
     Quiet,
@@ -27,8 +28,12 @@ from build_torchvision.cli.options import (
     request_of,
 )
 from build_torchvision.errors import BadInput, ProofFailed
-from build_torchvision.machine.cpu import best_cpu_variant
-from build_torchvision.variants import PYTHONS
+from build_torchvision.facts import release
+from build_torchvision.inputs.torch_sdk import read_version
+from build_torchvision.machine.advice import auto_variant
+from build_torchvision.machine.report import detect
+from build_torchvision.machine.sources import this_machine
+from build_torchvision.variants import PYTHONS, Variant
 
 
 def plan(
@@ -78,7 +83,7 @@ def build(
     Parameters
     ----------
     auto
-        Build the best CPU variant for this machine and the running Python.
+        Build the best variant for this machine, the running Python and the release's torch.
     source
         A source folder or tarball instead of the download.
     compiler
@@ -105,7 +110,7 @@ def build(
         raise BadInput(
             "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
         )
-    chosen = [best_cpu_variant()] if auto else named(names)
+    chosen = [_auto(torchvision, torch)] if auto else named(names)
     pythons = [text.replace(".", "") for text in python.split(",")] if python else []
     for text in pythons:
         if text not in PYTHONS:
@@ -142,3 +147,16 @@ def build(
             print(result.wheel)
     if not all(proof.ok for proof in proofs):
         sys.exit(ProofFailed.exit_code)
+
+
+def _auto(torchvision: str | None, torch: str | None) -> Variant:
+    """The best variant for this machine; says on standard error what it is, and why it leaves a GPU idle if it does."""
+    machine, row = detect(this_machine()), release(torchvision or pipeline.DEFAULT_RELEASE)
+    cuda = row.torch_cuda(machine.platform)
+    if torch and Path(torch).expanduser().is_dir():
+        cuda = read_version(Path(torch).expanduser() / "torch")[1]
+    variant, why = auto_variant(machine, f"{sys.version_info.major}{sys.version_info.minor}", cuda, row)
+    ERR.print(f"this machine's variant: {variant}", highlight=False)
+    if why:
+        ERR.print(why, markup=False, highlight=False)
+    return variant

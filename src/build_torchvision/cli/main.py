@@ -8,6 +8,7 @@ from cyclopts import App
 
 from build_torchvision import __version__
 from build_torchvision.cli.build import build, plan
+from build_torchvision.cli.detect import detect
 from build_torchvision.cli.index import index
 from build_torchvision.cli.matrix import show, variants
 from build_torchvision.cli.options import ERR
@@ -22,12 +23,13 @@ Examples:
 
     build-torchvision variants 'cpu-*'
     build-torchvision show torchvision-python313-cuda12_8-sm121-armv9
+    build-torchvision detect
     build-torchvision build --auto
     build-torchvision verify dist/*.whl
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, plan, build, verify, index, recipes):
+for command in (variants, show, detect, plan, build, verify, index, recipes):
     app.command(command)
 
 

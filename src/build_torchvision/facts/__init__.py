@@ -54,6 +54,8 @@ class Gpu:
     """Where GPU and CPU are one system: the highest CPU ISA of that system."""
     driver: str | None
     """Oldest Linux driver that knows this GPU, where it is newer than the toolkits' own floor."""
+    tegra: str | None
+    """Where the GPU is part of a Tegra system: that system's name in the device tree."""
     core: bool
     """One of the nine SMs of the default matrix."""
     note: str
@@ -108,7 +110,9 @@ class Release:
     torch_requirement: str
     """The published wheel's own requirement on torch, such as "==2.6.0"."""
     cuda: str
-    """CUDA version of the published wheel."""
+    """CUDA version of the published wheel and of its torch, for x86-64."""
+    cuda_aarch64: str | None
+    """CUDA version of the torch published for aarch64; None for a CPU-only one."""
     sha256: str | None
     """Of the tag archive; None where none has been recorded."""
     pythons: tuple[str, ...]
@@ -117,6 +121,10 @@ class Release:
     stable_abi: bool
     """One build serves every torch that `torch_requirement` allows."""
     source: str
+
+    def torch_cuda(self, platform: str) -> str | None:
+        """The CUDA version of the torch that is published for `platform`."""
+        return self.cuda if platform == "x86_64" else self.cuda_aarch64
 
 
 class _Row:
@@ -193,6 +201,7 @@ def gpus() -> Mapping[str, Gpu]:
             hosts=row.words("hosts", "|".join(PLATFORMS)),
             soc_isa=row.optional("soc_isa"),
             driver=row.optional("driver", _VERSION),
+            tegra=row.optional("tegra", r"tegra\d+"),
             core=row.flag("core"),
             note=row.optional("note") or "",
             source=row.text("source"),
@@ -274,6 +283,7 @@ def releases() -> Mapping[str, Release]:
             torch=row.text("torch", r"\d+\.\d+\.\d+"),
             torch_requirement=row.text("torch_requirement", r"(==|>=)\d+\.\d+\.\d+"),
             cuda=row.text("cuda", r"\d+\.\d"),
+            cuda_aarch64=row.optional("cuda_aarch64", r"\d+\.\d"),
             sha256=row.optional("sha256", r"[0-9a-f]{64}"),
             pythons=row.words("pythons", r"3\d{1,2}"),
             debian_source=row.optional("debian_source"),

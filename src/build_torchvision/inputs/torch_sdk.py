@@ -88,28 +88,38 @@ def read_sdk(root: Path, origin: str) -> TorchSdk:
     """Read a torch's facts from the files under `root`/torch. Raises BadInput when they are not there or disagree."""
     asked = f"Read the torch in {root}"
     package = root / "torch"
-    try:
-        facts = _assignments((package / "version.py").read_text(encoding="utf-8"))
-        version = Version(str(facts["__version__"]))
-    except (OSError, SyntaxError, KeyError, InvalidVersion) as error:
-        raise BadInput(
-            asked, "It has no readable torch/version.py.", "Name a site-packages folder that holds torch, or a wheel."
-        ) from error
+    version, cuda = read_version(package)
     include = package / "include"
     includes = tuple(path for path in (include, include / "torch" / "csrc" / "api" / "include") if path.is_dir())
     if not includes:
         raise BadInput(asked, "It has no torch/include.", "Name a torch installed from a wheel, headers and all.")
-    cuda = facts.get("cuda")
     return TorchSdk(
         root=root,
         version=version.public,
         local=version.local,
-        cuda=str(cuda) if cuda else None,
+        cuda=cuda,
         cxx11_abi=_cxx11_abi(asked, package),
         include_dirs=includes,
         lib_dir=package / "lib",
         origin=origin,
     )
+
+
+def read_version(package: Path) -> tuple[Version, str | None]:
+    """(version, CUDA version or None) that the version.py of torch or torchvision in folder `package` assigns.
+
+    The file is parsed, not run. Raises BadInput when it is not there or says no version.
+    """
+    try:
+        facts = _assignments((package / "version.py").read_text(encoding="utf-8"))
+        cuda = facts.get("cuda")
+        return Version(str(facts["__version__"])), str(cuda) if cuda else None
+    except (OSError, SyntaxError, KeyError, InvalidVersion) as error:
+        raise BadInput(
+            f"Read {package}",
+            f"It has no readable {package.name}/version.py.",
+            "Name a site-packages folder that holds torch, or a wheel.",
+        ) from error
 
 
 def _assignments(text: str) -> dict[str, object]:
