@@ -20,6 +20,7 @@ __all__ = [
     "isa_flags",
     "isa_runs_on",
     "notes",
+    "ships",
 ]
 
 
@@ -96,6 +97,14 @@ def isa_runs_on(built: str, cpu: str) -> bool:
             return True
         at = isas()[at.contains] if at.contains else None
     return False
+
+
+def ships(variant: Variant) -> bool:
+    """Whether a computer is on sale that has the variant's GPU beside a CPU that runs its ISA (hosts, gpus.toml)."""
+    gpu = variant.gpu
+    if gpu is None:
+        return True
+    return variant.platform in gpu.hosts and (gpu.soc_isa is None or isa_runs_on(variant.isa, gpu.soc_isa))
 
 
 def cuda_codegen(variant: Variant, *, ptx: bool = False) -> Codegen | None:

@@ -30,13 +30,13 @@ from build_torchvision.proof.installed import Installed, claimed
 from build_torchvision.proof.package import parse_file_name
 from build_torchvision.proof.runtime import probe_installed, run_in_venv
 from build_torchvision.proof.static import TorchFacts, audit_installed, audit_wheel, claimed_variant
+from build_torchvision.variants import DEFAULT_RELEASE as DEFAULT_RELEASE
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
 
 # The first clang that compiles for an SM (LLVM release notes; facts of --cuda-gpu-arch).
 FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
-DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project has been run
 
 
 @dataclass(frozen=True, kw_only=True)

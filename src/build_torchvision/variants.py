@@ -22,6 +22,7 @@ CPU = "cpu"
 TRACKS: tuple[str, ...] = (*toolkits(), CPU)
 DEFAULT_TRACKS: tuple[str, ...] = ("cuda12_8", CPU)
 DEFAULT_PYTHON = "313"
+DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project has been run
 PYTHONS: tuple[str, ...] = tuple(sorted({python for known in releases().values() for python in known.pythons}))
 CORE_SMS: tuple[str, ...] = tuple(sm for sm, gpu in gpus().items() if gpu.core)
 """The nine SMs of the default matrix."""

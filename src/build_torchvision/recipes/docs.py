@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from build_torchvision.codegen import cuda_codegen, driver_floor, isa_runs_on
+from build_torchvision.codegen import cuda_codegen, driver_floor, ships
 from build_torchvision.facts import gpus, isas, toolkits
 from build_torchvision.recipes.text import render
 from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, service
@@ -45,16 +45,8 @@ def _row(variant: Variant) -> dict[str, str]:
         "platform": variant.platform,
         "codegen": codegen.kind if codegen else "-",
         "driver": driver_floor(variant) or "-",
-        "ships": "-" if gpu is None else "yes" if _ships(variant) else "no",
+        "ships": "-" if gpu is None else "yes" if ships(variant) else "no",
     }
-
-
-def _ships(variant: Variant) -> bool:
-    """Whether a computer with this GPU and a CPU that runs this ISA is on sale."""
-    gpu = variant.gpu
-    if gpu is None:
-        return True
-    return variant.platform in gpu.hosts and (gpu.soc_isa is None or isa_runs_on(variant.isa, gpu.soc_isa))
 
 
 def _gpu_table() -> str:

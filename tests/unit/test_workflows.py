@@ -1,0 +1,138 @@
+"""The workflows: pinned, least permitted, valid, and made of commands that exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from _commands import ours, refusal, steps
+
+from build_torchvision.facts.actions import actions
+from build_torchvision.recipes import tree
+from build_torchvision.variants import enumerate_variants, select
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / ".github/workflows"
+WORKFLOWS = sorted(FOLDER.glob("*.yml"))
+BIN = Path(sys.executable).parent
+
+
+def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+
+def audit(path: Path) -> subprocess.CompletedProcess[str]:
+    """zizmor: permissions, pins, credentials left behind, text that is expanded into a shell."""
+    return run(BIN / "zizmor", "--offline", "--no-progress", "--persona", "auditor", path)
+
+
+def schema(*paths: Path) -> subprocess.CompletedProcess[str]:
+    return run(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *paths)
+
+
+def lint(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
+    script = tmp_path / "step.sh"
+    script.write_text(re.sub(r"\$\{\{.*?\}\}", "EXPRESSION", text))
+    return run(BIN / "shellcheck", "--shell=bash", script)
+
+
+def test_the_three_workflows_are_there() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["nightly", "pull-request", "release"]
+
+
+def test_every_action_is_pinned_as_the_table_says_and_the_table_has_no_other() -> None:
+    used = re.findall(r"uses: (\S+)@(\S+) # (\S+)\n", "".join(path.read_text() for path in WORKFLOWS))
+    assert len(used) == sum(path.read_text().count("uses:") for path in WORKFLOWS)
+    assert set(used) == {(action.name, action.commit, action.version) for action in actions().values()}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_nothing_is_permitted_but_what_a_job_asks_for(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {}
+    for name, job in workflow["jobs"].items():
+        written = {what for what, level in job["permissions"].items() if level == "write"}
+        expected = {"index": {"id-token", "attestations"}, "publish": {"contents"}}
+        assert written == (expected.get(name, set()) if path.stem == "release" else set())
+        assert job["timeout-minutes"] > 0
+
+
+def test_the_workflows_pass_the_audit() -> None:
+    done = audit(FOLDER)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "finding"),
+    [
+        (actions()["actions/checkout"].commit, "v6", "unpinned-uses"),
+        ("permissions: {}\n", "permissions: write-all\n", "excessive-permissions"),
+        ("persist-credentials: false", "persist-credentials: true", "artipacked"),
+        ("bootstrap mypy", 'bootstrap mypy "${{ github.head_ref }}"', "template-injection"),
+    ],
+)
+def test_the_audit_sees_a_planted_fault(tmp_path: Path, old: str, new: str, finding: str) -> None:
+    broken = tmp_path / ".github/workflows/pull-request.yml"
+    broken.parent.mkdir(parents=True)
+    text = (FOLDER / "pull-request.yml").read_text()
+    assert old in text
+    broken.write_text(text.replace(old, new, 1))
+    done = audit(tmp_path)
+    assert done.returncode != 0
+    assert finding in done.stdout
+
+
+def test_the_workflows_hold_to_their_schema_and_a_planted_fault_does_not(tmp_path: Path) -> None:
+    done = schema(*WORKFLOWS)
+    assert done.returncode == 0, done.stdout
+    broken = tmp_path / "broken.yml"
+    broken.write_text((FOLDER / "nightly.yml").read_text().replace("runs-on:", "run-on:", 1))
+    assert schema(broken).returncode != 0
+
+
+def test_shell_steps_and_scripts_pass_shellcheck(tmp_path: Path) -> None:
+    for path in WORKFLOWS:
+        done = lint(tmp_path, "\n".join(steps(path)))
+        assert done.returncode == 0, done.stdout
+    assert lint(tmp_path, "rm $1\n").returncode != 0
+    scripts = [path for path in (ROOT / "bootstrap", ROOT / ".ci/run", *ROOT.glob("*.sh")) if path.exists()]
+    done = run(BIN / "shellcheck", *scripts)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_command_and_option_exists(path: Path) -> None:
+    commands = [arguments for text in steps(path) for arguments in ours(text)]
+    assert commands
+    assert [why for arguments in commands if (why := refusal(arguments))] == []
+
+
+@pytest.mark.parametrize("name", ["nightly", "release"])
+def test_every_variant_is_built_by_exactly_one_job(name: str) -> None:
+    built: Counter[str] = Counter()
+    for text in steps(FOLDER / f"{name}.yml"):
+        for arguments in ours(text):
+            if arguments[0] == "build" and "--auto" not in arguments:
+                built.update(str(variant) for variant in select(arguments[1:2], enumerate_variants()))
+    assert built == Counter(str(variant) for variant in enumerate_variants())
+
+
+def test_the_set_up_and_test_commands_are_those_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for command in ("./bootstrap build-torchvision build --auto --verify", "./bootstrap pytest"):
+        assert any(line.split("  #")[0].strip() == command for line in readme.splitlines())
+        assert command in steps(FOLDER / "nightly.yml")
+
+
+def test_a_hand_edited_workflow_is_drift(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / ".github/workflows")
+    found = {path.relative_to(ROOT).as_posix(): path.read_text() for path in WORKFLOWS}
+    found[".github/workflows/nightly.yml"] += "\n"
+    changed = [one.path for one in tree.drift(tree.generate(found), found) if one.change == "changed"]
+    assert changed == [".github/workflows/nightly.yml"]
