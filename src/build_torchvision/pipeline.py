@@ -19,7 +19,7 @@ from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import Device, toolkit_libraries
 from build_torchvision.graph.plan import Ingredients, plan_graph
 from build_torchvision.inputs.cache import cache_dir
-from build_torchvision.inputs.codecs import Codecs, find_codecs
+from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
@@ -43,7 +43,8 @@ FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
 class Request:
     """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
 
-    `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins.
+    `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins. `cc_prefix`
+    is as in `find_compiler`.
     """
 
     variants: tuple[Variant, ...]
@@ -52,6 +53,7 @@ class Request:
     source: Path | None = None
     without: frozenset[str] = frozenset()
     compiler: str = "auto"
+    cc_prefix: str | None = None
     jobs: int | None = None
     allow_unpaired: bool = False
     cuda: Path | None = None
@@ -100,13 +102,6 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
     """The one platform of `variants`. Raises BadInput, before anything is fetched, for what cannot be built."""
     for variant in variants:
         asked = f"Build {variant} of TorchVision {release.torchvision}"
-        if variant.platform != host.machine():
-            raise BadInput(
-                asked,
-                f"{variant.isa} is an ISA of {variant.platform}, this machine is {host.machine()}, and cross builds "
-                "are not supported.",
-                f"Build it on {variant.platform}.",
-            )
         if variant.python not in release.pythons:
             raise BadInput(
                 asked,
@@ -121,7 +116,7 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
 def gather(request: Request) -> Inputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
-    compiler = find_compiler(request.compiler, platform)
+    compiler = find_compiler(request.compiler, platform, request.cc_prefix)
     for isa, flags in _isas(request.variants).items():
         if not accepts(compiler, flags):
             raise MissingInput(
@@ -129,7 +124,7 @@ def gather(request: Request) -> Inputs:
                 f"{compiler.origin} {compiler.family} {compiler.version} does not accept {' '.join(flags)}.",
                 "Choose another --compiler.",
             )
-    codecs = find_codecs(request.without)
+    codecs = find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
     source = fetch_source(request.release, request.source)
     first = request.variants[0]
     cuda = None
@@ -196,13 +191,14 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
 def build(
     request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
 ) -> tuple[list[Built], list[Outcome]]:
-    """Build, pack and statically prove every variant of `request`, a graph each track.
+    """Build, pack and statically prove every variant of `request`, a graph each track and platform.
 
     Raises ProofFailed when a wheel is not what its name says; it is then set aside.
     """
     built, outcomes = [], []
-    for track in dict.fromkeys(variant.track for variant in request.variants):
-        part = replace(request, variants=tuple(variant for variant in request.variants if variant.track == track))
+    for track, platform in dict.fromkeys((variant.track, variant.platform) for variant in request.variants):
+        chosen = (v for v in request.variants if (v.track, v.platform) == (track, platform))
+        part = replace(request, variants=tuple(chosen))
         inputs = gather(part)
         base = folder / track if folder else cache_dir() / "builds" / inputs.key
         with exclusive(base, console):
@@ -310,6 +306,8 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
         extensions=outcome.extensions(target_name(variant.isa, variant.sm)),
         torch_requirement=request.release.torch_requirement if paired else f"=={inputs.torch.version}",
         libraries=toolkit_libraries(inputs.cuda) if inputs.cuda else (),
+        sysroot=inputs.codecs.sysroot.root if inputs.codecs.sysroot else None,
+        library_dirs=inputs.codecs.sysroot.lib_dirs if inputs.codecs.sysroot else (),
         facts={
             "variant": str(variant),
             "torchvision": inputs.source.version,

@@ -23,7 +23,7 @@ import pytest
 
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import Release, releases
-from build_torchvision.inputs import codecs, compiler, source, torch_sdk
+from build_torchvision.inputs import apt, codecs, compiler, source, torch_sdk
 from build_torchvision.inputs.cache import cache_dir, publish
 
 VERSION = "0.21.0"
@@ -379,18 +379,18 @@ def test_the_apt_mirror_is_read_from_apts_own_configuration() -> None:
         "http://two.example/debian/|bookworm-updates|/keys/a.gpg\n"
         "http://two.example/debian/|bookworm|/keys/a.gpg\n"
     )
-    found = source.apt_archives(listed, {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+    found = apt.apt_archives(listed, {"ID": "debian", "VERSION_CODENAME": "bookworm"})
     assert [(archive.uri, archive.suite) for archive in found] == [
         ("http://two.example/debian/", "trixie"),
         ("http://two.example/debian/", "sid"),
         ("http://two.example/debian/", "bookworm"),
     ]
-    assert source.apt_archives("", {"ID": "debian", "VERSION_CODENAME": "bookworm"}) == []
+    assert apt.apt_archives("", {"ID": "debian", "VERSION_CODENAME": "bookworm"}) == []
 
 
 def test_on_ubuntu_its_own_suite_is_asked() -> None:
     listed = "http://one.example/ubuntu/|noble-updates|\nhttp://one.example/ubuntu/|noble|/keys/u.gpg\n"
-    found = source.apt_archives(listed, {"ID": "ubuntu", "VERSION_CODENAME": "noble"})
+    found = apt.apt_archives(listed, {"ID": "ubuntu", "VERSION_CODENAME": "noble"})
     assert [str(archive) for archive in found] == [
         "deb-src [signed-by=/keys/u.gpg] http://one.example/ubuntu/ noble main universe"
     ]
@@ -625,6 +625,7 @@ def test_a_missing_compiler_names_its_package(path: Path) -> None:
 
 GPP = """case "$*" in
   -dumpfullversion) echo {version}; exit;;
+  -dumpmachine) echo {machine}-linux-gnu; exit;;
   -print-libgcc-file-name) echo /usr/lib/gcc/x86_64-linux-gnu/12/libgcc.a; exit;;
   *nonsense*) exit 1;;
 esac
@@ -632,7 +633,7 @@ while [ $# -gt 0 ]; do [ "$1" = -o ] && : > "$2"; shift; done"""
 
 
 def test_gcc_is_asked_about_its_flags(path: Path) -> None:
-    program(path, "g++", GPP.format(version="12.2.0"))
+    program(path, "g++", GPP.format(version="12.2.0", machine=compiler.host.machine()))
     found = compiler.find_compiler("gcc", compiler.host.machine())
     assert (found.family, found.version, found.linker, found.origin) == ("gcc", "12.2.0", ("g++",), "system")
     assert compiler.accepts(found, ["-march=x86-64-v4"])
@@ -640,7 +641,7 @@ def test_gcc_is_asked_about_its_flags(path: Path) -> None:
 
 
 def test_a_gcc_too_old_is_refused(path: Path) -> None:
-    program(path, "g++", GPP.format(version="11.4.0"))
+    program(path, "g++", GPP.format(version="11.4.0", machine=compiler.host.machine()))
     with pytest.raises(MissingInput, match=r"version 11\.4\.0; 12 is the first"):
         compiler.find_compiler("gcc", compiler.host.machine())
 

@@ -2,6 +2,8 @@
 
 The front end writes the CPU it was told of into every function's attributes, and these outrank the command line.
 Without them LLVM takes the target machine's CPU and features (LLVM Language Reference, "Function Attributes").
+For AArch64 they are given the range of SVE's vector lengths instead, 1 to 16 times 128 bits (Arm Architecture Reference
+Manual), as clang does where it knows of SVE: without it the vectoriser is more careful than it must be.
 """
 
 import re
@@ -9,12 +11,19 @@ import sys
 from pathlib import Path
 
 TARGET = re.compile(r' ?"(?:target-cpu|target-features|tune-cpu)"="[^"]*"')
+VECTOR_LENGTHS = " vscale_range(1,16) }"
 GROUP = re.compile(r"^attributes #\d+ = \{.*\}$", re.MULTILINE)
 
 
 def retarget(text: str) -> str:
     """IR text -> the same without target attributes. Raises ValueError when there is none: the format has changed."""
-    changed, count = GROUP.subn(lambda group: TARGET.sub("", group.group()), text)
+    lengths = VECTOR_LENGTHS if re.search(r'^target triple = "aarch64', text, re.MULTILINE) else None
+
+    def without_target(group: re.Match[str]) -> str:
+        own, count = TARGET.subn("", group.group())
+        return own.removesuffix(" }") + lengths if count and lengths else own
+
+    changed, count = GROUP.subn(without_target, text)
     if not count or changed == text or TARGET.search(changed):
         raise ValueError("no target attributes where LLVM IR keeps them: this compiler writes another format")
     return changed

@@ -65,6 +65,7 @@ def build(
     source: Path | None = None,
     without: Without = (),
     compiler: str = "auto",
+    cc_prefix: str | None = None,
     python: str | None = None,
     jobs: int | None = None,
     cuda: Path | None = None,
@@ -88,6 +89,8 @@ def build(
         A source folder or tarball instead of the download.
     compiler
         auto, clang or gcc. auto takes clang from the package registry.
+    cc_prefix
+        What stands before g++ in a cross toolchain's name, such as /opt/arm/bin/aarch64-none-linux-gnu-.
     python
         Package for these Pythons from one compile: 310,311,312,313,314.
     cuda
@@ -118,6 +121,7 @@ def build(
     request = replace(
         request_of(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
         source=source,
+        cc_prefix=cc_prefix,
         jobs=jobs,
         cuda=cuda,
         ptx=ptx,

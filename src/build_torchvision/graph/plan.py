@@ -34,7 +34,8 @@ CXX_STANDARD = "c++17"  # what torch.utils.cpp_extension asks for
 # Floating-point rules that change no result TorchVision returns: nothing reads errno or the exception flags after math.
 MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
-LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-s")
+# separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
+LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,separate-code", "-Wl,-s")
 UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
 
 

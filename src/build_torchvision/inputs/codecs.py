@@ -1,11 +1,20 @@
-"""The image libraries that TorchVision's decoders link: found with pkg-config, each missing one named."""
+"""The image libraries that TorchVision's decoders link: found with pkg-config, each missing one named.
+
+For another platform they are that platform's packages of this distribution, unpacked in the cache: a sysroot.
+"""
 
 from __future__ import annotations
 
+import os
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.inputs.apt import indextargets, os_release, own_archives, unpack_packages
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, write_inventory
+from build_torchvision.inputs.source import sha256_of
 from build_torchvision.process import run
 
 # codec: (pkg-config's name, apt's package)
@@ -14,6 +23,26 @@ KNOWN = {
     "png": ("libpng", "libpng-dev"),
     "webp": ("libwebp", "libwebp-dev"),
 }
+# What a cross compiler brings itself.
+PRESENT = ("libc6", "libc6-dev", "libc-dev", "libgcc-s1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sysroot:
+    """Another platform's packages, unpacked in `root`."""
+
+    root: Path
+    platform: str
+
+    @property
+    def lib_dirs(self) -> tuple[Path, ...]:
+        """Where the loader of that platform looks, of the folders that are there."""
+        places = (f"usr/lib/{self.platform}-linux-gnu", f"lib/{self.platform}-linux-gnu", "usr/lib", "lib")
+        return tuple(self.root / place for place in places if (self.root / place).is_dir())
+
+    @property
+    def include_dirs(self) -> tuple[Path, ...]:
+        return (self.root / "usr/include", self.root / f"usr/include/{self.platform}-linux-gnu")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +60,33 @@ class Codecs:
     """The codecs of a build, by name ("jpeg", "png", "webp"); those the user left out are absent."""
 
     found: dict[str, Codec]
+    sysroot: Sysroot | None = None
 
 
-def find_codecs(without: frozenset[str] = frozenset()) -> Codecs:
-    """Find every codec but those in `without`.
+def sysroot(platform: str) -> Sysroot:
+    """The packages of `platform` that hold the codecs, of this system's own release, fetched once.
+
+    Nothing is installed on this machine. Raises FetchFailed where apt's archives do not serve them.
+    """
+    system = os_release()
+    entry = cache_dir() / "sysroot" / f"{system.get('ID')}-{system.get('VERSION_CODENAME')}-{platform}"
+    asked = f"Fetch the image codecs' packages for {platform}"
+
+    def fill(part: Path) -> None:
+        archives = own_archives(indextargets(asked), system)
+        packages = [package for _, package in KNOWN.values()]
+        debs = unpack_packages(
+            packages, part / "tree", archives=archives, platform=platform, asked=asked, present=PRESENT
+        )
+        facts: dict[str, str | None] = {f"{deb.name}": deb.version for deb in debs}
+        write_inventory(part, facts | {"archives": ", ".join(map(str, archives))}, sha256_of)
+
+    publish(entry, fill, lambda found: inventory_fault(found, sha256_of))
+    return Sysroot(root=entry / "tree", platform=platform)
+
+
+def find_codecs(without: frozenset[str] = frozenset(), sysroot: Sysroot | None = None) -> Codecs:
+    """Find every codec but those in `without`, on this machine or in `sysroot`.
 
     Raises BadInput for an unknown name in `without`, MissingInput naming each missing library's package.
     """
@@ -46,7 +98,7 @@ def find_codecs(without: frozenset[str] = frozenset()) -> Codecs:
     for name, (library, _) in KNOWN.items():
         if name in without:
             continue
-        codec = _find(name, library)
+        codec = _find(name, library, sysroot)
         if codec is None:
             missing.append(name)
         else:
@@ -59,24 +111,34 @@ def find_codecs(without: frozenset[str] = frozenset()) -> Codecs:
             f"pkg-config does not know {', '.join(KNOWN[name][0] for name in missing)}.",
             f"Run `sudo apt-get install {packages}`, or build without: {options}.",
         )
-    return Codecs(found=found)
+    return Codecs(found=found, sysroot=sysroot)
 
 
-def _find(name: str, library: str) -> Codec | None:
+def _find(name: str, library: str, sysroot: Sysroot | None) -> Codec | None:
     asked = f"Find {library} with pkg-config"
+    env = _pkg_config_environment(sysroot) if sysroot else None
     try:
-        version = run(["pkg-config", "--modversion", library], asked=asked, check=False)
+        version = run(["pkg-config", "--modversion", library], asked=asked, env=env, check=False)
     except MissingInput as error:
         raise MissingInput(
             asked, "pkg-config is not on this machine.", "Run `sudo apt-get install pkg-config`."
         ) from error
     if version.returncode != 0:
         return None
-    cflags = run(["pkg-config", "--cflags", library], asked=asked).stdout
-    libs = run(["pkg-config", "--libs", library], asked=asked).stdout
-    return Codec(
-        name=name,
-        version=version.stdout.strip(),
-        cflags=tuple(shlex.split(cflags)),
-        libs=tuple(shlex.split(libs)),
-    )
+    cflags = shlex.split(run(["pkg-config", "--cflags", library], asked=asked, env=env).stdout)
+    libs = shlex.split(run(["pkg-config", "--libs", library], asked=asked, env=env).stdout)
+    if sysroot:
+        # -rpath-link: where the linker looks for what the codecs themselves need.
+        places = [flag for path in sysroot.lib_dirs for flag in (f"-L{path}", f"-Wl,-rpath-link,{path}")]
+        cflags, libs = [*cflags, *(f"-I{path}" for path in sysroot.include_dirs)], [*places, *libs]
+    return Codec(name=name, version=version.stdout.strip(), cflags=tuple(cflags), libs=tuple(libs))
+
+
+def _pkg_config_environment(sysroot: Sysroot) -> Mapping[str, str]:
+    """pkg-config's own words for a foreign root: its files alone, and their paths below it."""
+    folders = [*(path / "pkgconfig" for path in sysroot.lib_dirs), sysroot.root / "usr/share/pkgconfig"]
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PKG_CONFIG")}
+    return env | {
+        "PKG_CONFIG_LIBDIR": os.pathsep.join(map(str, folders)),
+        "PKG_CONFIG_SYSROOT_DIR": str(sysroot.root),
+    }

@@ -36,27 +36,32 @@ class Compiler:
     origin: Literal["registry", "system"]
 
 
-def find_compiler(choice: str = "auto", platform: str = "x86_64") -> Compiler:
+def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | None = None) -> Compiler:
     """The compiler for `platform` that `choice` ("auto", "clang", "gcc") names.
 
-    auto and clang take the package registry's clang, then the system's; auto then takes g++. Raises MissingInput
-    naming the package to install, BadInput for an unknown choice.
+    auto and clang take the package registry's clang, then the system's; auto then takes g++. `prefix` is what stands
+    before g++ in the name of the GNU toolchain ("/opt/arm/bin/aarch64-none-linux-gnu-"); None is Debian's for a foreign
+    platform and nothing for the machine's own. Raises MissingInput naming the package to install, BadInput for an
+    unknown choice or a toolchain of another platform.
     """
     asked = f"Find a C++ compiler for {platform} (--compiler {choice})"
     if choice not in ("auto", "clang", "gcc"):
         raise BadInput(asked, "No such compiler is known.", "Choose auto, clang or gcc.")
     native = platform == host.machine()
-    prefix = "" if native else f"{platform}-linux-gnu-"
+    given, prefix = prefix, prefix if prefix is not None else "" if native else f"{platform}-linux-gnu-"
     gpp, gcc = f"{prefix}g++", f"{prefix}gcc"
     package = "g++" if native else f"g++-{platform.replace('_', '-')}-linux-gnu"
-    install = f"Run `sudo apt-get install {package}`."
+    install = f"Run `sudo apt-get install {package}`." if given is None else "Check --cc-prefix."
     try:
         gcc_version = run([gpp, "-dumpfullversion"], asked=asked).stdout.strip()
+        machine = run([gpp, "-dumpmachine"], asked=asked).stdout.strip()
         libgcc = Path(run([gpp, "-print-libgcc-file-name"], asked=asked).stdout.strip())
     except MissingInput as error:
         raise MissingInput(
             asked, f"{gpp} is not on this machine; its libstdc++ and linker are used.", install
         ) from error
+    if not machine.startswith(f"{platform}-"):
+        raise BadInput(asked, f"{gpp} compiles for {machine}.", "Name a toolchain of the variants' platform.")
     candidates: list[Compiler] = []
     if choice in ("auto", "clang"):
         candidates += _clangs(asked, platform, libgcc.parent, gpp)

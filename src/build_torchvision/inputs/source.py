@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import platform
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, FetchFailed
 from build_torchvision.facts import Release
+from build_torchvision.inputs.apt import AptArchive, apt_archives, indextargets, os_release, private_apt
 from build_torchvision.inputs.cache import (
     cache_dir,
     inventory_fault,
@@ -27,16 +26,11 @@ from build_torchvision.inputs.cache import (
     remove,
     write_inventory,
 )
-from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
 GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
-APT_SECONDS = 240.0
-APT_HELPER = Path("/usr/lib/apt/apt-helper")
-DEBIAN_SUITES = ("trixie", "sid")
-DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 Unreadable = (tarfile.TarError, EOFError, zlib.error)
 
 
@@ -225,26 +219,11 @@ def _from_github(release: Release, pinned: str, part: Path) -> str:
     return url
 
 
-@dataclass(frozen=True, kw_only=True)
-class AptArchive:
-    """A place that may have the source package, as a deb-src line says it."""
-
-    uri: str
-    suite: str
-    components: str
-    signed_by: str | None
-
-    def __str__(self) -> str:
-        options = f"[signed-by={self.signed_by}] " if self.signed_by else ""
-        return f"deb-src {options}{self.uri} {self.suite} {self.components}"
-
-
 def _from_apt(release: Release, pinned: str, part: Path) -> str:
     if release.debian_source is None:
         raise _OriginFailed("no distribution is known to carry this release")
     asked = f"Fetch the source package {release.debian_source}"
-    listed = run(["apt-get", "indextargets", "--format", APT_FORMAT], asked=asked, timeout=APT_SECONDS).stdout
-    archives = apt_archives(listed, _os_release())
+    archives = apt_archives(indextargets(asked), os_release())
     if not archives:
         raise _OriginFailed("apt's configuration names no Debian or Ubuntu archive")
     troubles: list[str] = []
@@ -257,31 +236,6 @@ def _from_apt(release: Release, pinned: str, part: Path) -> str:
     raise _OriginFailed("; ".join(troubles))
 
 
-APT_FORMAT = "$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)"
-
-
-def apt_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
-    """The archives worth asking, from apt's own list of what it is configured with (lines of APT_FORMAT).
-
-    The first mirror of the distribution itself is used; its security, backports and third-party archives are not.
-    Suites: this machine's own, and on Debian those that carry the package, whatever this machine runs.
-    """
-    own = os_release.get("VERSION_CODENAME", "")
-    ubuntu = os_release.get("ID") == "ubuntu"
-    for line in indextargets.splitlines():
-        uri, suite, signed_by = [*line.split("|"), "", ""][:3]
-        if not uri or not own or suite not in {own, *DEBIAN_SUITES, "stable", "testing", "unstable"}:
-            continue
-        if PurePosixPath(uri.rstrip("/")).name not in {"debian", "ubuntu", "ubuntu-ports"}:
-            continue
-        if ubuntu:
-            return [AptArchive(uri=uri, suite=own, components="main universe", signed_by=signed_by or None)]
-        keyring = str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else signed_by or None
-        suites = dict.fromkeys((*DEBIAN_SUITES, own))
-        return [AptArchive(uri=uri, suite=name, components="main", signed_by=keyring) for name in suites]
-    return []
-
-
 def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str | None] | None:
     """URL and sha256 of SOURCE_VERSION.orig.tar.gz in what `apt-get source --print-uris` printed, or None."""
     wanted = f"{source}_{version}.orig.tar.gz"
@@ -292,39 +246,14 @@ def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str |
 
 
 def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path, asked: str) -> str:
-    """Ask one archive with private lists, so that nothing of the machine's apt is changed and root is not needed."""
     source = str(release.debian_source)
-    with tempfile.TemporaryDirectory(prefix="build-torchvision-apt-") as name:
-        work = Path(name)
-        for folder in ("lists/partial", "archives/partial", "parts"):
-            (work / folder).mkdir(parents=True)
-        (work / "sources.list").write_text(f"{archive}\n", encoding="utf-8")
-        settings = {
-            "Dir::Etc::SourceList": work / "sources.list",
-            "Dir::Etc::SourceParts": work / "parts",
-            "Dir::State::Lists": work / "lists",
-            "Dir::Cache": work,
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "2",
-            "Acquire::Check-Valid-Until": "false",  # a frozen mirror will do: the tarball's sha256 is pinned
-            "APT::Sandbox::User": "",  # the private folders belong to this user
-        }
-        options = [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
-        run(["apt-get", *options, "update", "--error-on=any"], asked=asked, timeout=APT_SECONDS)
-        listing = ["apt-get", *options, "source", "--print-uris", "--download-only", source]
-        printed = run(listing, asked=asked, timeout=APT_SECONDS).stdout
+    with private_apt([archive], asked) as apt:
+        printed = apt.get("source", "--print-uris", "--download-only", source)
         found = orig_tarball(printed, source, release.torchvision)
         if found is None:
             raise _OriginFailed(f"it has {source} in another version than {release.torchvision}")
         uri, digest = found
         if digest not in (None, pinned):
             raise _OriginFailed(f"its {source} {release.torchvision} has sha256 {digest}, not {pinned}")
-        run([APT_HELPER, *options, "download-file", uri, part, f"SHA256:{pinned}"], asked=asked, timeout=APT_SECONDS)
+        apt.download(uri, part, pinned)
     return uri
-
-
-def _os_release() -> dict[str, str]:
-    try:
-        return platform.freedesktop_os_release()
-    except OSError:
-        return {}

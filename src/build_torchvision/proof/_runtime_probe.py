@@ -3,13 +3,15 @@
     python -I _runtime_probe.py RESULTS.jsonl '{"codecs": ["jpeg", "png", "webp"]}'
 
 Needs torch, numpy and Pillow beside torchvision. Before a check, {"start": name} is written to RESULTS.jsonl, and
-after it {"name", "ok", "detail"}: a process that dies of an illegal instruction leaves the name of what it was doing.
+after it {"name", "ok", "detail", "digest"}, the last of every bit that the operators returned. A process that dies of
+an illegal instruction leaves the name of what it was doing.
 References are written in plain float64 PyTorch, where autograd gives their gradients, in other terms than the
 operators: bilinear sampling is a product with one matrix an axis, so that a fault of theirs cannot be repeated here.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -30,6 +32,7 @@ CUDA_ONLY = {"image::decode_jpegs_cuda", "image::encode_jpegs_cuda"}
 NOT_OURS = ("video_reader::",)
 IMAGES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF"}
 CALLED: set[str] = set()
+SEEN: list[Tensor] = []  # what the operators of the check that runs returned
 
 
 class Wrong(Exception):
@@ -45,6 +48,7 @@ def op(name: str) -> Any:
 
 def close(what: str, actual: Tensor, expected: Tensor, dtype: torch.dtype) -> float:
     """The error relative to the largest expected value. Raises Wrong beyond the dtype's tolerance, or for NaN."""
+    SEEN.append(actual)
     if actual.shape != expected.shape:
         raise Wrong(f"{what}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
     if actual.dtype != dtype:
@@ -59,6 +63,7 @@ def close(what: str, actual: Tensor, expected: Tensor, dtype: torch.dtype) -> fl
 
 
 def exact(what: str, actual: Tensor, expected: Tensor) -> None:
+    SEEN.append(actual)
     if actual.shape != expected.shape or not torch.equal(actual, expected):
         raise Wrong(f"{what}: {tuple(actual.shape)} is not bit for bit the expected {tuple(expected.shape)}")
 
@@ -198,6 +203,7 @@ def check_nms() -> str:
         expected = reference_nms(boxes.float().double(), scores, threshold)
         for dtype in TOLERANCE:
             kept = op("torchvision::nms")(boxes.float().to(dtype), scores.to(dtype), threshold).tolist()
+            SEEN.append(torch.tensor(kept))
             if kept != expected:
                 raise Wrong(
                     f"nms at {threshold} in {dtype}: {len(kept)} boxes kept, the reference keeps {len(expected)}"
@@ -406,6 +412,7 @@ def check_jpeg() -> str:
     image = picture(3)
     data = encode_jpeg(image, quality=95)
     back = decode_jpeg(data)
+    SEEN.extend((data, back))
     lost = float((back.double() - image.double()).abs().mean())
     beside = float((back.double() - pillow(data).double()).abs().max())
     if back.shape != image.shape or not lost < 2:
@@ -525,6 +532,16 @@ def check_all_called() -> str:
     return f"all {len(registered() - CUDA_ONLY)} registered operators were called"
 
 
+def digest() -> str:
+    """A hash of all that was SEEN, empty where that is nothing."""
+    if not SEEN:
+        return ""
+    hashed = hashlib.sha256()
+    for tensor in SEEN:
+        hashed.update(tensor.detach().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
 def main(results: Path, codecs: set[str]) -> int:
     """Write the results; 0 if every check holds."""
     checks: list[tuple[str, Callable[[], str]]] = [
@@ -553,6 +570,7 @@ def main(results: Path, codecs: set[str]) -> int:
     held = True
     with results.open("w", buffering=1) as out:
         for name, check in checks:
+            SEEN.clear()
             out.write(json.dumps({"start": name}) + "\n")
             try:
                 ok, detail = True, check()
@@ -560,7 +578,7 @@ def main(results: Path, codecs: set[str]) -> int:
                 ok, detail = False, str(error)
             except Exception:
                 ok, detail = False, traceback.format_exc().strip().splitlines()[-1]
-            out.write(json.dumps({"name": name, "ok": ok, "detail": detail}) + "\n")
+            out.write(json.dumps({"name": name, "ok": ok, "detail": detail, "digest": digest()}) + "\n")
             held = held and ok
             if name == "import" and not ok:
                 break

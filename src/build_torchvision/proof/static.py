@@ -16,7 +16,7 @@ from build_torchvision.proof import package as pkg
 from build_torchvision.proof.checks import Check, Proof
 from build_torchvision.proof.device import check_device_code
 from build_torchvision.proof.elf import Elf, NotElf, read_elf
-from build_torchvision.proof.instructions import Scan, scan
+from build_torchvision.proof.instructions import Scan, beyond, evidence, scan
 from build_torchvision.proof.libraries import TorchFacts
 from build_torchvision.variants import Variant, parse
 
@@ -208,11 +208,7 @@ def _in_pieces(start: bytes, code: bytes) -> bool:
 
 def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tuple[Check, Check]:
     """(nothing beyond the CPU ISA, the CPU ISA is in use)."""
-    beyond, used = "instructions", "ISA in use"
-    if variant.platform != "x86_64":
-        detail = f"{variant.platform} code is not decoded yet, so this wheel is not proved"
-        return Check(name=beyond, ok=False, detail=detail), Check(name=used, ok=False, detail=detail)
-    scans = {path: scan(elf.code) for path, elf in extensions.items()}
+    scans = {path: scan(elf.code, variant.platform) for path, elf in extensions.items()}
     problems = [problem for path, found in scans.items() for problem in _beyond(path, found, variant.isa)]
     problems += [
         f"{path} maps {elf.loose_code} bytes as code outside its sections, which were not decoded"
@@ -224,7 +220,7 @@ def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tupl
         problems.append("there is no code at all")
     return (
         Check.of(
-            beyond,
+            "instructions",
             problems,
             f"{total} instructions of {', '.join(sorted(scans))} decoded, none beyond {variant.isa}; "
             "libraries in torchvision.libs choose their code at run time and were not counted",
@@ -234,19 +230,15 @@ def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tupl
 
 
 def _beyond(path: str, found: Scan, isa: str) -> Iterator[str]:
-    for feature, count in found.beyond(isa).items():
+    for feature, count in beyond(found, isa).items():
         yield f"{path} has {count} {feature} instructions, beyond {isa}: {found.first[feature]}"
     if found.invalid:
         yield f"{path} holds {len(found.invalid)} byte sequences that are no instruction, first at {found.invalid[0]}"
 
 
 def _check_used(scans: dict[str, Scan], isa: str) -> Check:
-    kind = (
-        "EVEX instructions with zmm, an opmask or ymm16-31"
-        if isa.startswith("avx512")
-        else "VEX instructions of AVX2 or FMA"
-    )
+    sign = evidence(isa)
     main = {path: found for path, found in scans.items() if path.startswith("torchvision/_C")}
-    count = sum(found.evidence(isa) for found in main.values())
-    problems = [] if count else [f"_C.so has no {kind}: it is not built for {isa} ({TRAP_1})"]
-    return Check.of("ISA in use", problems, f"{count} {kind} in _C.so")
+    count = sum(found.shown[sign.kind] for found in main.values())
+    problems = [] if count else [f"_C.so has no {sign.words}: it is not built for {isa} ({TRAP_1})"]
+    return Check.of("ISA in use", problems, f"{count} {sign.words} in _C.so")

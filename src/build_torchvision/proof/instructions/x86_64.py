@@ -1,22 +1,16 @@
-"""Which CPU features the machine code of a shared object needs: every instruction is decoded (x86-64, iced-x86).
-
-Compilers put jump tables into .rodata on x86-64, so a linear sweep of the executable sections meets only code
-and padding.
-"""
+"""x86-64 code, decoded by iced-x86, which knows the CPUID features that each instruction needs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import iced_x86
 from iced_x86 import Code, CpuidFeature, Decoder, EncodingKind, OpKind, Register
 
-from build_torchvision.facts import isas
 from build_torchvision.proof.elf import Section
+from build_torchvision.proof.instructions.scan import Evidence, Scan, own_features
 
 # x86-64 psABI: the baseline, and what every CPU of level 2 adds. CET's instructions are no-ops where they are unknown.
 V1 = frozenset(
@@ -58,48 +52,20 @@ ICED = {
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if name.isupper() and isinstance(value, int)}
 
 
+EVIDENCE = {
+    "avx2": Evidence(kind="avx2", words="VEX instructions of AVX2 or FMA"),
+    "avx512": Evidence(kind="avx512", words="EVEX instructions with zmm, an opmask or ymm16-31"),
+}
+
+
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """iced-x86's names of the CPUID features that code of the CPU ISA `isa` may need; x86-64 only."""
-    own = isas()[isa].features
-    return V1 | V2 | {name for feature in own for name in ICED.get(feature, ())}
+    return V1 | V2 | own_features(isa, ICED)
 
 
-@dataclass(kw_only=True)
-class Scan:
-    """What was met in some machine code."""
-
-    total: int = 0
-    features: Counter[str] = field(default_factory=Counter)
-    """Instructions that need the feature."""
-    first: dict[str, str] = field(default_factory=dict)
-    """feature -> the first instruction that needs it, with its address."""
-    invalid: list[str] = field(default_factory=list)
-    """Where bytes decode to no instruction."""
-    avx2: int = 0
-    """VEX-encoded instructions of AVX2 or FMA."""
-    avx512: int = 0
-    """EVEX-encoded instructions with a zmm register, an opmask, or one of ymm16 to ymm31."""
-
-    def beyond(self, isa: str) -> dict[str, int]:
-        """feature -> count, for the features that `isa` does not have."""
-        allowed = allowed_features(isa)
-        return {name: count for name, count in sorted(self.features.items()) if name not in allowed}
-
-    def evidence(self, isa: str) -> int:
-        """How many instructions show that the compiler was told of `isa`: 0 means that it was not."""
-        return self.avx512 if "avx512f" in isas()[isa].features else self.avx2
-
-
-def scan(sections: Iterable[Section]) -> Scan:
-    """Decode every instruction of `sections`. About a second for three million instructions."""
-    found = Scan()
-    for section in sections:
-        _scan_section(section, found)
-    return found
-
-
-def _scan_section(section: Section, found: Scan) -> None:
+def decode(section: Section, found: Scan) -> None:
+    """Decode `section` to its end."""
     counts: Counter[int] = Counter()
     seen: dict[int, Any] = {}
     evex: set[int] = set()
@@ -111,7 +77,7 @@ def _scan_section(section: Section, found: Scan) -> None:
             if instruction.encoding == EncodingKind.EVEX:
                 evex.add(code)
         if code in evex:
-            found.avx512 += _is_wide(instruction)
+            found.shown["avx512"] += _is_wide(instruction)
         elif code == Code.INVALID:
             found.invalid.append(f"{section.name}+{instruction.ip - section.address:#x}")
     found.total += counts.total()
@@ -126,7 +92,7 @@ def _scan_section(section: Section, found: Scan) -> None:
                 name, f"{iced_x86.Formatter(iced_x86.FormatterSyntax.GAS).format(example)} at {example.ip:#x}"
             )
         if example.encoding == EncodingKind.VEX and names & {"AVX2", "FMA"}:
-            found.avx2 += count
+            found.shown["avx2"] += count
 
 
 def _is_wide(instruction: Any) -> bool:

@@ -1,0 +1,249 @@
+"""The machine's apt, asked with private lists: any suite and architecture, nothing of it changed, no root needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform as host
+import re
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from build_torchvision.errors import FetchFailed, MissingInput, ProcessFailed
+from build_torchvision.process import run
+
+log = logging.getLogger(__name__)
+APT_SECONDS = 240.0
+APT_HELPER = Path("/usr/lib/apt/apt-helper")
+APT_FORMAT = "$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # ours -> dpkg's
+DEBIAN_SUITES = ("trixie", "sid")
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_MIRRORS = {"debian", "ubuntu", "ubuntu-ports"}
+_ANY_VERSION = "Package: {}\nStatus: install ok installed\nArchitecture: {}\nMulti-Arch: same\nVersion: 999:0\n\n"
+_URI_LINE = re.compile(r"^'([^']+)' (\S+)_(\S+)_(\w+)\.deb \d+", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AptArchive:
+    """A place that may have a package, as a line of apt's sources says it. `kind` is deb or deb-src."""
+
+    uri: str
+    suite: str
+    components: str
+    signed_by: str | None
+    kind: str = "deb-src"
+
+    def __str__(self) -> str:
+        options = f"[signed-by={self.signed_by}] " if self.signed_by else ""
+        return f"{self.kind} {options}{self.uri} {self.suite} {self.components}"
+
+
+def indextargets(asked: str) -> str:
+    """What apt is configured with, in lines of APT_FORMAT. Raises MissingInput on a machine without apt."""
+    try:
+        return run(["apt-get", "indextargets", "--format", APT_FORMAT], asked=asked, timeout=APT_SECONDS).stdout
+    except MissingInput as error:
+        raise MissingInput(
+            asked, "apt-get is not on this machine.", "Work on Debian or Ubuntu, or in a container of one."
+        ) from error
+
+
+def os_release() -> dict[str, str]:
+    """This system's /etc/os-release; empty where there is none."""
+    try:
+        return host.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def apt_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
+    """The archives worth asking for a source package, from apt's own list of what it is configured with.
+
+    The first mirror of the distribution itself is used; its security, backports and third-party archives are not.
+    Suites: this machine's own, and on Debian those that carry the package, whatever this machine runs.
+    """
+    own = os_release.get("VERSION_CODENAME", "")
+    ubuntu = os_release.get("ID") == "ubuntu"
+    for uri, suite, signed_by in _lines(indextargets):
+        if not own or suite not in {own, *DEBIAN_SUITES, "stable", "testing", "unstable"}:
+            continue
+        if PurePosixPath(uri.rstrip("/")).name not in _MIRRORS:
+            continue
+        if ubuntu:
+            return [AptArchive(uri=uri, suite=own, components="main universe", signed_by=signed_by)]
+        suites = dict.fromkeys((*DEBIAN_SUITES, own))
+        keyring = _debian_keyring(signed_by)
+        return [AptArchive(uri=uri, suite=name, components="main", signed_by=keyring) for name in suites]
+    return []
+
+
+def own_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
+    """This machine's own suite with its updates and security fixes, as apt is configured with them, for binaries."""
+    own = os_release.get("VERSION_CODENAME", "")
+    ubuntu = os_release.get("ID") == "ubuntu"
+    found = [
+        AptArchive(
+            uri=uri,
+            suite=suite,
+            components="main universe" if ubuntu else "main",
+            signed_by=signed_by if ubuntu else _debian_keyring(signed_by),
+            kind="deb",
+        )
+        for uri, suite, signed_by in _lines(indextargets)
+        if own and suite in {own, f"{own}-updates", f"{own}-security"}
+        if PurePosixPath(uri.rstrip("/")).name in {*_MIRRORS, "debian-security"}
+    ]
+    return list(dict.fromkeys(found))
+
+
+def debian_archive(indextargets: str, os_release: dict[str, str], suite: str) -> list[AptArchive]:
+    """Debian's `suite` on the mirror that this machine uses, for binaries; none where its mirror is not Debian's."""
+    archives = apt_archives(indextargets, os_release) if os_release.get("ID") != "ubuntu" else []
+    return [
+        AptArchive(uri=each.uri, suite=suite, components="main", signed_by=each.signed_by, kind="deb")
+        for each in archives[:1]
+    ]
+
+
+def _lines(indextargets: str) -> Iterator[tuple[str, str, str | None]]:
+    for line in indextargets.splitlines():
+        uri, suite, signed_by = [*line.split("|"), "", ""][:3]
+        if uri:
+            yield uri, suite, signed_by if signed_by and not signed_by.startswith("$(") else None
+
+
+def _debian_keyring(signed_by: str | None) -> str | None:
+    return str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else signed_by
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apt:
+    """apt with lists of its own. `options` come after `apt-get` or apt-helper."""
+
+    work: Path
+    options: tuple[str, ...]
+    asked: str
+
+    def get(self, *arguments: str, cwd: Path | None = None) -> str:
+        """`apt-get ARGUMENTS`; what it printed."""
+        return run(["apt-get", *self.options, *arguments], asked=self.asked, cwd=cwd, timeout=APT_SECONDS).stdout
+
+    def download(self, uri: str, dest: Path, sha256: str) -> None:
+        """One file, checked."""
+        command: list[str | Path] = [APT_HELPER, *self.options, "download-file", uri, dest, f"SHA256:{sha256}"]
+        run(command, asked=self.asked, timeout=APT_SECONDS)
+
+
+@contextmanager
+def private_apt(
+    archives: Sequence[AptArchive], asked: str, *, architecture: str | None = None, present: Collection[str] = ()
+) -> Iterator[Apt]:
+    """An apt that knows `archives` alone and believes that `present` alone is installed; its lists are up to date.
+
+    `architecture` is dpkg's name ("arm64"), None for the machine's own. The machine's settings (proxies,
+    certificates) hold. Raises ProcessFailed where an archive cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="build-torchvision-apt-") as name:
+        work = Path(name)
+        for folder in ("lists/partial", "archives/partial", "parts"):
+            (work / folder).mkdir(parents=True)
+        (work / "sources.list").write_text("".join(f"{archive}\n" for archive in archives), encoding="utf-8")
+        (work / "status").write_text("".join(_ANY_VERSION.format(name, architecture) for name in present))
+        settings: dict[str, object] = {
+            "Dir::Etc::SourceList": work / "sources.list",
+            "Dir::Etc::SourceParts": work / "parts",
+            "Dir::Etc::Preferences": work / "none",
+            "Dir::Etc::PreferencesParts": work / "parts",
+            "Dir::State::Lists": work / "lists",
+            "Dir::State::status": work / "status",
+            "Dir::Cache": work,
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "2",
+            "Acquire::Check-Valid-Until": "false",  # a frozen mirror will do: what is fetched is signed or pinned
+            "APT::Sandbox::User": "",  # the private folders belong to this user
+        }
+        if architecture:
+            settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
+        options = tuple(part for key, value in settings.items() for part in ("-o", f"{key}={value}"))
+        apt = Apt(work=work, options=options, asked=asked)
+        apt.get("update", "--error-on=any")
+        yield apt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deb:
+    """A package as it was unpacked."""
+
+    name: str
+    version: str
+    files: tuple[str, ...]
+
+
+def unpack_packages(
+    packages: Collection[str],
+    root: Path,
+    *,
+    archives: Sequence[AptArchive],
+    platform: str,
+    asked: str,
+    present: Collection[str] = (),
+) -> tuple[Deb, ...]:
+    """Fetch `packages` for `platform` and all that they depend on, but `present`, and unpack them into `root`.
+
+    Nothing is installed: no script of a package runs. apt checks every file against the archive's signature.
+    `root`/var/lib/dpkg lists what is there, for dpkg-query. Raises FetchFailed where the archives do not serve them,
+    MissingInput without apt or dpkg.
+    """
+    architecture = ARCHITECTURES[platform]
+    remedy = f"Look at apt's sources (`apt-get indextargets`): they need an archive that has {architecture} packages."
+    if not archives:
+        raise FetchFailed(asked, "apt's configuration names no archive of the distribution wanted.", remedy)
+    try:
+        with private_apt(archives, asked, architecture=architecture, present=present) as apt:
+            listing = ("install", "--print-uris", "-y", "--no-install-recommends", *sorted(packages))
+            wanted = sorted({match[2] for match in _URI_LINE.finditer(apt.get(*listing))})
+            debs = apt.work / "debs"
+            debs.mkdir()
+            apt.get("download", *wanted, cwd=debs)
+            found = [_unpack(deb, root, asked) for deb in sorted(debs.glob("*.deb"))]
+    except ProcessFailed as error:
+        raise FetchFailed(asked, f"apt: {error.obstacle}", remedy) from error
+    if len(found) != len(wanted) or not found:
+        raise FetchFailed(asked, f"{len(found)} packages came where {len(wanted)} were asked for.", remedy)
+    _close(root)
+    log.info("%s: %d packages", asked, len(found))
+    return tuple(found)
+
+
+def _close(root: Path) -> None:
+    """Turn absolute links into relative ones, so that they stay inside, and let /lib be /usr/lib where nothing is."""
+    for path in root.rglob("*"):
+        if path.is_symlink() and (target := path.readlink()).is_absolute():
+            path.unlink()
+            path.symlink_to(os.path.relpath(f"{root}{target}", path.parent))
+    if not (root / "lib").exists():
+        (root / "lib").symlink_to("usr/lib")
+
+
+def _unpack(deb: Path, root: Path, asked: str) -> Deb:
+    root.mkdir(parents=True, exist_ok=True)
+    control = run(["dpkg-deb", "--field", deb], asked=asked).stdout
+    listed = run(["dpkg-deb", "--contents", deb], asked=asked).stdout
+    run(["dpkg-deb", "--extract", deb, root], asked=asked)
+    # "-rw-r--r-- root/root 123 2024-01-01 00:00 ./usr/lib/x.so -> y.so"
+    paths = [line.split(None, 5)[5].partition(" -> ")[0].removeprefix(".") for line in listed.splitlines()]
+    files = tuple(path.rstrip("/") or "/." for path in paths)
+    fields = dict(re.findall(r"^([A-Za-z-]+): (.*)$", control, re.MULTILINE))
+    database = root / "var" / "lib" / "dpkg"
+    (database / "info").mkdir(parents=True, exist_ok=True)
+    qualified = f"{fields['Package']}:{fields['Architecture']}" if fields.get("Multi-Arch") == "same" else None
+    (database / "info" / f"{qualified or fields['Package']}.list").write_text("\n".join([*files, ""]))
+    (database / "info" / "format").write_text("1\n")
+    with (database / "status").open("a", encoding="utf-8") as status:
+        head, _, rest = control.partition("\n")
+        status.write(f"{head}\nStatus: install ok unpacked\n{rest.rstrip()}\n\n")
+    return Deb(name=fields["Package"], version=fields["Version"], files=files)

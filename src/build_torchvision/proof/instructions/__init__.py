@@ -1,0 +1,62 @@
+"""Which CPU features the machine code of a shared object needs: every instruction is decoded, by a decoder a platform.
+
+The linear sweep of the executable sections meets only code and padding: compilers put the jump tables and constants of
+x86-64 and of AArch64 into .rodata. Where something else were there, it would not decode, and that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from build_torchvision.facts import isas
+from build_torchvision.proof.elf import Section
+from build_torchvision.proof.instructions import aarch64, x86_64
+from build_torchvision.proof.instructions.scan import Evidence, Scan
+
+__all__ = ["Evidence", "Scan", "allowed_features", "beyond", "evidence", "scan"]
+
+
+class Decoder(Protocol):
+    """What a platform's module offers."""
+
+    EVIDENCE: dict[str, Evidence]
+    """By CPU ISA; one that is missing shows itself as the ISA that it contains does."""
+
+    def decode(self, section: Section, found: Scan, /) -> None:
+        """Decode `section` to its end and count into `found`."""
+
+    def allowed_features(self, isa: str, /) -> frozenset[str]:
+        """The decoder's names of the features that code of `isa` may need."""
+
+
+DECODERS: dict[str, Decoder] = {"x86_64": x86_64, "aarch64": aarch64}
+
+
+def scan(sections: Iterable[Section], platform: str = "x86_64") -> Scan:
+    """Decode every instruction of `sections`. About a second for three million of x86-64, or one of AArch64."""
+    found = Scan(platform=platform)
+    for section in sections:
+        DECODERS[platform].decode(section, found)
+    return found
+
+
+def allowed_features(isa: str) -> frozenset[str]:
+    """The decoder's names of the features that code of the CPU ISA `isa` may need."""
+    return DECODERS[isas()[isa].platform].allowed_features(isa)
+
+
+def beyond(found: Scan, isa: str) -> dict[str, int]:
+    """feature -> count, for the features that `isa` does not have."""
+    allowed = allowed_features(isa)
+    return {name: count for name, count in sorted(found.features.items()) if name not in allowed}
+
+
+def evidence(isa: str) -> Evidence:
+    """What shows that the compiler was told of `isa`: a scan without any of that kind shows that it was not."""
+    table = DECODERS[isas()[isa].platform].EVIDENCE
+    while isa not in table:
+        contained = isas()[isa].contains
+        assert contained is not None, f"no decoder says how {isa} shows itself"
+        isa = contained
+    return table[isa]
