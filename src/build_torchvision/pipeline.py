@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform as host
 import sys
-from collections.abc import Sequence, Set
+import tempfile
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -225,11 +226,13 @@ def prove(
     torch: str | None = None,
     static_only: bool = False,
     upstream_tests: bool = False,
+    environments: Path | None = None,
 ) -> Proof:
     """Prove that `wheel` is `variant` (None: the one its file name claims), statically and then beside `torch`.
 
-    `torch` is as in `Request`. What runs code waits until the static part holds. Raises BadInput for what is no wheel
-    of a known variant. A folder is an installed tree, such as a Nix store path or a link to one.
+    `torch` is as in `Request`; `environments` is a folder where the environment with torch is kept for the next wheel.
+    What runs code waits until the static part holds. Raises BadInput for what is no wheel of a known variant.
+    A folder is an installed tree, such as a Nix store path or a link to one.
     """
     if wheel.is_dir():
         return _prove_installed(Installed(wheel), variant, torch, static_only=static_only)
@@ -242,7 +245,33 @@ def prove(
     if static_only or not proof.ok:
         return proof
     upstream = fetch_source(known).root if upstream_tests else None
-    return proof + run_in_venv(wheel, torch_requirement=f"=={sdk.version}", python=variant.python, upstream=upstream)
+    return proof + run_in_venv(
+        wheel,
+        torch_requirement=f"=={sdk.version}",
+        python=variant.python,
+        cache=environments,
+        upstream=upstream,
+    )
+
+
+def prove_all(
+    wheels: Sequence[tuple[Path, Variant | None]],
+    *,
+    torch: str | None = None,
+    static_only: bool = False,
+    upstream_tests: bool = False,
+) -> Iterator[Proof]:
+    """`prove` each wheel, one after the other; those of one Python and torch share an environment."""
+    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as name:
+        for wheel, variant in wheels:
+            yield prove(
+                wheel,
+                variant,
+                torch=torch,
+                static_only=static_only,
+                upstream_tests=upstream_tests,
+                environments=Path(name),
+            )
 
 
 def _prove_installed(tree: Installed, variant: Variant | None, torch: str | None, *, static_only: bool) -> Proof:

@@ -137,7 +137,9 @@ def build(
             f"; objects and logs in {outcome.folder}",
             highlight=False,
         )
-    proofs = [pipeline.prove(b.wheel, b.variant, torch=torch) if verify_ else b.proof for b in built]
+    proofs = [b.proof for b in built]
+    if verify_:
+        proofs = list(pipeline.prove_all([(b.wheel, b.variant) for b in built], torch=torch))
     if as_json:
         rows = [
             {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}

@@ -42,20 +42,15 @@ def verify(
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("verify", "no wheel was named.", "Try `build-torchvision verify dist/*.whl`.")
-    proofs = [
-        pipeline.prove(
-            wheel,
-            parse(variant) if variant else None,
-            torch=torch,
-            static_only=static,
-            upstream_tests=upstream_tests,
-        )
-        for wheel in wheels
-    ]
+    chosen = parse(variant) if variant else None
+    proofs = []
+    for proof in pipeline.prove_all(
+        [(wheel, chosen) for wheel in wheels], torch=torch, static_only=static, upstream_tests=upstream_tests
+    ):
+        proofs.append(proof)
+        if not as_json:
+            OUT.print(screens.proof_table(proof))
     if as_json:
         print(json.dumps([proof.to_json() for proof in proofs], indent=2))
-    else:
-        for proof in proofs:
-            OUT.print(screens.proof_table(proof))
     if not all(proof.ok for proof in proofs):
         sys.exit(ProofFailed.exit_code)

@@ -1,0 +1,218 @@
+"""What a build costs, beside upstream's own `setup.py bdist_wheel` on the same machine in the same run.
+
+    python benchmarks/build_cost.py [--torchvision 0.21.0] [--jobs 2] [--skip-upstream] [--json FILE]
+
+Prints CPU seconds (user and system, of the process and all that it started), wall seconds, and the largest process's
+memory, each as measured now. Compilers' caches are kept out of both sides; what either has to download is there before
+the clocks start. Needs what `./bootstrap` installs, about 10 GB of disk for an environment with torch, and 15 minutes.
+
+The floor is what no arrangement of one compiler's work goes below: the headers parsed once, every unit's code generated
+once, and one link. Front ends and code generators are told apart by running each compile again with -fsyntax-only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from uv import find_uv_bin
+
+from build_torchvision import pipeline
+from build_torchvision.build.runner import Outcome
+from build_torchvision.errors import BuildTorchvisionError
+from build_torchvision.facts import Release, release
+from build_torchvision.graph.actions import Action, Kind, shell
+from build_torchvision.inputs.source import fetch_source
+from build_torchvision.process import run
+from build_torchvision.proof.runtime import find_python
+from build_torchvision.variants import Variant, enumerate_variants, select
+
+CPU = "avx512"
+GOAL_ONE, GOAL_FURTHER, GOAL_MEMORY = 1 / 4, 1 / 8, 1536  # of upstream's CPU seconds; MiB a process
+BUILD_TOOLS = ("setuptools>=70,<80", "wheel", "ninja", "numpy")  # a setup.py of that time imports pkg_resources
+COLD = {"CCACHE_DISABLE": "1", "SCCACHE_RECACHE": "1"}  # torch's build takes ccache from PATH by itself
+ERR = Console(stderr=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """CPU and wall seconds of one build; `peak_mib` is its largest process's memory."""
+
+    name: str
+    cpu: float
+    wall: float
+    peak_mib: float
+
+
+@contextmanager
+def clock() -> Iterator[Callable[[], tuple[float, float]]]:
+    """Yields a function that returns (CPU seconds with all children's, wall seconds) since the start."""
+
+    def spent() -> float:
+        usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    cpu, wall = spent(), time.monotonic()
+    yield lambda: (spent() - cpu, time.monotonic() - wall)
+
+
+def upstream(known: Release, python: str, jobs: int, scratch: Path, environment: dict[str, str], name: str) -> Cost:
+    """Run the release's own setup.py for `python` beside its torch, in `scratch`; installing is not counted."""
+    uv, venv = find_uv_bin(), scratch / "venv"
+    asked = f"building TorchVision {known.torchvision} by its own setup.py"
+    if not venv.exists():
+        ERR.print(f"installing torch {known.torch} for upstream's build")
+        run([uv, "venv", "-q", "--no-project", "--python", find_python(python), venv], asked=asked)
+        install = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
+        run([*install, f"torch=={known.torch}", *BUILD_TOOLS], asked=asked)
+    tree = scratch / f"upstream-{name.replace(' ', '-')}"
+    shutil.copytree(fetch_source(known).root, tree)
+    env = {**os.environ, **COLD, **environment, "MAX_JOBS": str(jobs), "BUILD_VERSION": known.torchvision}
+    env["PATH"] = f"{venv / 'bin'}:{env['PATH']}"
+    ERR.print(f"building {name}: {shell(['setup.py', 'bdist_wheel'])}, {jobs} jobs")
+    # In a process of its own, so that its largest child's memory can be told from ours.
+    code = (
+        "import json, resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, stdout=sys.stderr)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    with clock() as spent:
+        done = run(
+            [sys.executable, "-c", code, venv / "bin" / "python", "setup.py", "bdist_wheel"],
+            asked=asked,
+            cwd=tree,
+            env=env,
+        )
+        cpu, wall = spent()
+    wheels = list((tree / "dist").glob("*.whl"))
+    if len(wheels) != 1:
+        sys.exit(f"{asked}: it left {len(wheels)} wheels")
+    return Cost(name=name, cpu=cpu, wall=wall, peak_mib=float(done.stdout.split()[-1]) / 1024)
+
+
+def ours(variants: list[Variant], known: Release, jobs: int, folder: Path, **options: object) -> tuple[Cost, Outcome]:
+    """Build `variants` from nothing in `folder`, packing and proving included."""
+    request = pipeline.Request(variants=tuple(variants), release=known, jobs=jobs, out=folder / "dist", **options)  # type: ignore[arg-type]  # the options are Request's own fields
+    os.environ.update(COLD)
+    name = f"ours: {', '.join(dict.fromkeys(variant.short for variant in variants))}"
+    with clock() as spent:
+        _, outcomes = pipeline.build(request, ERR, folder=folder / "objects")
+        cpu, wall = spent()
+    (outcome,) = outcomes
+    return Cost(name=name, cpu=cpu, wall=wall, peak_mib=outcome.peak_mib), outcome
+
+
+def by_kind(outcome: Outcome) -> Counter[str]:
+    """CPU seconds of each kind of action, one at a time, each once more; a compile is split at its syntax tree."""
+    seconds: Counter[str] = Counter()
+    for action in outcome.graph.actions:
+        whole = _again(action.command, outcome.folder)
+        if action.kind is Kind.COMPILE:
+            front = _again(_syntax_only(action), outcome.folder)
+            seconds["front ends"] += front
+            seconds["code generation"] += max(0.0, whole - front)
+        else:
+            seconds[_TITLES[action.kind]] += whole
+    return seconds
+
+
+_TITLES = {
+    Kind.PCH: "headers",
+    Kind.FRONTEND: "front ends",
+    Kind.CODEGEN: "code generation",
+    Kind.DEVICE: "device code",
+    Kind.LINK: "linking",
+}
+
+
+def _syntax_only(action: Action) -> tuple[str, ...]:
+    command = list(action.command)
+    at = command.index("-o")
+    return (*command[:at], *command[at + 2 :], "-fsyntax-only")
+
+
+def _again(command: tuple[str, ...], folder: Path) -> float:
+    with clock() as spent:
+        subprocess.run(shell(command), shell=True, cwd=folder, check=True, capture_output=True)
+        return spent()[0]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--torchvision", default=pipeline.DEFAULT_RELEASE)
+    parser.add_argument("--python", default="313")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--skip-upstream", action="store_true", help="measure ours alone, without ratios")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    options = parser.parse_args()
+    known = release(options.torchvision)
+    with tempfile.TemporaryDirectory(prefix="build-cost-") as name:
+        costs, kinds = measure(known, options.python, options.jobs, Path(name), skip_upstream=options.skip_upstream)
+    report(costs, kinds)
+    if options.json:
+        options.json.write_text(json.dumps({"costs": [asdict(cost) for cost in costs], "by_kind": kinds}, indent=1))
+
+
+def measure(
+    known: Release, python: str, jobs: int, scratch: Path, *, skip_upstream: bool
+) -> tuple[list[Cost], Counter[str]]:
+    """[upstream's build, ours of one variant, of all four], and where ours of one went."""
+    costs = [] if skip_upstream else [upstream(known, python, jobs, scratch, {"FORCE_CUDA": "0"}, "upstream")]
+    universe = enumerate_variants(python, ("cpu",))
+    variants = [variant for variant in select(["cpu-avx*"], universe) if variant.platform == "x86_64"]
+    pipeline.gather(pipeline.Request(variants=tuple(variants), release=known))
+    one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
+    every, _ = ours(variants, known, jobs, scratch / "every")
+    return [*costs, one, every], by_kind(outcome)
+
+
+def report(costs: list[Cost], kinds: Counter[str]) -> None:
+    """Print the table, the ratios beside their goals, and the distance from the floor."""
+    console = Console(width=110)
+    table = Table("build", "CPU s", "wall s", "largest process, MiB", box=None)
+    for cost in costs:
+        table.add_row(cost.name, f"{cost.cpu:.1f}", f"{cost.wall:.1f}", f"{cost.peak_mib:.0f}")
+    console.print(table)
+    *before, one, every = costs
+    further = (every.cpu - one.cpu) / 3
+    for base in before:
+        for title, value, goal in (
+            ("one variant from nothing", one.cpu, GOAL_ONE),
+            ("each further ISA", further, GOAL_FURTHER),
+        ):
+            verdict = "met" if value / base.cpu <= goal else "NOT MET"
+            share = f"1/{base.cpu / value:.1f} of upstream's {base.cpu:.0f}"
+            console.print(f"{title}: {value:.1f} CPU s, {share} (goal 1/{1 / goal:.0f}: {verdict})", highlight=False)
+    peak = max(one.peak_mib, every.peak_mib)
+    verdict = "met" if peak <= GOAL_MEMORY else "NOT MET"
+    console.print(f"peak of a process: {peak:.0f} MiB (goal {GOAL_MEMORY}: {verdict})", highlight=False)
+    console.print("one variant, each action once more, alone:", highlight=False)
+    for title, seconds in kinds.most_common():
+        console.print(f"  {title:16} {seconds:5.1f} CPU s", highlight=False)
+    floor = sum(kinds.values()) - kinds["front ends"]
+    console.print(
+        f"floor (headers, code generation, linking): {floor:.1f} CPU s; one variant takes {one.cpu / floor:.2f} times "
+        f"that, of which packing and proof are {max(0.0, one.cpu - sum(kinds.values())):.1f} CPU s",
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BuildTorchvisionError as error:
+        sys.exit(str(error))

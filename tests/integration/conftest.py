@@ -1,0 +1,61 @@
+"""What the integration tests share: the command line as a user calls it, and wheels built once for all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOOL = (sys.executable, "-m", "build_torchvision.cli.main")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.code in (0, 1), self.err
+        return json.loads(self.out)
+
+
+def build_torchvision(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
+    """Run the tool in a process of its own."""
+    command = [*TOOL, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})})
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Build:
+    """Wheels of a build by (ISA, Python), and where its objects are."""
+
+    wheels: Mapping[tuple[str, str], Path]
+    objects: Path
+    said: str
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """avx2 and avx512 for two Pythons, from one compile of the true source against its true torch."""
+    folder = tmp_path_factory.mktemp("built")
+    names = ("cpu-avx2", "cpu-avx512", "--python", "312,313", "--json")
+    ran = build_torchvision("build", *names, "--out", folder / "dist", "--build-dir", folder / "objects")
+    assert ran.code == 0, ran.err
+    rows = ran.json()
+    assert all(row["proof"]["ok"] for row in rows)
+    wheels = {}
+    for row in rows:
+        _, python, _, isa = row["variant"].split("-")
+        wheels[isa, python.removeprefix("python")] = Path(row["wheel"])
+    return Build(wheels, folder / "objects", ran.err)
