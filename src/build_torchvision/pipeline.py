@@ -24,13 +24,13 @@ from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
-from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk, torch_sdk
+from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
 from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.installed import Installed, claimed
+from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.package import parse_file_name
 from build_torchvision.proof.runtime import probe_installed, run_in_venv
-from build_torchvision.proof.static import TorchFacts, audit_installed, audit_wheel, claimed_variant
+from build_torchvision.proof.static import audit_wheel, claimed_variant, prove_installed, torch_facts
 from build_torchvision.variants import DEFAULT_RELEASE as DEFAULT_RELEASE
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
@@ -235,7 +235,9 @@ def prove(
     A folder is an installed tree, such as a Nix store path or a link to one.
     """
     if wheel.is_dir():
-        return _prove_installed(Installed(wheel), variant, torch, static_only=static_only)
+        tree = Installed(wheel)
+        proof = prove_installed(tree, variant, Path(torch).expanduser() if torch else None)
+        return proof if static_only or not proof.ok else proof + probe_installed(tree)
     if not wheel.is_file():
         raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
     variant = variant or claimed_variant(wheel)
@@ -272,26 +274,6 @@ def prove_all(
                 upstream_tests=upstream_tests,
                 environments=Path(name),
             )
-
-
-def _prove_installed(tree: Installed, variant: Variant | None, torch: str | None, *, static_only: bool) -> Proof:
-    variant = variant or claimed(tree)
-    site = Path(torch).expanduser() if torch else tree.torch()
-    if site is None or not site.is_dir():
-        raise BadInput(
-            f"Verify {tree.path}",
-            f"{site} is no folder."
-            if site
-            else "Neither its list of propagated inputs nor its run paths lead to a torch.",
-            "Name the site-packages folder that holds its torch: --torch FOLDER.",
-        )
-    proof = audit_installed(tree, variant, torch_facts(read_sdk(site, str(site))))
-    return proof if static_only or not proof.ok else proof + probe_installed(tree)
-
-
-def torch_facts(torch: TorchSdk) -> TorchFacts:
-    """What an audit needs to know of a torch."""
-    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
 
 
 def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:
