@@ -36,9 +36,6 @@ from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
 
-# The first clang that compiles for an SM (LLVM release notes; facts of --cuda-gpu-arch).
-FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -153,7 +150,7 @@ def _check_cuda_compiler(request: Request, compiler: Compiler) -> None:
     asked = f"Build {request.variants[0]}"
     if compiler.family != "clang":
         raise BadInput(asked, f"{compiler.family} does not compile CUDA.", "Choose --compiler clang, or leave it out.")
-    newest = max(FIRST_CLANG.get(variant.sm or "", 16) for variant in request.variants)
+    newest = max(variant.gpu.clang for variant in request.variants if variant.gpu)
     if int(compiler.version.split(".")[0]) < newest:
         raise BadInput(
             asked,
