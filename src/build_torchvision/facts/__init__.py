@@ -48,6 +48,8 @@ class Gpu:
     capability: str
     architecture: str
     products: tuple[str, ...]
+    names: tuple[str, ...]
+    """What the driver's own name of a product holds, as whole words; the longest such name decides."""
     hosts: tuple[str, ...]
     """Platforms of the computers that ship with this GPU."""
     soc_isa: str | None
@@ -202,6 +204,7 @@ def gpus() -> Mapping[str, Gpu]:
             capability=row.text("capability", r"\d+\.\d"),
             architecture=row.text("architecture"),
             products=row.words("products"),
+            names=row.words("names"),
             hosts=row.words("hosts", "|".join(PLATFORMS)),
             soc_isa=row.optional("soc_isa"),
             driver=row.optional("driver", _VERSION),
