@@ -24,17 +24,22 @@ from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
-from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
+from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
 from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.installed import Installed
-from build_torchvision.proof.package import parse_file_name
-from build_torchvision.proof.runtime import probe_installed, run_in_venv
-from build_torchvision.proof.static import audit_wheel, claimed_variant, prove_installed, torch_facts
+from build_torchvision.proof.gpu import Gpu, Host, Way, check_gpu, groups_of
+from build_torchvision.proof.installed import Installed, claimed
+from build_torchvision.proof.package import Package
+from build_torchvision.proof.place import Environment, existing
+from build_torchvision.proof.runtime import probe_installed, run_in_place, run_in_venv
+from build_torchvision.proof.static import TorchFacts, audit_installed, audit_wheel, claimed_variant
 from build_torchvision.variants import DEFAULT_RELEASE as DEFAULT_RELEASE
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
+
+# The first clang that compiles for an SM (LLVM release notes; facts of --cuda-gpu-arch).
+FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +155,7 @@ def _check_cuda_compiler(request: Request, compiler: Compiler) -> None:
     asked = f"Build {request.variants[0]}"
     if compiler.family != "clang":
         raise BadInput(asked, f"{compiler.family} does not compile CUDA.", "Choose --compiler clang, or leave it out.")
-    newest = max(variant.gpu.clang for variant in request.variants if variant.gpu)
+    newest = max(FIRST_CLANG.get(variant.sm or "", 16) for variant in request.variants)
     if int(compiler.version.split(".")[0]) < newest:
         raise BadInput(
             asked,
@@ -224,32 +229,58 @@ def prove(
     static_only: bool = False,
     upstream_tests: bool = False,
     environments: Path | None = None,
+    python: Path | None = None,
+    host: Host | None = None,
+    source: Path | None = None,
 ) -> Proof:
     """Prove that `wheel` is `variant` (None: the one its file name claims), statically and then beside `torch`.
 
-    `torch` is as in `Request`; `environments` is a folder where the environment with torch is kept for the next wheel.
-    What runs code waits until the static part holds. Raises BadInput for what is no wheel of a known variant.
-    A folder is an installed tree, such as a Nix store path or a link to one.
+    `torch` is as in `Request`, by default the one that the wheel was built for. With `python`, an existing environment,
+    the wheel is laid over its packages and its torch is the one. With `host`, the GPUs of this machine, CUDA operators
+    are run there too: a wheel that none of them runs is refused before anything is fetched or launched. `source` holds
+    upstream's tests instead of the download; `environments` is a folder where the environment with torch is kept for the
+    next wheel. What runs code waits until the static part holds. Raises BadInput for what
+    is no wheel of a known variant, MissingInput where there is no GPU. A folder is an installed tree, such as a Nix
+    store path or a link to one.
     """
     if wheel.is_dir():
-        tree = Installed(wheel)
-        proof = prove_installed(tree, variant, Path(torch).expanduser() if torch else None)
-        return proof if static_only or not proof.ok else proof + probe_installed(tree)
+        if python or host:
+            raise BadInput(
+                f"Verify {wheel}",
+                "an installed tree runs with its own Python, on the CPU.",
+                "Leave out --python and --device, or name a wheel.",
+            )
+        return _prove_installed(Installed(wheel), variant, torch, static_only=static_only)
     if not wheel.is_file():
         raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
     variant = variant or claimed_variant(wheel)
-    known = release(parse_file_name(wheel.name).version.partition("+")[0])
-    sdk = torch_sdk(torch, known, variant.python, variant.platform, cuda=False)
-    proof = audit_wheel(wheel, variant, torch_facts(sdk))
+    package = Package(wheel)
+    known = release(package.file_name.version.partition("+")[0])
+    judged, gpu = _judge_gpu(package, variant, host) if host else (Proof(variant=str(variant), checks=()), None)
+    if host and gpu is None:
+        return judged
+    found = _existing(python, variant) if python else None
+    sdk = torch_sdk(
+        str(found.site) if found else torch or package.descriptor.get("torch"),
+        known,
+        variant.python,
+        variant.platform,
+        cuda=variant.cuda is not None,
+        allow_unpaired=package.descriptor.get("paired") is False,
+    )
+    proof = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
     if static_only or not proof.ok:
         return proof
-    upstream = fetch_source(known).root if upstream_tests else None
+    upstream = fetch_source(known, source).root if upstream_tests else None
+    if found:
+        return proof + run_in_place(wheel, found, upstream=upstream, gpu=gpu)
     return proof + run_in_venv(
         wheel,
         torch_requirement=f"=={sdk.version}",
         python=variant.python,
         cache=environments,
         upstream=upstream,
+        gpu=gpu,
     )
 
 
@@ -259,6 +290,9 @@ def prove_all(
     torch: str | None = None,
     static_only: bool = False,
     upstream_tests: bool = False,
+    python: Path | None = None,
+    host: Host | None = None,
+    source: Path | None = None,
 ) -> Iterator[Proof]:
     """`prove` each wheel, one after the other; those of one Python and torch share an environment."""
     with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as name:
@@ -269,8 +303,50 @@ def prove_all(
                 torch=torch,
                 static_only=static_only,
                 upstream_tests=upstream_tests,
+                python=python,
+                host=host,
+                source=source,
                 environments=Path(name),
             )
+
+
+def _judge_gpu(package: Package, variant: Variant, host: Host) -> tuple[Proof, tuple[Gpu, Way] | None]:
+    if variant.cuda is None:
+        raise BadInput(f"Verify {variant} on a GPU", "It has no CUDA operators.", "Leave out --device.")
+    host.require(package.path.name)
+    check, gpu = check_gpu(groups_of(package.extensions), variant, host)
+    return Proof(variant=str(variant), checks=(check,)), gpu
+
+
+def _existing(python: Path, variant: Variant) -> Environment:
+    found = existing(python)
+    if found.version != variant.python:
+        raise BadInput(
+            f"Verify {variant} with {python}",
+            f"That is Python {found.version[0]}.{found.version[1:]}, the wheel is for {variant.python_version}.",
+            "Name an environment of that Python, or leave --python out.",
+        )
+    return found
+
+
+def _prove_installed(tree: Installed, variant: Variant | None, torch: str | None, *, static_only: bool) -> Proof:
+    variant = variant or claimed(tree)
+    site = Path(torch).expanduser() if torch else tree.torch()
+    if site is None or not site.is_dir():
+        raise BadInput(
+            f"Verify {tree.path}",
+            f"{site} is no folder."
+            if site
+            else "Neither its list of propagated inputs nor its run paths lead to a torch.",
+            "Name the site-packages folder that holds its torch: --torch FOLDER.",
+        )
+    proof = audit_installed(tree, variant, torch_facts(read_sdk(site, str(site))))
+    return proof if static_only or not proof.ok else proof + probe_installed(tree)
+
+
+def torch_facts(torch: TorchSdk) -> TorchFacts:
+    """What an audit needs to know of a torch."""
+    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
 
 
 def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:

@@ -25,6 +25,7 @@ class Object:
     defined: Sequence[str] = ()
     machine: int = 62  # EM_X86_64
     hidden_code: bytes = b""  # mapped executable, in no section
+    fatbin: bytes = b""  # GPU code
 
     def build(self) -> bytes:
         names = bytearray(b"\0")
@@ -58,6 +59,8 @@ class Object:
             (".gnu.version", SHT_VERSYM, ALLOC, versym, 3, 0, 2),
             (".rodata", SHT_PROGBITS, ALLOC, self.rodata, 0, 0, 0),
         ]
+        if self.fatbin:
+            sections.append((".nv_fatbin", SHT_PROGBITS, ALLOC, self.fatbin, 0, 0, 0))
         if wanted:
             sections.append((".gnu.version_r", SHT_VERNEED, ALLOC, verneed, 2, len(wanted), 0))
         return self._layout(sections)

@@ -1,6 +1,9 @@
 """Executed inside a fresh environment, not imported: call every operator of an installed torchvision and compare.
 
-    python -I _runtime_probe.py RESULTS.jsonl '{"codecs": ["jpeg", "png", "webp"]}'
+    python -I _runtime_probe.py RESULTS.jsonl '{"codecs": ["jpeg", "png", "webp"], "device": null}'
+
+With "device", {"capability": "9.0", "nvjpeg": true, "kernels": ["nms_kernel_impl<float>"], "refused": false}, operators
+are called on the GPU, and the references stay on the CPU; with "refused", every call must fail for want of code.
 
 Needs torch, numpy and Pillow beside torchvision. Before a check, {"start": name} is written to RESULTS.jsonl, and
 after it {"name", "ok", "detail", "digest"}, the last of every bit that the operators returned. A process that dies of
@@ -15,6 +18,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import sys
 import tempfile
 import traceback
@@ -22,17 +26,20 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}  # of the largest value of the reference
+HALF_TOLERANCE = 1e-2  # of float16, on inputs whose coordinates float16 holds exactly
+NO_CODE = re.compile("no kernel image|PTX JIT|JIT compil|invalid device function|unsupported toolchain", re.IGNORECASE)
 CUDA_ONLY = {"image::decode_jpegs_cuda", "image::encode_jpegs_cuda"}
 NOT_OURS = ("video_reader::",)
 IMAGES = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF"}
 CALLED: set[str] = set()
 SEEN: list[Tensor] = []  # what the operators of the check that runs returned
+ON_GPU = False  # operators are called with their tensors on the GPU, and give theirs back to the CPU
 
 
 class Wrong(Exception):
@@ -43,7 +50,15 @@ def op(name: str) -> Any:
     """`namespace::name` as a callable; remembers that it was asked for."""
     CALLED.add(name)
     namespace, _, short = name.partition("::")
-    return getattr(getattr(torch.ops, namespace), short)
+    call = getattr(getattr(torch.ops, namespace), short)
+    return (lambda *values: moved(call(*moved(values, "cuda")), "cpu")) if ON_GPU else call
+
+
+def moved(value: Any, device: str) -> Any:
+    """`value`, or what a list or tuple of values holds, with every tensor on `device`; autograd follows."""
+    if isinstance(value, (list, tuple)):
+        return tuple(moved(item, device) for item in value)
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def close(what: str, actual: Tensor, expected: Tensor, dtype: torch.dtype) -> float:
@@ -57,8 +72,9 @@ def close(what: str, actual: Tensor, expected: Tensor, dtype: torch.dtype) -> fl
     if size == 0:
         raise Wrong(f"{what}: the reference is all zero and would show nothing")
     error = float((actual.double() - expected).abs().max()) / size
-    if not error <= TOLERANCE[dtype]:
-        raise Wrong(f"{what} in {dtype}: off by {error:.3g} of the largest value, more than {TOLERANCE[dtype]:.3g}")
+    limit = TOLERANCE.get(dtype, HALF_TOLERANCE)
+    if not error <= limit:
+        raise Wrong(f"{what} in {dtype}: off by {error:.3g} of the largest value, more than {limit:.3g}")
     return error
 
 
@@ -175,14 +191,20 @@ def boxes_of(count: int, batch: int, height: float, width: float) -> Tensor:
     return torch.cat([index, 2 + low * size / 3, 2 + size * (2 + high) / 3], dim=1)
 
 
-def compare(name: str, call: Callable[..., Tensor], reference: Callable[..., Tensor], leaves: list[Tensor]) -> str:
-    """Forward in both precisions, and the gradients of every leaf through autograd, against the reference's."""
+def compare(
+    name: str,
+    call: Callable[..., Tensor],
+    reference: Callable[..., Tensor],
+    leaves: list[Tensor],
+    precisions: tuple[torch.dtype, ...] = tuple(TOLERANCE),
+) -> str:
+    """Forward in each precision, and the gradients of every leaf through autograd, against the reference's."""
     wanted = [leaf.clone().requires_grad_() for leaf in leaves]
     expected = reference(*wanted)
-    grad = torch.randn_like(expected)
+    grad = torch.randn_like(expected).to(precisions[-1]).double()
     gradients = torch.autograd.grad(expected, wanted, grad)
     worst = 0.0
-    for dtype in TOLERANCE:
+    for dtype in precisions:
         own = [leaf.to(dtype).requires_grad_() for leaf in leaves]
         actual = call(*own)
         error = close(f"{name}, forward", actual.detach(), expected.detach(), dtype)
@@ -190,8 +212,8 @@ def compare(name: str, call: Callable[..., Tensor], reference: Callable[..., Ten
         errors = [
             close(f"{name}, gradient {i}", f, g, dtype) for i, (f, g) in enumerate(zip(found, gradients, strict=True))
         ]
-        worst = max(worst, error, *errors) if dtype == torch.float32 else worst
-    return f"largest float32 error {worst:.1e} of the largest value"
+        worst = max(worst, error, *errors) if dtype == precisions[-1] else worst
+    return f"largest {str(precisions[-1]).removeprefix('torch.')} error {worst:.1e} of the largest value"
 
 
 def check_nms() -> str:
@@ -344,6 +366,73 @@ def check_deform_conv2d_backward() -> str:
     return "called by itself: the reference's five gradients"
 
 
+def half_deform_leaves() -> list[Tensor]:
+    """Those of `deform_leaves` as float16 holds them, the offsets a sixteenth off the pixels, where gradients jump."""
+    leaves = [leaf.half().double() for leaf in deform_leaves()]
+    leaves[2] = (leaves[2] * 8).round() / 8 + 1 / 16
+    return leaves
+
+
+def check_half() -> str:
+    """All operators in float16, whose coordinates lose what float32's keep: so these are multiples it can hold."""
+    half = (torch.float16,)
+
+    def drawn(*shape: int) -> Tensor:
+        return draw(*shape).half().double()
+
+    corner, size = torch.randint(0, 480, (300, 2)).double() / 8, torch.randint(40, 200, (300, 2)).double() / 8
+    boxes, scores = torch.cat([corner, corner + size], dim=1), torch.randperm(300).double() / 512
+    if ON_GPU:  # on a CPU nms has no float16
+        for threshold in (0.25, 0.5, 0.75):
+            kept = op("torchvision::nms")(boxes.half(), scores.half(), threshold).tolist()
+            expected = reference_nms(boxes, scores, threshold)
+            if kept != expected:
+                raise Wrong(f"nms at {threshold} in float16: {len(kept)} boxes kept, the reference {len(expected)}")
+    x = drawn(2, 8, 14, 14)
+    rois = torch.tensor(
+        [[0, 1, 2, 9, 8], [1, 2.5, 1, 8.5, 11], [0, 3, 3, 11, 7], [1, 1, 1.5, 5, 9.5]], dtype=torch.float64
+    )
+    bins = (2, 2)
+    said = [
+        compare(
+            "roi_align",
+            lambda v: op("torchvision::roi_align")(v, rois.to(v.dtype), 1.0, *bins, 2, True),
+            lambda v: reference_roi_align(v, rois, 1.0, bins, 2, True),
+            [x],
+            half,
+        ),
+        compare(
+            "ps_roi_align",
+            lambda v: op("torchvision::ps_roi_align")(v, rois.to(v.dtype), 1.0, *bins, 2)[0],
+            lambda v: position_sensitive(reference_roi_align(v, rois, 1.0, bins, 2, True)),
+            [x],
+            half,
+        ),
+        compare(
+            "roi_pool",
+            lambda v: op("torchvision::roi_pool")(v, rois.to(v.dtype), 1.0, *bins)[0],
+            lambda v: reference_roi_pool(v, rois, 1.0, bins, average=False),
+            [x],
+            half,
+        ),
+        compare(
+            "ps_roi_pool",
+            lambda v: op("torchvision::ps_roi_pool")(v, rois.to(v.dtype), 1.0, *bins)[0],
+            lambda v: position_sensitive(reference_roi_pool(v, rois, 1.0, bins, average=True)),
+            [x],
+            half,
+        ),
+        compare(
+            "deform_conv2d",
+            lambda *v: op("torchvision::deform_conv2d")(*v, *GEOMETRY, True),
+            lambda a, w, o, m, b: reference_deform_conv2d(a, w, o, m, b, GEOMETRY),
+            half_deform_leaves(),
+            half,
+        ),
+    ]
+    return max(said, key=lambda text: float(text.split()[3]))
+
+
 def check_quantized() -> str:
     corner = torch.randint(0, 100, (300, 2)).double()
     boxes = torch.cat([corner, corner + torch.randint(20, 60, (300, 2))], dim=1)
@@ -371,6 +460,116 @@ def check_cuda_version() -> str:
     version = op("torchvision::_cuda_version")()
     built = "no CUDA" if version == -1 else f"CUDA {version}"
     return f"built with {built}, beside torch {torch.__version__}"
+
+
+# --- the GPU ----------------------------------------------------------------------------------------------------------
+
+
+def check_gpu(capability: str) -> str:
+    """The GPU is the one that was judged, and torch itself runs there: what fails after this is TorchVision's."""
+    if not torch.cuda.is_available():
+        raise Wrong(f"torch {torch.__version__} sees no GPU")
+    major, minor = torch.cuda.get_device_capability(0)
+    name = torch.cuda.get_device_name(0)
+    if f"{major}.{minor}" != capability:
+        raise Wrong(f"torch would run on {name} ({major}.{minor}), and the package was judged for {capability}")
+    seen = (torch.arange(1000.0, device="cuda") * 2).sum().item()
+    if seen != 999000:
+        raise Wrong(f"torch's own kernels give {seen} where 999000 is right")
+    return f"{name} ({capability}), torch {torch.__version__} for CUDA {torch.version.cuda}"
+
+
+def check_nvjpeg() -> str:
+    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
+
+    CALLED.update(CUDA_ONLY)
+    images = [picture(3), picture(3).flip(2)[:, :32, :48].contiguous()]
+    files = [as_tensor(saved(image, "JPEG", quality=95, subsampling=0)) for image in images]
+    lost = []
+    for data, seen in zip(files, decode_jpeg(files, mode=ImageReadMode.RGB, device="cuda"), strict=True):
+        if seen.device.type != "cuda":
+            raise Wrong(f"decode_jpegs_cuda gave a tensor on {seen.device}")
+        lost.append(_apart("decode_jpegs_cuda", seen.cpu(), pillow(data)))
+    grey = decode_jpeg(files[0], mode=ImageReadMode.GRAY, device="cuda").cpu()
+    lost.append(_apart("decode_jpegs_cuda to grey", grey[0], pillow(files[0], "L")))
+    for image, data in zip(images, encode_jpeg([image.cuda() for image in images], quality=95), strict=True):
+        lost.append(_apart("encode_jpegs_cuda", pillow(data.cpu()), image))
+    return f"decoded as Pillow decodes, and encoded for Pillow: at most {max(lost):.2f} of 255 off on average"
+
+
+def _apart(what: str, actual: Tensor, expected: Tensor) -> float:
+    """The mean distance. Raises Wrong beyond 2 of 255."""
+    if actual.shape != expected.shape:
+        raise Wrong(f"{what}: shape {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    apart = float((actual.double() - expected.double()).abs().mean())
+    if not apart < 2:
+        raise Wrong(f"{what}: off by {apart:.2f} of 255 on average, more than 2")
+    return apart
+
+
+def check_no_nvjpeg() -> str:
+    CALLED.update(CUDA_ONLY)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: torch.ops.image.decode_jpegs_cuda([as_tensor(saved(picture(3), "JPEG"))], 0, torch.device("cuda")),
+        lambda: torch.ops.image.encode_jpegs_cuda([picture(3).cuda()], 75),
+    )
+    for call in calls:
+        try:
+            call()
+        except (RuntimeError, AttributeError):
+            continue
+        raise Wrong("nvJPEG is said to be left out, and it ran")
+    return "left out of this package, and says so"
+
+
+def check_all_called_on_gpu() -> str:
+    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
+    wanted = {name for name in registered() if has_kernel(name, "CUDA")}
+    wanted |= CUDA_ONLY & registered()
+    left = wanted - CALLED
+    if left:
+        raise Wrong(f"registered for CUDA, and this probe does not call them: {', '.join(sorted(left))}")
+    return f"all {len(wanted)} operators with CUDA code were called"
+
+
+def check_launched(wanted: set[str], profile: Any) -> str:
+    """Which of the package's kernels the profiler saw on the GPU; those for 64-bit indexing need 2^31 elements."""
+    names = {event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA}
+    seen = {found[0].replace(" ", "") for name in names if (found := re.search(r"\w*kernel\w*<[^<>]*>", name))} & wanted
+    if not seen:
+        return "not observed: the profiler sees no kernels here"
+    large = {name for name in wanted if name.endswith(",long>")}
+    left = wanted - seen - large
+    if left:
+        raise Wrong(f"never launched: {', '.join(sorted(left))}")
+    rest = f"; the {len(large - seen)} for tensors of over 2^31 elements were not" if large - seen else ""
+    return f"{len(seen)} of {len(wanted)} were launched{rest}"
+
+
+def refused(name: str, *values: Any) -> str:
+    """The operator has no code for this GPU without the driver's compiler, and fails saying so."""
+    try:
+        op(f"torchvision::{name}")(*values)
+        torch.cuda.synchronize()
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        if NO_CODE.search(str(error)):
+            return f"refused: {said[:120]}"
+        raise Wrong(f"failed for another reason: {said}") from error
+    raise Wrong("it ran without the driver's compiler")
+
+
+def refusals() -> list[tuple[str, Callable[[], str]]]:
+    x, rois = draw(1, 8, 14, 14).float(), boxes_of(2, 1, 14, 14).float()
+    leaves = [leaf.float() for leaf in deform_leaves()]
+    return [
+        ("nms", partial(refused, "nms", rois[:, 1:], torch.rand(2), 0.5)),
+        ("roi_align", partial(refused, "roi_align", x, rois, 1.0, 2, 2, 2, True)),
+        ("roi_pool", partial(refused, "roi_pool", x, rois, 1.0, 2, 2)),
+        ("ps_roi_align", partial(refused, "ps_roi_align", x, rois, 1.0, 2, 2, 2)),
+        ("ps_roi_pool", partial(refused, "ps_roi_pool", x, rois, 1.0, 2, 2)),
+        ("deform_conv2d", partial(refused, "deform_conv2d", *leaves, *GEOMETRY, True)),
+    ]
 
 
 # --- images -----------------------------------------------------------------------------------------------------------
@@ -542,21 +741,26 @@ def digest() -> str:
     return hashed.hexdigest()
 
 
-def main(results: Path, codecs: set[str]) -> int:
-    """Write the results; 0 if every check holds."""
+OPERATORS: list[tuple[str, Callable[[], str]]] = [
+    ("nms", check_nms),
+    ("roi_align", check_roi_align),
+    ("_roi_align_backward", check_roi_align_backward),
+    ("roi_pool", check_roi_pool),
+    ("_roi_pool_backward", check_roi_pool_backward),
+    ("ps_roi_align", check_ps_roi_align),
+    ("_ps_roi_align_backward", check_ps_roi_align_backward),
+    ("ps_roi_pool", check_ps_roi_pool),
+    ("_ps_roi_pool_backward", check_ps_roi_pool_backward),
+    ("deform_conv2d", check_deform_conv2d),
+    ("_deform_conv2d_backward", check_deform_conv2d_backward),
+    ("float16", check_half),
+]
+
+
+def checks_on_cpu(codecs: set[str]) -> list[tuple[str, Callable[[], str]]]:
     checks: list[tuple[str, Callable[[], str]]] = [
         ("import", check_import),
-        ("nms", check_nms),
-        ("roi_align", check_roi_align),
-        ("_roi_align_backward", check_roi_align_backward),
-        ("roi_pool", check_roi_pool),
-        ("_roi_pool_backward", check_roi_pool_backward),
-        ("ps_roi_align", check_ps_roi_align),
-        ("_ps_roi_align_backward", check_ps_roi_align_backward),
-        ("ps_roi_pool", check_ps_roi_pool),
-        ("_ps_roi_pool_backward", check_ps_roi_pool_backward),
-        ("deform_conv2d", check_deform_conv2d),
-        ("_deform_conv2d_backward", check_deform_conv2d_backward),
+        *OPERATORS,
         ("quantized operators", check_quantized),
         ("_cuda_version", check_cuda_version),
         ("files", check_files),
@@ -564,26 +768,56 @@ def main(results: Path, codecs: set[str]) -> int:
     ]
     for codec, decoded in (("jpeg", check_jpeg), ("png", check_png), ("webp", check_webp)):
         checks.append((IMAGES[codec], decoded if codec in codecs else partial(absent, codec)))
-    checks.append(("every operator", check_all_called))
+    return [*checks, ("every operator", check_all_called)]
+
+
+def checks_on_gpu(device: dict[str, Any]) -> list[tuple[str, Callable[[], str]]]:
+    first: list[tuple[str, Callable[[], str]]] = [
+        ("import", check_import),
+        ("device", partial(check_gpu, device["capability"])),
+    ]
+    if device["refused"]:
+        return [*first, *refusals()]
+    nvjpeg = check_nvjpeg if device["nvjpeg"] else check_no_nvjpeg
+    return [*first, *OPERATORS, ("nvJPEG", nvjpeg), ("every operator", check_all_called_on_gpu)]
+
+
+def main(results: Path, codecs: set[str], device: dict[str, Any] | None) -> int:
+    """Write the results; 0 if every check holds."""
+    global ON_GPU
     torch.manual_seed(20)
     torch.set_num_threads(2)
-    held = True
     with results.open("w", buffering=1) as out:
-        for name, check in checks:
-            SEEN.clear()
-            out.write(json.dumps({"start": name}) + "\n")
-            try:
-                ok, detail = True, check()
-            except Wrong as error:
-                ok, detail = False, str(error)
-            except Exception:
-                ok, detail = False, traceback.format_exc().strip().splitlines()[-1]
-            out.write(json.dumps({"name": name, "ok": ok, "detail": detail, "digest": digest()}) + "\n")
-            held = held and ok
-            if name == "import" and not ok:
-                break
-    return 0 if held else 1
+        if device is None:
+            return 0 if all(perform(out, checks_on_cpu(codecs))) else 1
+        ON_GPU = True
+        if device["refused"]:
+            return 0 if all(perform(out, checks_on_gpu(device))) else 1
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            held = perform(out, checks_on_gpu(device))
+        held += perform(out, [("kernels", partial(check_launched, set(device["kernels"]), profile))])
+        return 0 if all(held) else 1
+
+
+def perform(out: TextIO, checks: list[tuple[str, Callable[[], str]]]) -> list[bool]:
+    """Run the checks and write what each gave; those after a failed import or an unusable GPU are left out."""
+    held = []
+    for name, check in checks:
+        SEEN.clear()
+        out.write(json.dumps({"start": name}) + "\n")
+        try:
+            ok, detail = True, check()
+        except Wrong as error:
+            ok, detail = False, str(error)
+        except Exception:
+            ok, detail = False, traceback.format_exc().strip().splitlines()[-1]
+        out.write(json.dumps({"name": name, "ok": ok, "detail": detail, "digest": digest()}) + "\n")
+        held.append(ok)
+        if name in ("import", "device") and not ok:
+            break
+    return held
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), set(json.loads(sys.argv[2])["codecs"])))
+    options = json.loads(sys.argv[2])
+    sys.exit(main(Path(sys.argv[1]), set(options["codecs"]), options["device"]))

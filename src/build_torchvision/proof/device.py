@@ -53,6 +53,30 @@ def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx:
     )
 
 
+def registered_kernels(extensions: Mapping[str, bytes]) -> frozenset[str]:
+    """The kernels that host code registers, as a profiler spells them, without arguments: "nms_kernel_impl<float>"."""
+    return frozenset(plain_name(name) for data in extensions.values() for name in _registered(data))
+
+
+def _registered(data: bytes) -> list[str]:
+    return [name.decode() for name in REGISTERED.findall(data)]
+
+
+_TYPES = {"f": "float", "d": "double", "i": "int", "l": "long", "N3c104HalfE": "c10::Half"}
+
+
+def plain_name(mangled: str) -> str:
+    """`_ZN6vision3ops12_GLOBAL__N_115nms_kernel_implIfEEvidPKT_Py` -> `nms_kernel_impl<float>` (Itanium C++ ABI)."""
+    rest, name = mangled.removeprefix("_ZN"), mangled
+    while found := re.match(r"\d+", rest):
+        start, size = found.end(), int(found[0])
+        name, rest = rest[start : start + size], rest[start + size :]
+    types = re.match(rf"I((?:{'|'.join(_TYPES)})+)E", rest)
+    if types is None:
+        return name
+    return f"{name}<{','.join(_TYPES[code] for code in re.findall('|'.join(_TYPES), types[1]))}>"
+
+
 def _shown(kind: str, sm: str) -> str:
     return f"{'PTX' if kind == 'ptx' else 'a cubin'} for {sm}"
 
@@ -67,7 +91,7 @@ def _check_none(extensions: Mapping[str, bytes]) -> Check:
 
 
 def _check_kernels(extensions: Mapping[str, bytes], listed: Mapping[Image, Sequence[Kernel]]) -> Check:
-    registered = {name.decode() for data in extensions.values() for name in REGISTERED.findall(data)}
+    registered = {name for data in extensions.values() for name in _registered(data)}
     problems: list[str] = []
     for kind in sorted({image.kind for image in listed}):
         present = {

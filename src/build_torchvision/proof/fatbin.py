@@ -26,7 +26,7 @@ SECTION = ".nv_fatbin"
 _HEADER, _IMAGE = struct.Struct("<IHHQ"), struct.Struct("<HHIQ")
 _KINDS: dict[int, Literal["ptx", "cubin"]] = {1: "ptx", 2: "cubin"}
 _LZ4, _ZSTD = 0x2000, 0x8000
-_FRAME_SIZE = 0x11  # EIATTR_FRAME_SIZE in .nv.info: (symbol, bytes of stack)
+_FRAME_SIZE, _REGISTERS = 0x11, 0x2F  # EIATTR_FRAME_SIZE and EIATTR_REGCOUNT in .nv.info: (symbol, number)
 
 
 class BadFatbin(ValueError):
@@ -104,29 +104,28 @@ def kernels(image: Image) -> tuple[Kernel, ...]:
         names = re.findall(rb"\.entry\s+([\w$]+)", image.data)
         return tuple(Kernel(name=name.decode(), code=0, registers=0, stack=0) for name in sorted(names))
     file = ELFFile(io.BytesIO(image.data))
-    stacks = _stacks(file)
-    return tuple(
-        Kernel(
-            name=section.name.removeprefix(".text."),
-            code=section["sh_size"],
-            registers=section["sh_info"] >> 24,
-            stack=stacks.get(section.name.removeprefix(".text."), 0),
-        )
-        for section in file.iter_sections()
-        if section.name.startswith(".text.")
-    )
+    stacks, registers = _attributes(file, _FRAME_SIZE), _attributes(file, _REGISTERS)
+    found = []
+    for section in file.iter_sections():
+        if section.name.startswith(".text."):
+            name = section.name.removeprefix(".text.")
+            # ptxas before 13.0 wrote the registers into the top byte of sh_info, later ones into .nv.info alone.
+            count = registers.get(name, section["sh_info"] >> 24)
+            found.append(Kernel(name=name, code=section["sh_size"], registers=count, stack=stacks.get(name, 0)))
+    return tuple(found)
 
 
-def _stacks(file: Any) -> dict[str, int]:
+def _attributes(file: Any, wanted: int) -> dict[str, int]:
+    """Symbol -> number, of every .nv.info entry of the kind `wanted`."""
     info, symbols = file.get_section_by_name(".nv.info"), file.get_section_by_name(".symtab")
     found: dict[str, int] = {}
     data, position = (info.data() if info is not None else b""), 0
     while position + 4 <= len(data):
         form, attribute, size = struct.unpack_from("<BBH", data, position)
         if form == 4:
-            if attribute == _FRAME_SIZE and symbols is not None:
-                symbol, stack = struct.unpack_from("<II", data, position + 4)
-                found[symbols.get_symbol(symbol).name] = stack
+            if attribute == wanted and symbols is not None:
+                symbol, number = struct.unpack_from("<II", data, position + 4)
+                found[symbols.get_symbol(symbol).name] = number
             position += 4 + size
         else:
             position += 4

@@ -1,39 +1,35 @@
-"""The runtime proof: a wheel installed beside its torch in a fresh environment, and every operator called there."""
+"""The runtime proof: a wheel beside its torch, in an environment of its own or in one that exists, and every operator
+called there, on the CPU and on a GPU.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import xml.etree.ElementTree as ET
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 from uv import find_uv_bin
 
-from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.errors import BuildTorchvisionError, MissingInput
 from build_torchvision.inputs.emulator import CHOOSE_CPU, Emulator
 from build_torchvision.process import run
 from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.proof.gpu import Gpu, Way
+from build_torchvision.proof.gpu_run import on, run_on_gpu
 from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.libraries import CODECS
 from build_torchvision.proof.package import Package, parse_file_name
+from build_torchvision.proof.place import BESIDE, Environment, Place, laid_over
+from build_torchvision.proof.probe import probe
+from build_torchvision.proof.upstream import CPU_SUITE, GPU_SUITE, Stock, upstream_tests
 
-PROBE = Path(__file__).with_name("_runtime_probe.py")
-TIME_BOX = Path(__file__).with_name("_time_boxed_tests.py")
 SLOWER = 10  # how many times longer an emulated processor may take
-BESIDE = ("numpy", "pillow")
-TEST_TOOLS = ("pytest>=8", "scipy")  # without scipy 60 tests are skipped
-UPSTREAM_PASSES = 755
-"""How many of upstream's operator tests pass on a CPU (0.21.0); the number may only grow."""
 _PYTHON_FACTS = "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0)"
 
 
@@ -125,17 +121,7 @@ def _fill(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
         "--reinstall-package",
         "torchvision",
     ]
-    run([*command, torch, *BESIDE, wheel], asked=asked, remedy=remedy, env=env, timeout=3600)
-
-
-def probe(
-    venv: Path, codecs: Collection[str], *, timeout: float = 900, processor: str | None = None
-) -> tuple[tuple[Check, ...], dict[str, str]]:
-    """Call every operator of the torchvision in `venv`; `codecs` are those it should have. `timeout` in seconds.
-
-    `processor` is the one to emulate, in qemu's words. Returns the checks, and of each a digest of the results' bits.
-    """
-    return _probe([venv / "bin" / "python", "-I", PROBE], codecs, timeout, processor)
+    run([*command, torch, *BESIDE.values(), wheel], asked=asked, remedy=remedy, env=env, timeout=3600)
 
 
 def probe_installed(tree: Installed, *, timeout: float = 900) -> Proof:
@@ -149,63 +135,9 @@ def probe_installed(tree: Installed, *, timeout: float = 900) -> Proof:
         raise MissingInput(
             f"Call the operators of {tree.path}", f"it propagates no {name}.", "Verify the static part alone: --static."
         )
-    folders = [str(root / tree.site.relative_to(tree.path)) for root in tree.closure]
-    start = (
-        f"import runpy, sys; sys.path[:0] = {folders!r}; del sys.argv[0]; "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    checks, _ = _probe([python, "-I", "-c", start, PROBE], tree.codecs, timeout)
+    place = Place(python=python, over=tuple(root / tree.site.relative_to(tree.path) for root in tree.closure))
+    checks, _ = probe(place, tree.codecs, timeout=timeout)
     return Proof(variant=str(tree.claim() or tree.path.name), checks=checks)
-
-
-def _probe(
-    command: list[str | Path], codecs: Collection[str], timeout: float, processor: str | None = None
-) -> tuple[tuple[Check, ...], dict[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
-        results = Path(scratch, "results.jsonl")
-        done = run(
-            [*command, results, json.dumps({"codecs": sorted(codecs)})],
-            asked="calling every operator",
-            cwd=Path(scratch),  # not a folder with a torchvision/ of its own
-            env=_emulating(processor),
-            check=False,
-            timeout=timeout,
-        )
-        text = results.read_text() if results.exists() else ""
-        return read_results(text, done, f" on {processor}" if processor else ""), read_digests(text)
-
-
-def _emulating(processor: str | None) -> dict[str, str]:
-    return {**os.environ, **({CHOOSE_CPU: processor} if processor else {})}
-
-
-def read_digests(text: str) -> dict[str, str]:
-    """What the probe says of the bits that each check saw: check -> digest."""
-    return {row["name"]: row["digest"] for row in map(json.loads, text.splitlines()) if row.get("digest")}
-
-
-def read_results(text: str, done: subprocess.CompletedProcess[str], where: str = "") -> tuple[Check, ...]:
-    """The probe's lines as checks. A probe that died becomes a failing check, with what it was doing."""
-    checks: list[Check] = []
-    doing = "starting"
-    for line in text.splitlines():
-        row = json.loads(line)
-        if "start" in row:
-            doing = row["start"]
-        else:
-            checks.append(Check(name=f"runs{where}: {row['name']}", ok=row["ok"], detail=row["detail"]))
-            doing = "ending"
-    if done.returncode not in (0, 1) or not checks or (done.returncode == 1 and all(check.ok for check in checks)):
-        checks.append(Check(name=f"runs{where}: to the end", ok=False, detail=f"at {doing}: {_death(done)}"))
-    return tuple(checks)
-
-
-def _death(done: subprocess.CompletedProcess[str]) -> str:
-    if done.returncode == -signal.SIGILL:
-        return "stopped by SIGILL: the CPU here lacks an instruction of the package. Verify it on a CPU of its ISA."
-    if done.returncode < 0:
-        return f"stopped by {signal.Signals(-done.returncode).name}"
-    return f"ended with exit code {done.returncode}: {' '.join(done.stderr.strip().splitlines()[-3:])}"
 
 
 def run_in_venv(
@@ -218,39 +150,84 @@ def run_in_venv(
     emulator: Emulator | None = None,
     processors: Sequence[str] = (),
     time_box: float | None = None,
+    gpu: tuple[Gpu, Way] | None = None,
 ) -> Proof:
     """Install `wheel` beside torch and call every operator; with `upstream`, a source tree, its operator tests too.
 
     With `emulator` all of it runs there: the operators on each of `processors`, whose results must be the same bits,
-    and the tests on the first. `time_box` ends the tests after so many seconds. A wheel that cannot be installed or
-    loaded is a check that does not hold. Raises MissingInput without a Python.
+    and the tests on the first. With `gpu`, the CUDA operators are called too, and the tests are those that need CUDA.
+    `time_box` ends the tests after so many seconds. A wheel that cannot be installed or loaded is a check that does not
+    hold. Raises MissingInput without a Python.
     """
-    package = Package(wheel)
-    codecs = package.descriptor.get("codecs", tuple(CODECS))
-    checks: list[Check] = []
     interpreter = emulator.interpreter if emulator else None
     where = f", {emulator.platform} under {emulator.qemu.name}" if emulator else ""
-    try:
+
+    @contextmanager
+    def installed() -> Iterator[tuple[Place, str, Stock]]:
         with environment(
             wheel, torch_requirement=torch_requirement, python=python, cache=cache, interpreter=interpreter
         ) as venv:
-            detail = f"beside torch{torch_requirement}, Python {python}{where}"
-            checks.append(Check(name="installs", ok=True, detail=detail))
+            place = Place(python=venv / "bin" / "python")
+            said = f"beside torch{torch_requirement}, Python {python}{where}"
+            yield place, said, Stock.of_torch(place, torch_requirement.removeprefix("=="))
+
+    return _run_at(wheel, installed(), upstream, processors, time_box, gpu)
+
+
+def run_in_place(
+    wheel: Path, existing: Environment, *, upstream: Path | None = None, gpu: tuple[Gpu, Way] | None = None
+) -> Proof:
+    """As `run_in_venv`, in an environment that has torch already and that is left as it is."""
+
+    @contextmanager
+    def over() -> Iterator[tuple[Place, str, Stock]]:
+        with laid_over(wheel, existing) as place:
+            said = f"laid over {existing.python}, Python {existing.version}"
+            yield place, said, Stock.installed(existing)
+
+    return _run_at(wheel, over(), upstream, (), None, gpu)
+
+
+def _run_at(
+    wheel: Path,
+    where: AbstractContextManager[tuple[Place, str, Stock]],
+    upstream: Path | None,
+    processors: Sequence[str],
+    time_box: float | None,
+    gpu: tuple[Gpu, Way] | None,
+) -> Proof:
+    package = Package(wheel)
+    codecs = package.descriptor.get("codecs", tuple(CODECS))
+    checks: list[Check] = []
+    try:
+        with where as (place, said, stock):
+            checks.append(Check(name="installs", ok=True, detail=said))
             seen: dict[str, dict[str, str]] = {}
             for processor in processors or (None,):
-                found, digests = probe(venv, codecs, processor=processor, timeout=900 * (SLOWER if emulator else 1))
+                there, label = (emulating(place, processor), f"runs on {processor}") if processor else (place, "runs")
+                found, digests = probe(there, codecs, label=label, timeout=900 * (SLOWER if processors else 1))
                 checks += found
                 seen[processor or ""] = digests
             if len(seen) > 1:
                 checks.append(same_bits(seen))
-            if upstream is not None:
-                first = processors[0] if processors else None
-                checks.append(upstream_tests(upstream, venv, time_box=time_box, processor=first))
+            if gpu is not None:
+                checks += run_on_gpu(place, package, *gpu)
+            if upstream is not None and gpu is not None:
+                there = on(place, gpu[0], jit=gpu[1] == "ptx")
+                checks.append(upstream_tests(upstream, there, GPU_SUITE, stock))
+            elif upstream is not None:
+                there = emulating(place, processors[0]) if processors else place
+                checks.append(upstream_tests(upstream, there, CPU_SUITE, stock, time_box=time_box))
     except MissingInput:
         raise
     except BuildTorchvisionError as error:
         checks.append(Check(name="runs" if checks else "installs", ok=False, detail=f"{error.obstacle} {error.remedy}"))
     return Proof(variant=str(package.descriptor.get("variant", wheel.name)), checks=tuple(checks))
+
+
+def emulating(place: Place, processor: str) -> Place:
+    """`place` on the processor that qemu calls so."""
+    return place.under(**{CHOOSE_CPU: processor})
 
 
 def same_bits(seen: Mapping[str, Mapping[str, str]]) -> Check:
@@ -265,64 +242,3 @@ def same_bits(seen: Mapping[str, Mapping[str, str]]) -> Check:
     if not expected:
         problems.append("nothing to compare")
     return Check.of("same results", problems, f"{len(expected)} checks saw the same bits on {' and '.join(seen)}")
-
-
-def upstream_tests(
-    source_root: Path,
-    venv: Path,
-    *,
-    at_least: int = UPSTREAM_PASSES,
-    timeout: float = 7200,
-    time_box: float | None = None,
-    processor: str | None = None,
-) -> Check:
-    """Run upstream's test_ops.py against the torchvision in `venv`: no failure, and at least `at_least` passes.
-
-    `time_box`, in seconds, stops before all have run: then one must pass, and which ran is told. The tests are copied
-    away first: in the source tree they would import its torchvision/, which has no operators.
-    """
-    tests = source_root / "test"
-    if not (tests / "test_ops.py").is_file():
-        raise BadInput(f"running the tests of {source_root}", "it has no test/test_ops.py.", "Give a source tree.")
-    asked = "running upstream's operator tests"
-    python = venv / "bin" / "python"
-    with tempfile.TemporaryDirectory(prefix="upstream-") as scratch:
-        root = Path(scratch)
-        shutil.copytree(tests, root / "test", ignore=shutil.ignore_patterns("__pycache__", "*.mp4", "*.avi"))
-        if (source_root / "pytest.ini").is_file():
-            shutil.copyfile(source_root / "pytest.ini", root / "pytest.ini")
-        run([find_uv_bin(), "pip", "install", "-q", "--python", python, *TEST_TOOLS], asked=asked)
-        report = root / "report.xml"
-        command: list[str | Path] = [
-            python,
-            "-I",
-            *(("-m", "pytest") if time_box is None else (TIME_BOX, str(time_box))),
-        ]
-        command += ["test/test_ops.py", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
-        limit = timeout if time_box is None else 2 * time_box + 1200
-        done = run(command, asked=asked, cwd=root, env=_emulating(processor), check=False, timeout=limit)
-        if not report.is_file():
-            return Check(name="upstream tests", ok=False, detail=_death(done))
-        return count_tests(report.read_text(), at_least if time_box is None else 1, which=time_box is not None)
-
-
-def count_tests(report: str, at_least: int, *, which: bool = False) -> Check:
-    """The verdict on a JUnit report; `which` names the functions that ran, and how many of their cases."""
-    cases = list(ET.fromstring(report).iter("testcase"))
-    bad = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    skips = [skip for case in cases if (skip := case.find("skipped")) is not None]
-    reasons = Counter(skip.get("message") or "no reason given" for skip in skips)
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    passed = len(cases) - len(bad) - len(skips)
-    counts = f"{passed} passed, {len(bad)} failed, {len(skips)} skipped" + (f" ({why})" if why else "")
-    problems = [f"{counts}: {case.get('classname')}::{case.get('name')} failed" for case in bad[:3]]
-    if passed < at_least:
-        problems.append(f"{counts}, where at least {at_least} should pass")
-    if which:
-        ran = Counter(
-            f"{str(case.get('classname')).rpartition('.')[2]}.{str(case.get('name')).partition('[')[0]}"
-            for case in cases
-            if case.find("skipped") is None
-        )
-        counts += f"; what ran: {', '.join(f'{name} x {count}' for name, count in sorted(ran.items()))}"
-    return Check.of("upstream tests", problems, counts)

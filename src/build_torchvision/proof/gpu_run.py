@@ -1,0 +1,50 @@
+"""The proof on a GPU: every CUDA operator against its reference, and whether the driver had to compile anything."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from build_torchvision.proof.checks import Check
+from build_torchvision.proof.device import registered_kernels
+from build_torchvision.proof.gpu import Gpu, Way
+from build_torchvision.proof.libraries import CODECS
+from build_torchvision.proof.package import Package
+from build_torchvision.proof.place import Place
+from build_torchvision.proof.probe import probe
+
+
+def on(place: Place, gpu: Gpu, *, jit: bool, cache: Path | None = None) -> Place:
+    """`place` with that GPU alone, with or without the driver's compiler, whose cache is then in folder `cache`."""
+    variables = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_DISABLE_PTX_JIT": "0" if jit else "1"}
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "0")
+    if all(part.strip().isdigit() for part in listed.split(",")):
+        variables["CUDA_VISIBLE_DEVICES"] = str(gpu.index)
+    if cache is not None:
+        variables |= {"CUDA_CACHE_DISABLE": "0", "CUDA_CACHE_PATH": str(cache)}
+    return place.under(**variables)
+
+
+def run_on_gpu(place: Place, package: Package, gpu: Gpu, way: Way) -> tuple[Check, ...]:
+    """Call every CUDA operator, and prove that the driver compiled nothing, or that it had to."""
+    device = {
+        "capability": gpu.capability,
+        "nvjpeg": any("libnvjpeg" in name for name in package.bundled),
+        "kernels": sorted(registered_kernels(package.extensions)),
+        "refused": False,
+    }
+    codecs = package.descriptor.get("codecs", tuple(CODECS))
+    with tempfile.TemporaryDirectory(prefix="jit-") as scratch:
+        cache = Path(scratch, "compiled")
+        run_there = on(place, gpu, jit=way == "ptx", cache=cache)
+        checks, _ = probe(run_there, codecs, device=device, label="GPU")
+        compiled = [path for path in cache.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in compiled) / 1024
+        if way == "cubin":
+            found = [f"{size:.0f} KiB of code compiled in spite of CUDA_DISABLE_PTX_JIT=1"] if compiled else []
+            return (*checks, Check.of("JIT", found, "none: all of this ran with CUDA_DISABLE_PTX_JIT=1, from cubins"))
+        without = on(place, gpu, jit=False, cache=Path(scratch, "none"))
+        refused, _ = probe(without, codecs, device={**device, "refused": True}, label="GPU without JIT")
+        detail = f"needed: the driver compiled this wheel's PTX ({size:.0f} KiB in its cache)"
+        return (*checks, Check(name="JIT", ok=True, detail=detail), *refused)

@@ -1,0 +1,324 @@
+"""GPU code is read from the files alone, and judged before anything runs. The fat binaries here are real ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from _elf import Object
+
+from build_torchvision import pipeline
+from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.proof import place as places
+from build_torchvision.proof.checks import Check
+from build_torchvision.proof.device import check_device_code, plain_name, registered_kernels
+from build_torchvision.proof.fatbin import BadFatbin, images, kernels
+from build_torchvision.proof.gpu import Gpu, Host, advice, check_gpu, choose, groups_of, way
+from build_torchvision.proof.gpu_run import on
+from build_torchvision.proof.place import Place, existing, laid_over
+from build_torchvision.proof.upstream import Case, judge, read_report
+from build_torchvision.variants import parse
+
+FATBINS = Path(__file__).with_name("fatbins")
+TINY = "_ZN6vision3ops12_GLOBAL__N_116tiny_kernel_implIfEEviPKT_PS3_"
+TABLE = "_ZN6vision3ops12_GLOBAL__N_112table_kernelEPKiPf"
+SM90 = parse("torchvision-python312-cuda13_0-sm90-avx2")
+SM80 = parse("torchvision-python312-cuda13_0-sm80-avx2")
+H100 = Gpu(index=0, name="NVIDIA H100 80GB HBM3", capability="9.0")
+A100 = Gpu(index=1, name="NVIDIA A100-SXM4-40GB", capability="8.0")
+
+
+def extension(*fatbins: str, registered: tuple[str, ...] = (TINY, TABLE)) -> dict[str, bytes]:
+    code = b"".join((FATBINS / f"{name}.fatbin").read_bytes() for name in fatbins)
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in registered)
+    return {"torchvision/_C.so": Object(fatbin=code, rodata=names).build()}
+
+
+def failing(checks: tuple[Check, ...]) -> dict[str, str]:
+    return {check.name: check.detail for check in checks if not check.ok}
+
+
+# --- what the files hold ----------------------------------------------------------------------------------------------
+
+
+def test_a_cubin_is_read_with_its_registers_stack_and_code() -> None:
+    ((image,),) = images(extension("sm90")["torchvision/_C.so"])
+    assert (image.kind, image.sm) == ("cubin", "sm90")
+    found = {kernel.name: kernel for kernel in kernels(image)}
+    assert found.keys() == {TINY, TABLE}
+    assert (found[TABLE].code, found[TABLE].registers, found[TABLE].stack) == (896, 11, 256)
+    assert (found[TINY].code, found[TINY].registers, found[TINY].stack) == (640, 10, 0)
+
+
+def test_exactly_the_planned_code_holds_and_its_use_of_the_gpu_is_reported() -> None:
+    checks = check_device_code(extension("sm90"), SM90)
+    assert failing(checks) == {}
+    assert "2 kernels, 2 KiB of code, at most 11 registers a thread; 1 keep up to 256 bytes" in checks[-1].detail
+
+
+def test_ptx_beside_a_cubin_holds_only_where_it_was_asked_for() -> None:
+    both = extension("sm80-ptx80")
+    assert failing(check_device_code(both, SM80, ptx=True)) == {}
+    assert "PTX for sm80" in failing(check_device_code(both, SM80))["device code"]
+    assert "lacks PTX for sm80" in failing(check_device_code(extension("sm80"), SM80, ptx=True))["device code"]
+
+
+@pytest.mark.parametrize(
+    ("fatbins", "said"),
+    [
+        (("sm80-sm90",), "holds a cubin for sm80"),
+        (("sm90", "sm80"), "holds a cubin for sm80"),
+        (("sm80",), "lacks a cubin for sm90"),
+        (("ptx80",), "holds PTX for sm80"),
+        ((), "without CUDA"),
+    ],
+    ids=["an extra SM", "an extra fat binary", "a wrong SM", "PTX for a cubin", "none"],
+)
+def test_code_that_was_not_planned_turns_it_red(fatbins: tuple[str, ...], said: str) -> None:
+    assert said in failing(check_device_code(extension(*fatbins), SM90))["device code"]
+
+
+@pytest.mark.parametrize(
+    ("registered", "said"),
+    [
+        ((TINY, TABLE, TINY.replace("tiny", "tidy")), "tidy_kernel_implIfEEviPKT_PS3_ is registered and has no cubin"),
+        ((TINY,), "table_kernelEPKiPf has cubin and nothing registers it"),
+        ((), "no kernel is registered"),
+    ],
+    ids=["a missing kernel", "an unregistered kernel", "none"],
+)
+def test_kernels_and_their_registration_must_match(registered: tuple[str, ...], said: str) -> None:
+    assert said in failing(check_device_code(extension("sm90", registered=registered), SM90))["kernels"]
+
+
+def test_device_code_in_a_cpu_variant_turns_it_red() -> None:
+    cpu = parse("torchvision-python312-cpu-avx2")
+    assert "holds device code" in failing(check_device_code(extension("sm90"), cpu))["device code"]
+    assert failing(check_device_code(extension(), cpu)) == {}
+
+
+def test_a_fat_binary_that_is_cut_is_no_code() -> None:
+    whole = (FATBINS / "sm90.fatbin").read_bytes()
+    with pytest.raises(BadFatbin, match="runs past"):
+        list(images(Object(fatbin=whole[:-100]).build()))
+    cut = {"torchvision/_C.so": Object(fatbin=whole[:-100]).build()}
+    assert "cannot be read" in failing(check_device_code(cut, SM90))["device code"]
+
+
+@pytest.mark.parametrize(
+    ("mangled", "name"),
+    [
+        (TINY, "tiny_kernel_impl<float>"),
+        (TABLE, "table_kernel"),
+        ("_ZN6vision3ops12_GLOBAL__N_115nms_kernel_implIN3c104HalfEEEvidPKT_Py", "nms_kernel_impl<c10::Half>"),
+        (
+            "_ZN6vision3ops12_GLOBAL__N_124deformable_im2col_kernelIdlEEvT0_PKT_",
+            "deformable_im2col_kernel<double,long>",
+        ),
+    ],
+)
+def test_a_kernel_is_known_by_the_name_that_a_profiler_gives(mangled: str, name: str) -> None:
+    assert plain_name(mangled) == name
+
+
+def test_registered_kernels_are_all_found_though_their_names_touch() -> None:
+    assert registered_kernels(extension()) == {"tiny_kernel_impl<float>", "table_kernel"}
+
+
+# --- which GPU runs it ------------------------------------------------------------------------------------------------
+
+CUBIN80, CUBIN90, PTX80 = ("cubin", "sm80"), ("cubin", "sm90"), ("ptx", "sm80")
+
+
+@pytest.mark.parametrize(
+    ("groups", "capability", "found"),
+    [
+        ([{CUBIN90}], "9.0", "cubin"),
+        ([{CUBIN80}], "8.6", "cubin"),
+        ([{CUBIN80}], "9.0", None),
+        ([{CUBIN90}], "8.0", None),
+        ([{CUBIN80, PTX80}], "9.0", "ptx"),
+        ([{CUBIN80, PTX80}], "8.9", "cubin"),
+        ([{PTX80}], "7.5", None),
+        ([{CUBIN90}, {CUBIN80, PTX80}], "9.0", "ptx"),
+        ([{CUBIN90}, {CUBIN80}], "9.0", None),
+        ([{("cubin", "sm86")}], "8.7", None),
+        ([{("cubin", "sm87")}], "8.9", None),
+        ([{("cubin", "sm87")}], "8.7", "cubin"),
+        ([{("cubin", "sm120")}], "12.1", "cubin"),
+        ([{("ptx", "sm100")}], "13.0", "ptx"),
+        ([], "9.0", None),
+    ],
+)
+def test_how_code_is_served_follows_the_programming_guide(
+    groups: list[set[tuple[str, str]]], capability: str, found: str | None
+) -> None:
+    assert way(groups, capability) == found
+
+
+def test_a_wheel_for_another_gpu_is_refused_with_the_variant_that_would_run() -> None:
+    check, chosen = check_gpu(groups_of(extension("sm80")), SM80, Host(gpus=(H100,), driver="580.159.04"))
+    assert not check.ok
+    assert chosen is None
+    assert "NVIDIA H100 80GB HBM3 (9.0) cannot run it: it carries a cubin for sm80." in check.detail
+    assert "torchvision-python312-cuda13_0-sm90-avx2 would run there." in check.detail
+
+
+def test_of_several_gpus_the_one_with_a_cubin_is_chosen() -> None:
+    both = Host(gpus=(H100, A100), driver="580.159.04")
+    assert choose(groups_of(extension("sm80-ptx80")), both) == (A100, "cubin")
+    assert choose(groups_of(extension("sm90")), both) == (H100, "cubin")
+    check, chosen = check_gpu(groups_of(extension("ptx80")), SM80, both)
+    assert (check.ok, chosen) == (True, (H100, "ptx"))
+    assert "compiles the PTX" in check.detail
+
+
+def test_a_driver_older_than_the_toolkit_needs_is_refused() -> None:
+    check, chosen = check_gpu(groups_of(extension("sm90")), SM90, Host(gpus=(H100,), driver="570.26"))
+    assert (check.ok, chosen) == (False, None)
+    assert "driver 570.26 is older than 580" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "best"),
+    [
+        ("torchvision-python313-cuda12_8-sm90-avx512", "10.3", "torchvision-python313-cuda12_8-sm103-avx512 would"),
+        ("torchvision-python313-cuda13_0-sm90-avx512", "7.0", "torchvision-python313-cuda12_9-sm70-avx512 would"),
+        ("torchvision-python313-cuda13_0-sm90-avx512", "13.0", "sm121-avx512 built with --ptx would"),
+        ("torchvision-python313-cuda13_0-sm90-avx512", "3.5", "No variant of the matrix runs on capability 3.5."),
+    ],
+)
+def test_the_advice_names_a_variant_that_exists_and_runs(name: str, capability: str, best: str) -> None:
+    assert best in advice(parse(name), Gpu(index=0, name="GPU", capability=capability))
+
+
+@pytest.mark.parametrize(
+    ("listed", "left"),
+    [(None, [0, 1]), ("1", [1]), ("1,0", [0, 1]), ("-1", []), ("", []), ("GPU-8f1d", [0, 1])],
+)
+def test_cuda_visible_devices_hides_gpus(listed: str | None, left: list[int]) -> None:
+    host = Host(gpus=(H100, A100)).visible({} if listed is None else {"CUDA_VISIBLE_DEVICES": listed})
+    assert [gpu.index for gpu in host.gpus] == left
+
+
+def test_without_a_gpu_the_error_says_what_to_type() -> None:
+    with pytest.raises(MissingInput, match=r"no library.*Leave out --device"):
+        Host(trouble="no library").require("x.whl")
+    hidden = Host(gpus=(H100,)).visible({"CUDA_VISIBLE_DEVICES": "3"})
+    with pytest.raises(MissingInput, match="CUDA_VISIBLE_DEVICES=3"):
+        hidden.require("x.whl")
+
+
+def test_the_chosen_gpu_is_the_only_one_that_a_run_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    there = on(Place(python=Path("python")), A100, jit=False)
+    assert there.env["CUDA_VISIBLE_DEVICES"] == "1"
+    assert there.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert there.env["CUDA_DISABLE_PTX_JIT"] == "1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1d")
+    assert "CUDA_VISIBLE_DEVICES" not in on(Place(python=Path("python")), A100, jit=True).env
+
+
+# --- an existing environment ------------------------------------------------------------------------------------------
+
+
+def test_an_environment_is_laid_over_and_left_as_it_is(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+    over.mkdir()
+    (over / "planted.py").write_text("where = __file__")
+    script = tmp_path / "say.py"
+    script.write_text("import planted, sys; print(planted.where, sys.argv[1:], sys.flags.isolated)")
+    there = Place(python=Path(sys.executable), over=(over,))
+    done = subprocess.run(
+        list(map(str, there.command(script, "a", "--", "b"))), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == f"{over / 'planted.py'} ['a', '--', 'b'] 1"
+    assert there.under(X="1").env == {"X": "1"}
+
+
+def test_an_environment_without_torch_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="it has no torch"):
+        existing(Path(sys.executable))
+    with pytest.raises(BadInput, match="no interpreter"):
+        existing(tmp_path)
+    broken = tmp_path / "python"
+    broken.write_text("#!/bin/sh\nexit 3\n")
+    broken.chmod(0o755)
+    with pytest.raises(BadInput, match="does not run"):
+        existing(broken)
+
+
+def test_an_environment_without_what_the_checks_compare_with_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = json.dumps({"python": "312", "folders": dict.fromkeys(("numpy", "PIL")) | {"torch": "/x/torch"}})
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho '{told}'\n")
+    python.chmod(0o755)
+    with pytest.raises(MissingInput, match="numpy and pillow"):
+        existing(python)
+    monkeypatch.setattr(places, "BESIDE", {})
+    told_more = told.replace('"/x/torch"}', '"/x/torch"}, "torchvision": "0.26.0"')
+    python.write_text(f"#!/bin/sh\necho '{told_more}'\n")
+    assert (existing(python).site, existing(python).torchvision) == (Path("/x"), "0.26.0")
+
+
+def test_a_wheel_for_another_python_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = places.Environment(python=Path("python"), version="313", site=Path(), torchvision=None, modules=frozenset())
+    monkeypatch.setattr(pipeline, "existing", lambda given: other)
+    with pytest.raises(BadInput, match=r"That is Python 3\.13, the wheel is for 3\.12"):
+        pipeline._existing(Path("python"), SM90)
+
+
+def test_what_is_no_wheel_cannot_be_laid_over(tmp_path: Path) -> None:
+    (tmp_path / "x.whl").write_bytes(b"no zip")
+    other = places.Environment(python=Path("python"), version="312", site=Path(), torchvision=None, modules=frozenset())
+    with pytest.raises(BadInput), laid_over(tmp_path / "x.whl", other):
+        pass
+
+
+# --- upstream's tests -------------------------------------------------------------------------------------------------
+
+REPORT = """<testsuites><testsuite>
+<testcase classname="test.test_ops.TestNMS" name="test_nms_gpu[cuda-0.2]"/>
+<testcase classname="test.test_image" name="test_decode_jpegs_cuda[False-RGB]"><skipped message="no nvJPEG"/></testcase>
+<testcase classname="test.test_ops.TestRoIAlign" name="test_backward[True-cuda-0]">
+<failure message="RuntimeError: donated buffers&#10;and more">text</failure></testcase>
+</testsuite></testsuites>"""
+BACKWARD = "test/test_ops.py::TestRoIAlign::test_backward[True-cuda-0]"
+
+
+def test_a_report_gives_each_test_the_name_that_pytest_takes() -> None:
+    assert read_report(REPORT) == [
+        Case(
+            node="test/test_ops.py::TestNMS::test_nms_gpu[cuda-0.2]",
+            test="TestNMS::test_nms_gpu",
+            outcome="passed",
+            message="",
+        ),
+        Case(
+            node="test/test_image.py::test_decode_jpegs_cuda[False-RGB]",
+            test="test_decode_jpegs_cuda",
+            outcome="skipped",
+            message="no nvJPEG",
+        ),
+        Case(
+            node=BACKWARD,
+            test="TestRoIAlign::test_backward",
+            outcome="failed",
+            message="RuntimeError: donated buffers",
+        ),
+    ]
+
+
+def test_a_failure_that_the_stock_package_shares_is_named_and_no_fault_of_ours() -> None:
+    cases = read_report(REPORT)
+    assert not judge(cases, 1).ok
+    shared = judge(cases, 1, shared=frozenset({BACKWARD}), stock="torchvision 0.26.0")
+    assert shared.ok
+    assert "1 passed, 1 failed, 1 skipped (1 no nvJPEG)" in shared.detail
+    assert "fail with torchvision 0.26.0 too: TestRoIAlign::test_backward (1): RuntimeError: donated" in shared.detail
+    assert not judge(cases, 2, shared=frozenset({BACKWARD}), stock="torchvision 0.26.0").ok
