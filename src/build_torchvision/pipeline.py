@@ -238,10 +238,9 @@ def prove(
     `torch` is as in `Request`, by default the one that the wheel was built for. With `python`, an existing environment,
     the wheel is laid over its packages and its torch is the one. With `host`, the GPUs of this machine, CUDA operators
     are run there too: a wheel that none of them runs is refused before anything is fetched or launched. `source` holds
-    upstream's tests instead of the download; `environments` is a folder where the environment with torch is kept for the
-    next wheel. What runs code waits until the static part holds. Raises BadInput for what
-    is no wheel of a known variant, MissingInput where there is no GPU. A folder is an installed tree, such as a Nix
-    store path or a link to one.
+    upstream's tests instead of the download; `environments` is a folder where the environment with torch is kept for
+    the next wheel. What runs code waits until the static part holds. A folder is an installed tree, such as a Nix store
+    path or a link to one. Raises BadInput for what is no wheel of a known variant, MissingInput where there is no GPU.
     """
     if wheel.is_dir():
         if python or host:
