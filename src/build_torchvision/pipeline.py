@@ -24,22 +24,19 @@ from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
-from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk, torch_sdk
+from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.gpu import Gpu, Host, Way, check_gpu, groups_of
-from build_torchvision.proof.installed import Installed, claimed
+from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.package import Package
 from build_torchvision.proof.place import Environment, existing
 from build_torchvision.proof.runtime import probe_installed, run_in_place, run_in_venv
-from build_torchvision.proof.static import TorchFacts, audit_installed, audit_wheel, claimed_variant
+from build_torchvision.proof.static import audit_wheel, claimed_variant, prove_installed, torch_facts
 from build_torchvision.variants import DEFAULT_RELEASE as DEFAULT_RELEASE
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.assemble import Contents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
-
-# The first clang that compiles for an SM (LLVM release notes; facts of --cuda-gpu-arch).
-FIRST_CLANG = {"sm100": 20, "sm120": 20, "sm103": 21, "sm121": 21, "sm110": 22}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +152,7 @@ def _check_cuda_compiler(request: Request, compiler: Compiler) -> None:
     asked = f"Build {request.variants[0]}"
     if compiler.family != "clang":
         raise BadInput(asked, f"{compiler.family} does not compile CUDA.", "Choose --compiler clang, or leave it out.")
-    newest = max(FIRST_CLANG.get(variant.sm or "", 16) for variant in request.variants)
+    newest = max(variant.gpu.clang for variant in request.variants if variant.gpu)
     if int(compiler.version.split(".")[0]) < newest:
         raise BadInput(
             asked,
@@ -249,7 +246,9 @@ def prove(
                 "an installed tree runs with its own Python, on the CPU.",
                 "Leave out --python and --device, or name a wheel.",
             )
-        return _prove_installed(Installed(wheel), variant, torch, static_only=static_only)
+        tree = Installed(wheel)
+        proof = prove_installed(tree, variant, Path(torch).expanduser() if torch else None)
+        return proof if static_only or not proof.ok else proof + probe_installed(tree)
     if not wheel.is_file():
         raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
     variant = variant or claimed_variant(wheel)
@@ -326,26 +325,6 @@ def _existing(python: Path, variant: Variant) -> Environment:
             "Name an environment of that Python, or leave --python out.",
         )
     return found
-
-
-def _prove_installed(tree: Installed, variant: Variant | None, torch: str | None, *, static_only: bool) -> Proof:
-    variant = variant or claimed(tree)
-    site = Path(torch).expanduser() if torch else tree.torch()
-    if site is None or not site.is_dir():
-        raise BadInput(
-            f"Verify {tree.path}",
-            f"{site} is no folder."
-            if site
-            else "Neither its list of propagated inputs nor its run paths lead to a torch.",
-            "Name the site-packages folder that holds its torch: --torch FOLDER.",
-        )
-    proof = audit_installed(tree, variant, torch_facts(read_sdk(site, str(site))))
-    return proof if static_only or not proof.ok else proof + probe_installed(tree)
-
-
-def torch_facts(torch: TorchSdk) -> TorchFacts:
-    """What an audit needs to know of a torch."""
-    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
 
 
 def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:

@@ -93,7 +93,7 @@ def test_a_spoiled_table_is_refused(tables: Path, table: str, old: str, new: str
 def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
     with (tables / "gpus.toml").open("a") as out:
         out.write('[sm107]\ncapability = "10.7"\narchitecture = "A"\n')
-        out.write('products = ["P"]\nhosts = ["x86_64"]\nsource = "S"\n')
+        out.write('products = ["P"]\nnames = ["P"]\nhosts = ["x86_64"]\nclang = "23"\nsource = "S"\n')
     with (tables / "releases.toml").open("a") as out:
         out.write('["0.30.0"]\ntorch = "2.15.0"\ntorch_requirement = ">=2.15.0"\ncuda = "13.0"\n')
         out.write('pythons = ["314"]\nsource = "S"\n')

@@ -10,6 +10,7 @@ from build_torchvision import __version__
 from build_torchvision.cli.build import build, plan
 from build_torchvision.cli.detect import detect
 from build_torchvision.cli.index import index
+from build_torchvision.cli.install import install
 from build_torchvision.cli.matrix import show, variants
 from build_torchvision.cli.options import ERR
 from build_torchvision.cli.recipes import recipes
@@ -29,7 +30,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, detect, plan, build, verify, index, recipes):
+for command in (variants, show, detect, plan, build, verify, index, install, recipes):
     app.command(command)
 
 

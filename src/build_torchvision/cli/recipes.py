@@ -9,8 +9,11 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from build_torchvision.cli.options import OUT
+from build_torchvision.recipes import flox
 from build_torchvision.recipes.checkout import find_checkout, read, write
+from build_torchvision.recipes.flox import TorchSource
 from build_torchvision.recipes.tree import drift, generate
+from build_torchvision.variants import DEFAULT_PYTHON, DEFAULT_TRACKS, enumerate_variants
 
 DRIFTED = 1
 
@@ -19,6 +22,11 @@ def recipes(
     *,
     check: Annotated[bool, Parameter(negative=())] = False,
     out: Path | None = None,
+    track: list[str] | None = None,
+    python: str | None = None,
+    torch_source: str = "nixpkgs",
+    catalog: str | None = None,
+    unchecked: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Write every file that follows from the matrix: documents, recipes, workflows.
 
@@ -28,10 +36,23 @@ def recipes(
         Write nothing; list what drifted from the tables, and end with exit code 1 if anything did.
     out
         The checkout to write to; default: the one around the current folder.
+    track
+        Write other recipes into .flox/pkgs than the default 60: those of these tracks.
+    python
+        Recipes for another Python than 313.
+    torch_source
+        Where recipes take PyTorch from: nixpkgs (the package set's own, with the same flags), recipe (a pinned
+        build-pytorch) or catalog (a published package).
+    catalog
+        The owner of the catalog on FloxHub, for --torch-source catalog.
+    unchecked
+        Accept a PyTorch that declares nothing of itself.
     """
+    torch = TorchSource.of(torch_source, catalog, unchecked=unchecked)
+    variants = enumerate_variants(python or DEFAULT_PYTHON, track or DEFAULT_TRACKS)
     root = out or find_checkout(Path.cwd())
     found = read(root)
-    drifts = drift(generate(found), found)
+    drifts = drift(generate(found, flox.files(variants, torch)), found)
     if not check:
         write(root, drifts)
     for one in drifts:

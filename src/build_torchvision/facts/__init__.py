@@ -48,12 +48,16 @@ class Gpu:
     capability: str
     architecture: str
     products: tuple[str, ...]
+    names: tuple[str, ...]
+    """What the driver's own name of a product holds, as whole words; the longest such name decides."""
     hosts: tuple[str, ...]
     """Platforms of the computers that ship with this GPU."""
     soc_isa: str | None
     """Where GPU and CPU are one system: the highest CPU ISA of that system."""
     driver: str | None
     """Oldest Linux driver that knows this GPU, where it is newer than the toolkits' own floor."""
+    clang: int
+    """The first major version of clang that compiles for it."""
     tegra: str | None
     """Where the GPU is part of a Tegra system: that system's name in the device tree."""
     core: bool
@@ -73,6 +77,8 @@ class Isa:
     """The next lower ISA: whatever is built for it runs here too."""
     features: tuple[str, ...]
     """All features a CPU needs (those of `contains` included), as archspec spells them."""
+    properties: tuple[str, ...]
+    """What variant-aware installers call it: variantlib's `namespace :: feature :: value`."""
     first_cpus: str
     note: str
     source: str
@@ -198,9 +204,11 @@ def gpus() -> Mapping[str, Gpu]:
             capability=row.text("capability", r"\d+\.\d"),
             architecture=row.text("architecture"),
             products=row.words("products"),
+            names=row.words("names"),
             hosts=row.words("hosts", "|".join(PLATFORMS)),
             soc_isa=row.optional("soc_isa"),
             driver=row.optional("driver", _VERSION),
+            clang=int(row.text("clang", r"\d+")),
             tegra=row.optional("tegra", r"tegra\d+"),
             core=row.flag("core"),
             note=row.optional("note") or "",
@@ -230,6 +238,7 @@ def isas() -> Mapping[str, Isa]:
             flags=row.words("flags", r"-m\S+"),
             contains=contains,
             features=(lower.features if lower else ()) + row.words("adds", r"[a-z0-9_]+"),
+            properties=row.words("properties", r"\w+ :: \w+ :: [\w.]+"),
             first_cpus=row.text("first_cpus"),
             note=row.optional("note") or "",
             source=row.text("source"),

@@ -20,6 +20,7 @@ from securesystemslib.signer import CryptoSigner
 from build_torchvision.errors import BadInput
 from build_torchvision.index import catalogue, checksums, simple
 from build_torchvision.index.admission import Wheel
+from build_torchvision.index.front import front_page
 from build_torchvision.index.metadata import metadata_name
 from build_torchvision.index.provenance import provenance_file
 from build_torchvision.index.sbom import SUFFIX, sbom
@@ -64,6 +65,7 @@ def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None) -> l
     for name in dict.fromkeys(wheel.variant.short for wheel in wheels):
         _write_simple([wheel for wheel in wheels if wheel.variant.short == name], site / name / "simple", up=3)
     (site / catalogue.NAME).write_text(catalogue.dump(records, signed=signer is not None), encoding="utf-8")
+    (site / "index.html").write_text(front_page(records, signed=signer is not None), encoding="utf-8")
     (site / checksums.NAME).write_text(checksums.sha256sums(site), encoding="utf-8")
     return records
 

@@ -10,6 +10,7 @@ from typing import Any
 from build_torchvision.codegen import notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
+from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
 from build_torchvision.proof import installed as inst
 from build_torchvision.proof import libraries as lib
 from build_torchvision.proof import package as pkg
@@ -20,7 +21,7 @@ from build_torchvision.proof.instructions import Scan, beyond, evidence, scan
 from build_torchvision.proof.libraries import TorchFacts
 from build_torchvision.variants import Variant, parse
 
-__all__ = ["TorchFacts", "audit_installed", "audit_wheel", "claimed_variant"]
+__all__ = ["TorchFacts", "audit_installed", "audit_wheel", "claimed_variant", "prove_installed", "torch_facts"]
 
 # The operators that csrc/ops and csrc/io/image register: the same names in every release of the facts' table.
 POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
@@ -107,6 +108,26 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     if remarks:
         checks.append(Check(name="notes", ok=True, detail=" ".join(remarks)))
     return Proof(variant=str(variant), checks=tuple(checks))
+
+
+def torch_facts(torch: TorchSdk) -> TorchFacts:
+    """What an audit needs to know of a torch."""
+    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
+
+
+def prove_installed(tree: inst.Installed, variant: Variant | None = None, torch: Path | None = None) -> Proof:
+    """Audit `tree` as `variant` (None: the one it claims) beside the torch in `torch`, a site-packages folder.
+
+    None takes the torch that the tree itself leads to. Raises BadInput where there is none.
+    """
+    variant, site = variant or inst.claimed(tree), torch or tree.torch()
+    if site is None or not site.is_dir():
+        raise BadInput(
+            f"Verify {tree.path}",
+            f"{site} is no folder." if site else "Neither what it propagates nor its run paths lead to a torch.",
+            "Name the site-packages folder that holds its torch: --torch FOLDER.",
+        )
+    return audit_installed(tree, variant, torch_facts(read_sdk(site, str(site))))
 
 
 def audit_installed(tree: inst.Installed, variant: Variant, torch: TorchFacts) -> Proof:

@@ -26,11 +26,15 @@ def find_checkout(start: Path) -> Path:
 
 
 def read(root: Path) -> dict[str, str]:
-    """Texts by path relative to `root`: the top folder's documents, and all that lies in the generated folders.
+    """Texts by path relative to `root`: documents of the top folder, nix's data, all of the generated folders.
 
     Bytes that are no UTF-8 come as replacement characters, so that such a file counts as changed.
     """
-    paths = [*root.glob("*.md"), *(path for folder in FOLDERS for path in (root / folder).rglob("*"))]
+    paths = [
+        *root.glob("*.md"),
+        *root.glob("nix/*.json"),
+        *(path for folder in FOLDERS for path in (root / folder).rglob("*")),
+    ]
     return {
         path.relative_to(root).as_posix(): path.read_text("utf-8", errors="replace")
         for path in sorted(paths)

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from build_torchvision.errors import BadInput
-from build_torchvision.recipes import docs, workflows
+from build_torchvision.recipes import docs, flox, nix, workflows
 from build_torchvision.recipes.text import MARK
 
-KINDS: tuple[Callable[[], Mapping[str, str]], ...] = (docs.files, workflows.files)
+KINDS: tuple[Callable[[], Mapping[str, str]], ...] = (docs.files, nix.files, workflows.files)
 FOLDERS = (".flox/pkgs", ".github/workflows")
 """Folders that hold generated files and nothing else."""
 
@@ -47,13 +47,13 @@ class Drift:
     """The first lines of difference, as `diff -u` shows them."""
 
 
-def generate(found: Mapping[str, str]) -> dict[str, str]:
-    """Every generated file, {path relative to the checkout: text}.
+def generate(found: Mapping[str, str], recipes: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Every generated file, {path relative to the checkout: text}; `recipes` are another set than the default one.
 
     `found` holds the checkout's texts by path; of these, documents with generated blocks come back with the blocks
     filled anew. Raises BadInput for a block that nothing generates.
     """
-    wanted: dict[str, str] = {}
+    wanted: dict[str, str] = dict(flox.files() if recipes is None else recipes)
     for files in KINDS:
         made = files()
         assert not wanted.keys() & made.keys(), "two kinds make the same file"

@@ -12,14 +12,6 @@ DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs a
 PROOF = "build_torchvision.proof.json"  # in dist-info: the static proof
 RECORD_DIGEST = "record_sha256"  # in the proof: the sha256 of RECORD without the proof's own line
 VARIANT_JSON = "variant.json"
-ISA_PROPERTIES = {
-    "avx2": ("x86_64 :: level :: v3",),
-    "avx512": ("x86_64 :: level :: v4",),
-    "avx512vnni": ("x86_64 :: level :: v4", "x86_64 :: avx512_vnni :: on"),
-    "avx512bf16": ("x86_64 :: level :: v4", "x86_64 :: avx512_vnni :: on", "x86_64 :: avx512_bf16 :: on"),
-    "armv8_2": ("aarch64 :: version :: 8.2a", "aarch64 :: asimdhp :: on"),
-    "armv9": ("aarch64 :: version :: 9.0a", "aarch64 :: sve2 :: on"),
-}
 # Who tells an installer which of these properties a machine has: namespace -> (requirement, entry point).
 PROVIDERS = {
     "nvidia": ("nvidia-variant-provider>=0.0.1,<1", "nvidia_variant_provider.plugin:NvidiaVariantPlugin"),
@@ -45,7 +37,7 @@ def local_version(variant: Variant, *, paired: bool, ptx: bool = False) -> str:
 
 def variant_json(variant: Variant, *, ptx: bool = False) -> str:
     """The text of variant.json, made with variantlib (schema v0.2); `ptx`: PTX was added to the cubins."""
-    properties = [*ISA_PROPERTIES[variant.isa]]
+    properties = [*variant.isa_facts.properties]
     codegen = cuda_codegen(variant, ptx=ptx)
     if codegen is not None:
         properties += [f"nvidia :: sm_arch :: {arch.lower()}" for arch in _sm_arch(codegen.gencode)]

@@ -9,6 +9,7 @@ from typing import Any
 import iced_x86
 from iced_x86 import Code, CpuidFeature, Decoder, EncodingKind, OpKind, Register
 
+from build_torchvision.facts import isas
 from build_torchvision.proof.elf import Section
 from build_torchvision.proof.instructions.scan import Evidence, Scan, own_features
 
@@ -31,24 +32,8 @@ V1 = frozenset(
     )
 )
 V2 = frozenset(("CMPXCHG16B", "POPCNT", "SSE3", "SSSE3", "SSE4_1", "SSE4_2"))
-# archspec's feature -> what iced-x86 calls the CPUID features it covers. An archspec name not here allows nothing more.
-ICED = {
-    "abm": ("LZCNT", "POPCNT"),
-    "avx": ("AVX", "XSAVE"),
-    "avx2": ("AVX2",),
-    "bmi1": ("BMI1",),
-    "bmi2": ("BMI2",),
-    "f16c": ("F16C",),
-    "fma": ("FMA",),
-    "movbe": ("MOVBE",),
-    "avx512f": ("AVX512F",),
-    "avx512bw": ("AVX512BW",),
-    "avx512cd": ("AVX512CD",),
-    "avx512dq": ("AVX512DQ",),
-    "avx512vl": ("AVX512VL",),
-    "avx512_vnni": ("AVX512_VNNI",),
-    "avx512_bf16": ("AVX512_BF16",),
-}
+# archspec's feature -> what iced-x86 calls the CPUID features it covers, where that is not the same name in capitals.
+ICED: dict[str, tuple[str, ...]] = {"abm": ("LZCNT", "POPCNT"), "avx": ("AVX", "XSAVE")}
 _FEATURES = {value: name for name, value in vars(CpuidFeature).items() if name.isupper() and isinstance(value, int)}
 
 
@@ -61,7 +46,8 @@ EVIDENCE = {
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """iced-x86's names of the CPUID features that code of the CPU ISA `isa` may need; x86-64 only."""
-    return V1 | V2 | own_features(isa, ICED)
+    names: dict[str, tuple[str, ...]] = {feature: (feature.upper(),) for feature in isas()[isa].features} | ICED
+    return V1 | V2 | own_features(isa, names)
 
 
 def decode(section: Section, found: Scan) -> None:

@@ -1,0 +1,38 @@
+# A variant's name -> its facts, from matrix.json, which `build-torchvision recipes` writes from the tables of facts.
+# Throws for a name that is no variant.
+{ matrix ? builtins.fromJSON (builtins.readFile ./matrix.json) }:
+name:
+let
+  parts = builtins.match "torchvision-python([0-9]+)-([a-z0-9_]+)(-(sm[0-9]+))?-([a-z0-9_]+)" name;
+  part = builtins.elemAt parts;
+  python = part 0;
+  track = part 1;
+  sm = part 3;
+  isa = part 4;
+  row = matrix.tracks.${track};
+  known =
+    parts != null
+    && matrix.pythons ? ${python}
+    && matrix.tracks ? ${track}
+    && matrix.isas ? ${isa}
+    && (if sm == null then row.cuda == null else row.sms ? ${sm});
+  inherit (matrix.isas.${isa}) system;
+  codegen = if sm == null then null else row.sms.${sm};
+in
+if !known then
+  throw "${name} is no variant of the matrix. Next: `build-torchvision variants --all` lists all there are."
+else
+  {
+    inherit name python track sm isa system codegen;
+    inherit (row) cuda cudaPackages;
+    pythonVersion = matrix.pythons.${python};
+    pythonPackages = "python${python}Packages";
+    # The compiler's flags for the CPU ISA.
+    flags = matrix.isas.${isa}.flags;
+    firstCpus = matrix.isas.${isa}.firstCpus;
+    gpu = if sm == null then null else matrix.gpus.${sm};
+    # Why nixpkgs cannot evaluate it, or null where it can.
+    broken = if codegen == null then null else codegen.broken.${system} or null;
+    # The companion's name for the PyTorch that belongs to it.
+    pytorch = "pytorch-" + builtins.substring 12 (builtins.stringLength name) name;
+  }

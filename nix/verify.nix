@@ -1,0 +1,49 @@
+# The static proof of a built variant, as a derivation: every instruction decoded, every symbol resolved. Nothing of the
+# package is run. It reads x86-64 code; for other platforms, verify the result with the command line.
+{ pkgs, name, package }:
+let
+  python = pkgs.python3;
+  # Two libraries that nixpkgs does not have, as their authors publish them.
+  wheel =
+    args:
+    python.pkgs.buildPythonPackage {
+      inherit (args) pname version;
+      format = "wheel";
+      src = python.pkgs.fetchPypi (args // { format = "wheel"; });
+    };
+  iced-x86 = wheel {
+    pname = "iced_x86";
+    version = "1.21.0";
+    dist = "cp38";
+    python = "cp38";
+    abi = "abi3";
+    platform = "manylinux_2_17_x86_64.manylinux2014_x86_64";
+    hash = "sha256-SJeJN3v8H+QyvSqKV4DJ8+fDW+LmEzsN5UMs2QHK0yw=";
+  };
+  variantlib = wheel {
+    pname = "variantlib";
+    version = "0.2.2";
+    dist = "py3";
+    python = "py3";
+    hash = "sha256-rUx1rEv5K2I9f8xV8K8+wTEBLqL/gzYzLQisjviHRas=";
+  };
+  environment = python.withPackages (ps: [
+    ps.auditwheel
+    ps.filelock
+    ps.lz4
+    ps.packaging
+    ps.platformdirs
+    ps.pyelftools
+    ps.zstandard
+    iced-x86
+    variantlib
+  ]);
+  source = builtins.path {
+    path = ../src;
+    name = "build-torchvision-src";
+    filter = path: _: baseNameOf path != "__pycache__";
+  };
+in
+pkgs.runCommand "${name}-verify" { nativeBuildInputs = [ environment ]; } ''
+  PYTHONPATH=${source} python -m build_torchvision.proof ${name} ${package} > $out
+''

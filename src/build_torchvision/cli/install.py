@@ -1,0 +1,87 @@
+"""`install`: this machine's wheel, out of an index."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.text import Text
+
+from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr, named
+from build_torchvision.errors import BadInput
+from build_torchvision.index import catalogue
+from build_torchvision.index.install import install as install_wheel
+from build_torchvision.index.remote import remote
+from build_torchvision.index.select import best
+from build_torchvision.machine.environment import read_environment
+from build_torchvision.machine.report import detect
+from build_torchvision.machine.sources import this_machine
+
+SHOWN = 4  # wheels behind the best, on the screen; --json has all
+log = logging.getLogger(__name__)
+
+
+def install(
+    *names: str,
+    from_: Annotated[str, Parameter(name="--from")],
+    python: Path | None = None,
+    torchvision: Release = None,
+    trust: Path | None = None,
+    deps: bool = True,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Install the wheel of an index that fits this machine best, or the best of variants NAMES; say which, and why.
+
+    The wheel's hash, its proof and its bytes are checked before anything is installed.
+
+    Parameters
+    ----------
+    from_
+        The address of a site that `index` made, or its folder.
+    python
+        The environment to install into, by its python or its folder. Default: the one that is active.
+    trust
+        A public key (PEM): take only wheels whose provenance it has signed.
+    deps
+        Install what the wheel requires too: torch, numpy and Pillow, where they are missing.
+    dry_run
+        Choose and say why; install nothing.
+    """
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    active = os.environ.get("VIRTUAL_ENV")
+    if python is None and not active:
+        raise BadInput(
+            "install", "no environment is active, and none was named.", "Type `--python .venv`, or activate one."
+        )
+    environment = read_environment(python if python is not None else Path(str(active)))
+    site = remote(from_)
+    if site.open_to_others and trust is None:
+        log.warning("%s is plain http: whoever is on the way could change it. Use https, or --trust KEY.", site.base)
+    records = catalogue.load(site.read(catalogue.NAME).decode(errors="replace"), site.base)
+    wanted = {variant.short for variant in named(names)} if names else None
+    records = [
+        row
+        for row in records
+        if (wanted is None or row.parsed.short in wanted) and torchvision in (None, row.torchvision)
+    ]
+    judged = best(detect(this_machine(), environment), records, site.base)
+    chosen = judged[0]
+    if not dry_run:
+        install_wheel(site, chosen.record, environment, trust=trust, deps=deps)
+    if as_json:
+        rows = [{**asdict(found.record), "fits": found.fits, "why": found.why} for found in judged]
+        print(json.dumps({"installed": not dry_run, "python": str(environment.executable), "wheels": rows}, indent=2))
+        return
+    word = "would install" if dry_run else "installed"
+    OUT.print(Text(f"{word} torchvision {chosen.record.version} into {environment.executable}", style="bold"))
+    OUT.print(Text(f"why      {chosen.why}"))
+    for found in judged[1 : SHOWN + 1]:
+        OUT.print(Text(f"{'behind' if found.fits else 'unfit'}   {found.record.variant}: {found.why}"))

@@ -1,0 +1,95 @@
+"""nix/matrix.json: the tables of facts in the form that the Nix side reads, so that no fact is written twice."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from build_torchvision.codegen import cuda_codegen
+from build_torchvision.facts import gpus, isas, releases, toolkits, version_key
+from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.recipes.text import MARK
+from build_torchvision.variants import CPU, PYTHONS, Variant, enumerate_variants
+
+SYSTEMS = {"x86_64": "x86_64-linux", "aarch64": "aarch64-linux"}
+
+
+def files() -> dict[str, str]:
+    """The data file."""
+    return {"nix/matrix.json": json.dumps(matrix(), indent=1) + "\n"}
+
+
+def matrix() -> dict[str, Any]:
+    """What nix/variant.nix and nix/match.nix read."""
+    pin = build_pytorch()
+    return {
+        "//": f"{MARK} from src/build_torchvision/facts",
+        "default": [str(variant) for variant in enumerate_variants()],
+        "pythons": {python: f"{python[0]}.{python[1:]}" for python in PYTHONS},
+        "isas": {
+            isa.name: {"system": SYSTEMS[isa.platform], "flags": isa.flags, "firstCpus": isa.first_cpus}
+            for isa in isas().values()
+        },
+        "gpus": {
+            gpu.sm: {
+                "capability": gpu.capability,
+                "name": f"{gpu.architecture}: {', '.join(gpu.products)}",
+                "nixpkgs": asdict(bounds) if (bounds := nixpkgs_bounds().get(gpu.sm)) else None,
+            }
+            for gpu in gpus().values()
+        },
+        "tracks": {
+            CPU: {"cuda": None, "cudaPackages": None, "sms": {}},
+            **{track: _track(track) for track in toolkits()},
+        },
+        "releases": {
+            known.torchvision: {"torch": known.torch, "stableAbi": known.stable_abi} for known in releases().values()
+        },
+        "buildPytorch": {"rev": pin.rev, "url": pin.url, "sha256": pin.sha256},
+    }
+
+
+def _track(track: str) -> dict[str, Any]:
+    toolkit = toolkits()[track]
+    sms: dict[str, Any] = {}
+    for variant in enumerate_variants(tracks=[track], sms=None):
+        codegen = cuda_codegen(variant)
+        assert codegen is not None
+        assert variant.sm is not None
+        row = sms.setdefault(
+            variant.sm,
+            {
+                "kind": codegen.kind,
+                "capability": gpus()[f"sm{codegen.number}"].capability,
+                "archList": codegen.arch_list,
+                "gencode": codegen.gencode,
+                "reason": codegen.reason,
+                "broken": {},
+            },
+        )
+        reason = why_broken(variant)
+        if reason:
+            row["broken"][SYSTEMS[variant.platform]] = reason
+    return {"cuda": toolkit.version, "cudaPackages": f"cudaPackages_{track.removeprefix('cuda')}", "sms": sms}
+
+
+def why_broken(variant: Variant) -> str | None:
+    """Why nixpkgs cannot evaluate the variant's package set, or None where it can (nixpkgs.toml)."""
+    codegen, cuda = cuda_codegen(variant), variant.cuda
+    if codegen is None or cuda is None:
+        return None
+    sm = f"sm{codegen.number}"
+    bounds, capability = nixpkgs_bounds().get(sm), gpus()[sm].capability
+    if bounds is None:
+        return f"nixpkgs is not known to accept the capability {capability}: nixpkgs.toml has no row for {sm}."
+    if version_key(cuda) < version_key(bounds.first):
+        return f"nixpkgs accepts the capability {capability} from CUDA {bounds.first} on, and this track is {cuda}."
+    if bounds.last and version_key(bounds.last) < version_key(cuda):
+        return f"nixpkgs accepts the capability {capability} up to CUDA {bounds.last}, and this track is {cuda}."
+    if bounds.jetson and variant.platform != "aarch64":
+        return (
+            f"nixpkgs evaluates the Jetson capability {capability} on aarch64-linux only, and {variant.isa} is an ISA "
+            f"of {variant.platform}; no computer with such a GPU has that CPU either."
+        )
+    return None

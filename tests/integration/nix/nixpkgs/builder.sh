@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+. "$setup"
+if [ -n "${buildCommand:-}" ]; then eval "$buildCommand"; else genericBuild; fi

@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# The build environment and the phases, in nixpkgs' words. Tools are the host's: the builds run without a sandbox.
+set -euo pipefail
+PATH=/usr/bin:/bin
+export HOME=$PWD NIX_LDFLAGS="${NIX_LDFLAGS:-}" NIX_CFLAGS_COMPILE="${NIX_CFLAGS_COMPILE:-}" PYTHONPATH= PYTHONDONTWRITEBYTECODE=1
+[ "${NIX_BUILD_CORES:-0}" -gt 0 ] || NIX_BUILD_CORES=$(nproc)
+export NIX_BUILD_CORES
+
+# The compiler wrapper, under the names that builds call it by.
+mkdir -p "$PWD/.cc"
+for name in cc gcc; do printf '#!/bin/bash\ntool=gcc . %s "$@"\n' "$ccWrapper" > "$PWD/.cc/$name"; done
+for name in c++ g++; do printf '#!/bin/bash\ntool=g++ . %s "$@"\n' "$ccWrapper" > "$PWD/.cc/$name"; done
+chmod +x "$PWD"/.cc/*
+PATH=$PWD/.cc:$PATH
+export CC=cc CXX=c++
+
+declare -A seen=()
+addInput() {
+  local input=$1 entry
+  [ -z "${seen[$input]:-}" ] || return 0
+  seen[$input]=1
+  if [ -d "$input/bin" ]; then PATH=$input/bin:$PATH; fi
+  if [ -d "$input/include" ]; then NIX_CFLAGS_COMPILE+=" -isystem $input/include"; fi
+  if [ -d "$input/lib" ]; then NIX_LDFLAGS+=" -L$input/lib"; fi
+  for entry in "$input"/lib/python3*/site-packages; do
+    if [ -d "$entry" ]; then
+      PYTHONPATH=$entry:$PYTHONPATH
+      # What a package of the host keeps its scripts in.
+      if [ -d "$entry/bin" ]; then PATH=$entry/bin:$PATH; fi
+    fi
+  done
+  if [ -f "$input/nix-support/propagated-build-inputs" ]; then
+    for entry in $(cat "$input/nix-support/propagated-build-inputs"); do addInput "$entry"; done
+  fi
+}
+for input in ${nativeBuildInputs:-} ${buildInputs:-} ${propagatedBuildInputs:-}; do addInput "$input"; done
+PATH=$PWD/.cc:$PATH
+export PATH PYTHONPATH
+
+runHook() { eval "${!1:-}"; }
+
+unpackPhase() {
+  if [ -d "$src" ]; then cp -r "$src" source; chmod -R u+w source; else mkdir source; tar -xf "$src" -C source --strip-components=1; fi
+  cd source
+}
+configurePhase() { runHook preConfigure; runHook postConfigure; }
+buildPhase() {
+  runHook preBuild
+  python -m pip wheel --quiet --no-deps --no-build-isolation --no-index --no-cache-dir -w dist .
+  runHook postBuild
+}
+installPhase() {
+  runHook preInstall
+  python -m pip install --quiet --no-deps --no-index --no-compile --ignore-installed --prefix="$out" --no-warn-script-location dist/*.whl
+  runHook postInstall
+}
+fixupPhase() {
+  runHook preFixup
+  find "$out" -name '*.so' -exec strip -S {} +
+  mkdir -p "$out/nix-support"
+  echo "${propagatedBuildInputs:-}" > "$out/nix-support/propagated-build-inputs"
+  runHook postFixup
+}
+installCheckPhase() {
+  local module
+  cd "$HOME"
+  addInput "$out"
+  for module in ${pythonImportsCheck:-}; do
+    echo "importing $module"
+    PYTHONPATH=$PYTHONPATH python -c "import $module"
+  done
+}
+genericBuild() {
+  local phase
+  if [ "${format:-}" = wheel ]; then
+    mkdir dist
+    cp "$src" dist/"$(unzip -p "$src" '*.dist-info/WHEEL' | sed -n 's/^Tag: /'"$pname-$version"'-/p' | tr -d '\r' | head -n 1)".whl
+    installPhase
+    fixupPhase
+    return
+  fi
+  for phase in unpackPhase configurePhase buildPhase installPhase fixupPhase installCheckPhase; do
+    echo "running $phase"
+    $phase
+  done
+}

@@ -1,0 +1,47 @@
+# torch: what it compiles for, and what it tells its dependents of it, which are two different things.
+{
+  lib,
+  buildPythonPackage,
+  stdenv,
+  config,
+  cudaSupport ? config.cudaSupport,
+  cudaPackages,
+  magma,
+  gpuTargets ? [ ],
+  inputs,
+  sitePackages,
+}:
+let
+  capabilities = cudaPackages.flags.cudaCapabilities;
+in
+buildPythonPackage {
+  pname = "torch";
+  version = "2.6.0";
+  stdenv = if cudaSupport then cudaPackages.backendStdenv else stdenv;
+  outputs = [ "out" "dev" "lib" "cxxdev" ];
+  # A target list given by name goes before the package set's.
+  preConfigure = lib.optionalString cudaSupport ''
+    export TORCH_CUDA_ARCH_LIST="${builtins.concatStringsSep ";" (if gpuTargets != [ ] then gpuTargets else capabilities)}"
+  '';
+  env.NIX_CFLAGS_COMPILE = "-Wno-error";
+  buildInputs = lib.optionals cudaSupport [ cudaPackages.nccl magma ];
+  nativeBuildInputs = lib.optionals cudaSupport [ cudaPackages.cuda_nvcc ];
+  requiredSystemFeatures = [ "big-parallel" ];
+  site = if inputs == null then "" else inputs.site;
+  # The published wheel and what it needs, in place of hours of compiling.
+  buildCommand = ''
+    mkdir -p $out/${sitePackages} $dev $lib $cxxdev
+    for entry in $site/*; do
+      case ''${entry##*/} in
+        numpy*|PIL|pillow*|setuptools*|_distutils_hack|wheel*|packaging*|ninja*|bin|__pycache__) ;;
+        *) ln -s "$entry" $out/${sitePackages}/ ;;
+      esac
+    done
+  '';
+  passthru = {
+    inherit cudaSupport cudaPackages;
+    # From the package set, whatever gpuTargets says.
+    cudaCapabilities = lib.optionals cudaSupport capabilities;
+  };
+  meta.platforms = [ "x86_64-linux" "aarch64-linux" ];
+}

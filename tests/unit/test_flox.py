@@ -1,0 +1,187 @@
+"""What Flox reads: the recipes and the manifest."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from build_torchvision.codegen import cuda_codegen
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import gpus
+from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.recipes import flox, nix, tree
+from build_torchvision.recipes.flox import TorchSource
+from build_torchvision.variants import TRACKS, enumerate_variants, every_variant, parse
+
+ROOT = Path(__file__).parents[2]
+NAMES = [str(variant) for variant in enumerate_variants()]
+
+
+def test_the_recipes_folder_holds_exactly_the_60_and_nothing_else() -> None:
+    """Trap 9: anything else there becomes a package, and a folder lib/ extends nixpkgs' own library."""
+    assert sorted(path.name for path in (ROOT / flox.FOLDER).iterdir()) == sorted(f"{name}.nix" for name in NAMES)
+
+
+@pytest.mark.parametrize("source", ["nixpkgs", "recipe", "catalog"])
+def test_a_recipe_is_a_comment_and_a_call_and_takes_what_it_names(source: str) -> None:
+    torch = TorchSource.of(source, "org" if source == "catalog" else None)
+    for variant in enumerate_variants(tracks=TRACKS):
+        text = flox.recipe(variant, torch)
+        comment = [line for line in text.splitlines() if line.startswith("#")]
+        code = [line for line in text.splitlines() if not line.startswith("#")]
+        assert tree.MARK in comment[1]
+        assert text.startswith(f"# {variant}\n")
+        assert code[0] == ("{ pkgs, catalogs }:" if source == "catalog" else "{ pkgs }:")
+        assert code[1] == "import ../../nix/torchvision.nix {"
+        assert f'  name = "{variant}";' in code
+        assert code[-1] == "}"
+        assert len(code) <= 8
+
+
+def test_a_published_pytorch_is_written_out_literally() -> None:
+    text = flox.recipe(parse("torchvision-python313-cuda12_8-sm120-avx512"), TorchSource.of("catalog", "acme"))
+    assert "catalogs.acme.pytorch-python313-cuda12_8-sm120-avx512;" in text
+
+
+@pytest.mark.parametrize(
+    ("source", "org", "unchecked"),
+    [
+        ("wheel", None, False),
+        ("catalog", None, False),
+        ("recipe", "acme", False),
+        ("catalog", "a.b; x", False),
+        ("nixpkgs", None, True),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused(source: str, org: str | None, unchecked: bool) -> None:
+    with pytest.raises(BadInput):
+        TorchSource.of(source, org, unchecked=unchecked)
+
+
+def test_the_data_for_nix_says_what_the_tables_say() -> None:
+    data = json.loads(json.dumps(nix.matrix()))
+    assert data["default"] == NAMES
+    for variant in every_variant():
+        codegen, row = cuda_codegen(variant), data["tracks"][variant.track]
+        assert row["cuda"] == variant.cuda
+        assert data["isas"][variant.isa]["flags"] == list(variant.isa_facts.flags)
+        if codegen is not None:
+            assert row["sms"][variant.sm]["archList"] == codegen.arch_list
+            assert row["sms"][variant.sm]["gencode"] == list(codegen.gencode)
+
+
+def test_nothing_of_the_default_matrix_is_broken_in_nixpkgs_and_what_is_says_why() -> None:
+    """Trap 4: a recipe whose toolkit or package set cannot build it is marked so, with the reason."""
+    reasons = {str(variant): reason for variant in every_variant() if (reason := nix.why_broken(variant))}
+    assert not reasons.keys() & set(NAMES)
+    for sm in ("sm110", "sm87"):
+        assert "aarch64-linux only" in reasons[f"torchvision-python313-cuda13_0-{sm}-avx2"]
+        assert f"torchvision-python313-cuda13_0-{sm}-armv9" not in reasons
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [(None, "no row"), ({"first": "13.0"}, "from CUDA 13.0"), ({"first": "11.8", "last": "12.4"}, "up to CUDA 12.4")],
+)
+def test_what_nixpkgs_does_not_accept_is_broken(
+    row: dict[str, str] | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from build_torchvision.facts.nixpkgs import Bounds
+
+    rows = {"sm90": Bounds(**row)} if row else {}  # type: ignore[arg-type]  # a row of the table, as TOML gives it
+    monkeypatch.setattr(nix, "nixpkgs_bounds", lambda: rows)
+    assert said in str(nix.why_broken(parse("torchvision-python313-cuda12_8-sm90-avx2")))
+
+
+def test_every_sm_has_its_row_of_nixpkgs_bounds_and_the_companion_a_whole_pin() -> None:
+    assert nixpkgs_bounds().keys() == gpus().keys()
+    pin = build_pytorch()
+    assert re.fullmatch(r"[0-9a-f]{40}", pin.rev)
+    assert pin.rev in pin.url
+    assert re.fullmatch(r"sha256-[A-Za-z0-9+/]{43}=", pin.sha256)
+
+
+def test_every_address_that_nix_fetches_has_its_hash_beside_it() -> None:
+    """Trap 10: fetchTarball without a hash is no pin, and pure evaluation refuses it."""
+    found = 0
+    for path in [*ROOT.glob("*.nix"), *ROOT.glob("nix/*.nix"), *ROOT.glob(".flox/pkgs/*.nix")]:
+        for call in re.findall(r"fetch(?:Tarball|url|git)\b[^;{]*(\{[^}]*\}|\S+)", path.read_text("utf-8")):
+            found += 1
+            assert re.search(r"sha256|hash", call), f"{path.name} fetches {call} without a hash"
+    assert found == 2
+
+
+# --- the manifest, by Flox's published schema of version 1 manifests (additional properties are errors there) ---------
+
+TEXT, FLAG, WORDS = str, bool, list
+PACKAGE = {"pkg-path": TEXT, "pkg-group": TEXT, "priority": int, "version": TEXT, "systems": WORDS}
+SCHEMA: dict[str, Any] = {
+    "version": int,
+    "install": {"*": PACKAGE},
+    "vars": {"*": TEXT},
+    "hook": {"on-activate": TEXT},
+    "profile": {"common": TEXT, "bash": TEXT, "zsh": TEXT, "fish": TEXT, "tcsh": TEXT},
+    "services": {"*": dict},
+    "include": {"environments": WORDS},
+    "build": {"*": dict},
+    "containerize": {"config": dict},
+    "options": {
+        "systems": WORDS,
+        "activate": {"mode": TEXT},
+        "allow": {"unfree": FLAG, "broken": FLAG, "licenses": WORDS},
+        "semver": {"allow-pre-releases": FLAG},
+        "cuda-detection": FLAG,
+    },
+}
+
+
+def faults(value: Any, schema: Any, where: str = "manifest") -> list[str]:
+    if isinstance(schema, type):
+        return [] if isinstance(value, schema) else [f"{where} is no {schema.__name__}"]
+    if not isinstance(value, dict):
+        return [f"{where} is no table"]
+    found = []
+    for key, inner in value.items():
+        rule = schema.get(key, schema.get("*"))
+        found += [f"{where}.{key} is not known"] if rule is None else faults(inner, rule, f"{where}.{key}")
+    return found
+
+
+def manifest() -> dict[str, Any]:
+    return tomllib.loads((ROOT / ".flox/env/manifest.toml").read_text("utf-8"))
+
+
+def test_the_manifest_is_one_that_flox_reads() -> None:
+    data = manifest()
+    assert faults(data, SCHEMA) == []
+    assert data["version"] == 1
+    assert all("pkg-path" in package for package in data["install"].values())
+    assert data["options"]["systems"] == ["x86_64-linux", "aarch64-linux"]
+    assert json.loads((ROOT / ".flox/env.json").read_text("utf-8")) == {"name": "build-torchvision", "version": 1}
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda data: data["install"].update(x={"path": "hello"}),
+        lambda data: data.update(packages={}),
+        lambda data: data["hook"].update({"on_activate": "true"}),
+        lambda data: data["options"].update(systems="x86_64-linux"),
+        lambda data: data.update(version="1"),
+    ],
+)
+def test_a_key_that_flox_does_not_know_is_seen(plant: Any) -> None:
+    data = manifest()
+    plant(data)
+    assert faults(data, SCHEMA)
+
+
+def test_activation_puts_the_command_on_the_path() -> None:
+    data = manifest()
+    assert "--editable" in data["hook"]["on-activate"]
+    assert all(".venv/bin/activate" in data["profile"][shell] for shell in ("bash", "zsh", "fish"))
