@@ -59,7 +59,12 @@ rec {
 
   # What the variant asks for: per word, the values that will do. A GPU's own architecture, or the one it is served by.
   wanted = variant: {
-    sm = if variant.codegen == null then [ "none" ] else [ variant.codegen.archList variant.gpu.capability ];
+    sm =
+      if variant.codegen == null then
+        [ "none" ]
+      else
+        [ variant.codegen.archList ]
+        ++ (if variant.gpu.capability == variant.codegen.archList then [ ] else [ variant.gpu.capability ]);
     isa = [ variant.isa ];
     cuda = [ (if variant.cuda == null then "none" else variant.cuda) ];
     python = [ variant.pythonVersion ];

@@ -101,12 +101,19 @@ let
         // declared
         // {
           inherit (companion) torch;
-          tests = (old.passthru.tests or { }) // {
-            verify = import ./verify.nix {
-              inherit pkgs name;
-              package = final.finalPackage;
-            };
-          };
+          tests =
+            (old.passthru.tests or { })
+            // (
+              if variant.system != "x86_64-linux" then
+                { }
+              else
+                {
+                  verify = import ./verify.nix {
+                    inherit pkgs name;
+                    package = final.finalPackage;
+                  };
+                }
+            );
         };
     }
   );

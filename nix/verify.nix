@@ -1,9 +1,10 @@
 # The static proof of a built variant, as a derivation: every instruction decoded, every symbol resolved. Nothing of the
-# package is run. It reads x86-64 code; for other platforms, verify the result with the command line.
+# package is run.
 { pkgs, name, package }:
 let
   python = pkgs.python3;
-  # Two libraries that nixpkgs does not have, as their authors publish them.
+  # Libraries that nixpkgs does not have, or not of this version, as their authors publish them. iced-x86 is published
+  # for x86-64 alone: on aarch64, verify the result of a build with the command line.
   wheel =
     args:
     python.pkgs.buildPythonPackage {
@@ -20,6 +21,15 @@ let
     platform = "manylinux_2_17_x86_64.manylinux2014_x86_64";
     hash = "sha256-SJeJN3v8H+QyvSqKV4DJ8+fDW+LmEzsN5UMs2QHK0yw=";
   };
+  capstone = wheel {
+    pname = "capstone";
+    version = "6.0.0a11";
+    dist = "cp38";
+    python = "cp38";
+    abi = "abi3";
+    platform = "manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64";
+    hash = "sha256-YD5EaoOCcavV2Gxw1AYJ16EoCJDgQyOzwdXisv1fzYg=";
+  };
   variantlib = wheel {
     pname = "variantlib";
     version = "0.2.2";
@@ -35,6 +45,7 @@ let
     ps.platformdirs
     ps.pyelftools
     ps.zstandard
+    capstone
     iced-x86
     variantlib
   ]);

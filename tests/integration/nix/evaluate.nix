@@ -41,7 +41,7 @@ let
         inherit (drv) pname version meta gpuArch cpuISA cudaVersion codegenKind;
         inherit (drv) pythonImportsCheck;
         propagated = map (input: text input.drvPath) drv.propagatedBuildInputs;
-        verify = text drv.tests.verify.drvPath;
+        verify = if drv.tests ? verify then text drv.tests.verify.drvPath else null;
       };
       torch = environment torch // {
         arches = text torch.cudaCapabilities;

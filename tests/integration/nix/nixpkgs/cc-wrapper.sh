@@ -5,7 +5,7 @@ flags=()
 linking=1
 for argument in "$@"; do
   case $argument in
-    -c | -E | -S | -M | -MM) linking= ;;
+    -c | -E | -S | -M | -MM | -v | --version | -dump* | -print*) linking= ;;
     -L"$NIX_STORE"/*) flags+=("-Wl,-rpath,${argument#-L}") ;;
   esac
 done

@@ -91,7 +91,7 @@ let
       pillow = ofHost "pillow" [ "PIL" "pillow*" ];
       scipy = ofHost "scipy" [ ];
       ninja = ofHost "ninja" [ "ninja*" ];
-      setuptools = ofHost "setuptools" [ "setuptools*" "_distutils_hack" "wheel*" "packaging*" ];
+      setuptools = ofHost "setuptools" [ "setuptools*" "pkg_resources" "_distutils_hack" "wheel*" "packaging*" ];
       auditwheel = ofHost "auditwheel" [ "auditwheel*" ];
       filelock = ofHost "filelock" [ "filelock*" ];
       lz4 = ofHost "lz4" [ "lz4*" ];

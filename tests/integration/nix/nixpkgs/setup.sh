@@ -46,7 +46,7 @@ unpackPhase() {
 configurePhase() { runHook preConfigure; runHook postConfigure; }
 buildPhase() {
   runHook preBuild
-  python -m pip wheel --quiet --no-deps --no-build-isolation --no-index --no-cache-dir -w dist .
+  python -m pip wheel --verbose --no-deps --no-build-isolation --no-index --no-cache-dir -w dist .
   runHook postBuild
 }
 installPhase() {

@@ -33,7 +33,7 @@ buildPythonPackage {
     mkdir -p $out/${sitePackages} $dev $lib $cxxdev
     for entry in $site/*; do
       case ''${entry##*/} in
-        numpy*|PIL|pillow*|setuptools*|_distutils_hack|wheel*|packaging*|ninja*|bin|__pycache__) ;;
+        numpy*|PIL|pillow*|setuptools*|pkg_resources|_distutils_hack|wheel*|packaging*|ninja*|bin|__pycache__) ;;
         *) ln -s "$entry" $out/${sitePackages}/ ;;
       esac
     done

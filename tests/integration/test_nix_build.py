@@ -1,0 +1,84 @@
+"""Two variants through nix-build, from the true source, by upstream's own setup.py, and proved in the store.
+
+The compiler, Python and torch are the host's, under the package set of tests/integration/nix: torch is the published
+wheel, installed whole, in place of hours of compiling. What is compiled, and with what flags, is nix/'s own doing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from _nix import Nix, make, need_nix, unlock
+from uv import find_uv_bin
+
+from build_torchvision.facts import release
+from build_torchvision.inputs.cache import cache_dir, publish
+from build_torchvision.inputs.source import fetch_source, sha256_of
+from build_torchvision.pipeline import prove
+from build_torchvision.process import run
+from build_torchvision.proof.runtime import find_python
+
+pytestmark = [pytest.mark.nix, pytest.mark.nightly]
+
+RELEASE = release("0.21.0")
+ISAS = ("avx2", "avx512")
+# torch with all it needs; what upstream's setup.py imports (pkg_resources went with setuptools 81); what `verify` reads
+# files with, for the proof that runs as a derivation.
+BUILD = ("numpy", "pillow", "setuptools<80", "wheel", "packaging", "ninja")
+READ = ("auditwheel", "filelock", "lz4", "platformdirs", "pyelftools", "zstandard")
+
+
+def site_packages(python: Path) -> Path:
+    """A folder with torch and the rest, installed once and kept in the cache (5 GB)."""
+
+    def fill(part: Path) -> None:
+        command = [find_uv_bin(), "pip", "install", "-q", "--python", python, "--target", part]
+        run([*command, f"torch=={RELEASE.torch}", *BUILD, *READ], asked="installing torch for nix-build", timeout=3600)
+
+    return publish(cache_dir() / "nix-site" / f"torch-{RELEASE.torch}-cp313", fill)
+
+
+@pytest.fixture(scope="module")
+def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nix]:
+    need_nix()
+    folder = tmp_path_factory.mktemp("nix")
+    made = make(folder / "tree", folder / "state")
+    python = find_python("313")
+    fetch_source(RELEASE)
+    source = cache_dir() / "source" / f"torchvision-{RELEASE.torchvision}.tar.gz"
+    assert sha256_of(source) == RELEASE.sha256
+    given = {"python": python, "site": site_packages(python), "source": source, "sha256": RELEASE.sha256}
+    (made.nixpkgs / "inputs.json").write_text(json.dumps({key: str(value) for key, value in given.items()}))
+    yield made
+    unlock(folder)
+
+
+def test_two_variants_are_built_and_proved(nix: Nix) -> None:
+    for isa in ISAS:
+        name = f"torchvision-python313-cpu-{isa}"
+        link = nix.tree / f"result-{isa}"
+        nix.run("nix-build", "default.nix", "-A", name, "-o", link, timeout=7200)
+        assert link.resolve().name.endswith(f"-{name}-0.21.0")
+        proof = prove(link)
+        assert {check.name: check.detail for check in proof.failed} == {}
+        assert proof.variant == name
+        assert any(check.name.startswith("runs: ") for check in proof.checks)
+
+
+def test_the_proof_as_a_derivation_says_the_same(nix: Nix) -> None:
+    for isa in ISAS:
+        name = f"torchvision-python313-cpu-{isa}"
+        out = nix.run("nix-build", "default.nix", "-A", f"{name}.tests.verify", "--no-out-link", timeout=7200)
+        proof = json.loads(Path(out.strip()).read_text())
+        assert proof == prove(nix.tree / f"result-{isa}", static_only=True).to_json()
+
+
+def test_a_variant_built_under_anothers_name_is_not_proved(nix: Nix) -> None:
+    """The store path of avx2, taken for avx512: nothing but the instructions tells them apart."""
+    from build_torchvision.variants import parse
+
+    proof = prove(nix.tree / "result-avx2", parse("torchvision-python313-cpu-avx512"), static_only=True)
+    assert {check.name for check in proof.failed} == {"identity", "ISA in use"}
