@@ -106,7 +106,9 @@ def upstream(known: Release, python: str, jobs: int, scratch: Path, environment:
 
 def ours(variants: list[Variant], known: Release, jobs: int, folder: Path, **options: object) -> tuple[Cost, Outcome]:
     """Build `variants` from nothing in `folder`, packing and proving included."""
-    request = pipeline.Request(variants=tuple(variants), release=known, jobs=jobs, out=folder / "dist", **options)  # type: ignore[arg-type]  # the options are Request's own fields
+    request = pipeline.Request(
+        variants=tuple(variants), release=known, jobs=jobs, out=folder / "dist", launcher="none", **options
+    )  # type: ignore[arg-type]  # the options are Request's own fields
     os.environ.update(COLD)
     name = f"ours: {', '.join(dict.fromkeys(variant.short for variant in variants))}"
     with clock() as spent:
@@ -134,7 +136,9 @@ _TITLES = {
     Kind.PCH: "headers",
     Kind.FRONTEND: "front ends",
     Kind.CODEGEN: "code generation",
+    Kind.REWRITE: "rewriting",
     Kind.DEVICE: "device code",
+    Kind.ASSEMBLE: "device code",
     Kind.LINK: "linking",
 }
 

@@ -6,27 +6,32 @@ import hashlib
 import platform as host
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
+from build_torchvision.build.carry import take, write_manifest
+from build_torchvision.build.launcher import find_launcher
 from build_torchvision.build.runner import Outcome, exclusive, run_graph
-from build_torchvision.codegen import cuda_codegen, isa_flags
+from build_torchvision.codegen import covers, cuda_codegen, isa_flags
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, release
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import Device, toolkit_libraries
+from build_torchvision.graph.groups import as_json
 from build_torchvision.graph.plan import Ingredients, plan_graph
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
+from build_torchvision.inputs.cuda_compiler import CudaCompiler, check_architectures, find_cuda_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.inputs.upstream import ask_upstream
 from build_torchvision.proof.checks import Proof
+from build_torchvision.proof.fatbin import architectures
 from build_torchvision.proof.gpu import Gpu, Host, Way, check_gpu, groups_of
 from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.package import Package
@@ -44,7 +49,8 @@ class Request:
     """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
 
     `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins. `cc_prefix`
-    is as in `find_compiler`.
+    is as in `find_compiler`. `launcher` names a compiler cache. `only` is a group of the graph, built without linking;
+    `objects` are build folders in which groups were built.
     """
 
     variants: tuple[Variant, ...]
@@ -58,6 +64,10 @@ class Request:
     allow_unpaired: bool = False
     cuda: Path | None = None
     ptx: bool = False
+    cuda_compiler: str = "auto"
+    launcher: str = "auto"
+    only: str | None = None
+    objects: tuple[Path, ...] = ()
     out: Path = Path("dist")
     labelled: bool = False
 
@@ -71,21 +81,28 @@ class Inputs:
     codecs: Codecs
     compiler: Compiler
     cuda: CudaSdk | None = None
+    cuda_compiler: CudaCompiler | None = None
+    carried: tuple[frozenset[str], frozenset[str]] | None = None  # torch's own SMs: with cubins, with PTX
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        """Compilers and toolkit with their versions: what a compiler cache must tell apart."""
+        found = (self.compiler.origin, self.compiler.family, self.compiler.version, *self.compiler.command)
+        found += (self.cuda_compiler.origin, *self.cuda_compiler.command) if self.cuda_compiler else ()
+        return found + ((str(self.cuda.root), self.cuda.origin, str(self.cuda.fatbinary)) if self.cuda else ())
 
     @property
     def key(self) -> str:
         """Names the build folder: builds with the same inputs share their objects."""
-        compiler = (self.compiler.origin, self.compiler.family, self.compiler.version, *self.compiler.command)
         codecs = [(codec.name, codec.version) for codec in self.codecs.found.values()]
         facts: tuple[object, ...] = (
             str(self.source.root),
             self.source.sha256,
             str(self.torch.root),
             self.torch.version,
-            compiler,
+            self.tools,
             codecs,
         )
-        facts += (str(self.cuda.root),) if self.cuda else ()
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
@@ -127,10 +144,12 @@ def gather(request: Request) -> Inputs:
     codecs = find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
     source = fetch_source(request.release, request.source)
     first = request.variants[0]
-    cuda = None
+    cuda, cuda_compiler, carried = None, None, None
     if first.cuda:
-        _check_cuda_compiler(request, compiler)
         cuda = cuda_sdk(first.track, request.cuda)
+        cuda_compiler = find_cuda_compiler(request.cuda_compiler, compiler, cuda, request.cuda)
+        made = (cuda_codegen(variant) for variant in request.variants)
+        check_architectures(cuda_compiler, cuda, sorted({f"sm{codegen.number}" for codegen in made if codegen}))
     torch = torch_sdk(
         request.torch,
         request.release,
@@ -145,24 +164,62 @@ def gather(request: Request) -> Inputs:
             f"That torch was built with CUDA {torch.cuda}, the track is {first.cuda}.",
             f"Name a torch built with CUDA {first.cuda}: --torch VERSION, with --allow-unpaired for another release's.",
         )
-    return Inputs(source=source, torch=torch, codecs=codecs, compiler=compiler, cuda=cuda)
+    if first.cuda:
+        carried = architectures(torch.lib_dir / "libtorch_cuda.so")
+        _check_covered(request, torch, carried)
+    return Inputs(
+        source=source,
+        torch=torch,
+        codecs=codecs,
+        compiler=compiler,
+        cuda=cuda,
+        cuda_compiler=cuda_compiler,
+        carried=carried,
+    )
 
 
-def _check_cuda_compiler(request: Request, compiler: Compiler) -> None:
-    asked = f"Build {request.variants[0]}"
-    if compiler.family != "clang":
-        raise BadInput(asked, f"{compiler.family} does not compile CUDA.", "Choose --compiler clang, or leave it out.")
-    newest = max(variant.gpu.clang for variant in request.variants if variant.gpu)
-    if int(compiler.version.split(".")[0]) < newest:
+def _check_covered(request: Request, torch: TorchSdk, carried: tuple[frozenset[str], frozenset[str]]) -> None:
+    """Raises BadInput where torch itself has no code for a variant's SM, unless an unpaired torch is allowed."""
+    lost = sorted({variant.sm for variant in request.variants if variant.sm and not covers(*carried, variant.sm)})
+    if lost and not request.allow_unpaired:
         raise BadInput(
-            asked,
-            f"{compiler.origin} clang {compiler.version} does not know these SMs; {newest} is the first that does.",
-            "Install this package's own dependencies, ziglang and clang-tidy: a newer clang is among them.",
+            f"Build {request.variants[0].track} for {', '.join(lost)} against torch {torch.version} ({torch.origin})",
+            f"That torch has no code that runs there: it carries {carries(carried)}.",
+            "Name a torch built for it with --torch, or take --allow-unpaired: the wheel, its version and its proof "
+            "then say that torch does not serve this GPU.",
         )
 
 
+def carries(carried: tuple[frozenset[str], frozenset[str]]) -> str:
+    """(SMs with cubins, SMs with PTX) as words: "cubins for sm80, sm90 and PTX for sm90"."""
+    cubins, ptx = (", ".join(sorted(sms, key=lambda sm: int(sm[2:]))) for sms in carried)
+    return f"cubins for {cubins or 'nothing'} and {'PTX for ' + ptx if ptx else 'no PTX'}"
+
+
 def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
-    """Compile and link every extension that `request`'s variants need, each action once, in `folder`."""
+    """Compile and link every extension that `request`'s variants need, each action once, in `folder`.
+
+    With `request.only` just that group is built; a manifest in `folder` lets another build take its objects.
+    """
+    planned, launcher = planner(request, inputs), find_launcher(request.launcher, inputs.tools, folder)
+
+    def plan(split: Set[str]) -> Graph:
+        graph = planned(split)
+        return take(graph, request.objects, folder) if request.objects else graph
+
+    outcome = run_graph(
+        plan, folder, jobs=request.jobs, console=console, verbose=verbose, launcher=launcher, only=request.only
+    )
+    for note in outcome.graph.notes:
+        console.print(note, highlight=False)
+    if launcher is not None:
+        console.print(launcher.report(folder), highlight=False)
+    write_manifest(planned(outcome.split), folder)
+    return outcome
+
+
+def planner(request: Request, inputs: Inputs) -> Callable[[Set[str]], Graph]:
+    """Units that do not compile as one -> the graph of `request`."""
     upstream = ask_upstream(
         inputs.source.root,
         version=inputs.source.version,
@@ -179,13 +236,24 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
         isas=_isas(request.variants),
         platform=request.variants[0].platform,
         retarget=_script("retarget"),
-        device=_device(request, inputs.cuda),
+        shared=cache_dir() / "headers",
+        device=_device(request, inputs),
     )
 
     def plan(split: Set[str]) -> Graph:
         return plan_graph(ingredients, split)
 
-    return run_graph(plan, folder, jobs=request.jobs, console=console, verbose=verbose)
+    return plan
+
+
+def plan_actions(request: Request) -> list[dict[str, object]]:
+    """Every action that `build` would run, in groups, a graph each track. Inputs are fetched; nothing is compiled."""
+    made: list[dict[str, object]] = []
+    for track in dict.fromkeys(variant.track for variant in request.variants):
+        part = replace(request, variants=tuple(variant for variant in request.variants if variant.track == track))
+        graph = planner(part, gather(part))(frozenset())
+        made.append({"track": track, "groups": as_json(graph), "notes": list(graph.notes)})
+    return made
 
 
 def build(
@@ -204,7 +272,7 @@ def build(
         with exclusive(base, console):
             outcome = compile_all(part, inputs, base, console, verbose=verbose)
             outcomes.append(outcome)
-            for variant in part.variants:
+            for variant in () if request.only else part.variants:
                 console.print(f"packing and proving {variant}", highlight=False)
                 built.append(_prove_and_seal(_package(variant, part, inputs, outcome), variant, inputs))
     return built, outcomes
@@ -338,12 +406,15 @@ def _isas(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
     return {variant.isa: isa_flags(variant) for variant in variants}
 
 
-def _device(request: Request, sdk: CudaSdk | None) -> Device | None:
-    if sdk is None:
+def _device(request: Request, inputs: Inputs) -> Device | None:
+    if inputs.cuda is None or inputs.cuda_compiler is None:
         return None
     made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
     sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
-    return Device(sdk=sdk, sms=sms, splice=_script("splice"))
+    splice = _script("splice")
+    if inputs.cuda_compiler.family == "nvcc":
+        splice = (sys.executable, "-m", "build_torchvision.build.splice_object")
+    return Device(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
 
 
 def _script(name: str) -> tuple[str, ...]:
@@ -351,7 +422,9 @@ def _script(name: str) -> tuple[str, ...]:
 
 
 def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcome) -> Path:
-    paired, codegen = inputs.torch.version == request.release.torch, cuda_codegen(variant, ptx=request.ptx)
+    codegen = cuda_codegen(variant, ptx=request.ptx)
+    covered = variant.sm is None or inputs.carried is None or covers(*inputs.carried, variant.sm)
+    paired = inputs.torch.version == request.release.torch and covered
     ptx = added_ptx(variant, request)
     upstream = ask_upstream(
         inputs.source.root,
@@ -378,6 +451,11 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "torch_cuda": inputs.torch.cuda,
             "cxx11_abi": inputs.torch.cxx11_abi,
             "paired": paired,
+            "torch_carries": [sorted(sms) for sms in inputs.carried] if inputs.carried else None,
+            "torch_serves_sm": covered if variant.sm else None,
+            "cuda_compiler": f"{inputs.cuda_compiler.family} {inputs.cuda_compiler.version}"
+            if inputs.cuda_compiler
+            else None,
             "compiler": f"{inputs.compiler.family} {inputs.compiler.version}",
             "isa_flags": list(isa_flags(variant)),
             "gencode": list(codegen.gencode) if codegen else [],

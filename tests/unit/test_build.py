@@ -148,10 +148,6 @@ def test_a_command_survives_the_shell(words: list[str]) -> None:
     assert shlex.split(shell(["echo", *words])) == ["echo", *words]
 
 
-def test_two_commands_stay_two() -> None:
-    assert shell(("a", "b c", "&&", "d")) == "a 'b c' && d"
-
-
 @pytest.mark.parametrize("word", ["$HOME", "a b", "a:b", "$$", "50%"])
 def test_ninja_hands_on_any_word_as_it_is(word: str, tmp_path: Path) -> None:
     made = graph(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from build_torchvision.build.launcher import Launcher
 from build_torchvision.graph.actions import Graph, shell
 
 HEADER = """ninja_required_version = 1.8
@@ -16,14 +17,18 @@ rule run_with_headers
 """
 
 
-def ninja_file(graph: Graph) -> str:
-    """One build statement an action; each action's output goes to `OUTPUT.log` and, when it fails, to the terminal."""
+def ninja_file(graph: Graph, launcher: Launcher | None = None) -> str:
+    """One build statement an action; each action's output goes to `OUTPUT.log` and, when it fails, to the terminal.
+
+    `launcher` goes before the commands that it can stand in for.
+    """
     lines = [HEADER]
     for action in graph.actions:
         rule = "run_with_headers" if action.depfile else "run"
         inputs = " ".join(_path(path) for path in action.inputs)
+        before = (str(launcher.program),) if launcher and action.kind in launcher.kinds else ()
         lines.append(
-            f"build {_path(action.output)}: {rule} {inputs}\n  cmd = {_value(shell(action.command))}\n"
+            f"build {_path(action.output)}: {rule} {inputs}\n  cmd = {_value(shell((*before, *action.command)))}\n"
             f"  label = {_value(action.label)}\n"
         )
     return "".join(lines)

@@ -1,5 +1,7 @@
 """Take the target CPU out of an LLVM IR file, so that code generation's own -march decides (executed as a script).
 
+    retarget.py PARSED.ll RETARGETED.ll
+
 The front end writes the CPU it was told of into every function's attributes, and these outrank the command line.
 Without them LLVM takes the target machine's CPU and features (LLVM Language Reference, "Function Attributes").
 For AArch64 they are given the range of SVE's vector lengths instead, 1 to 16 times 128 bits (Arm Architecture Reference
@@ -30,9 +32,7 @@ def retarget(text: str) -> str:
 
 
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
     try:
-        path.write_text(retarget(path.read_text()))
+        Path(sys.argv[2]).write_text(retarget(Path(sys.argv[1]).read_text()))
     except ValueError as error:
-        path.unlink()
-        sys.exit(f"{path}: {error}")
+        sys.exit(f"{sys.argv[1]}: {error}")

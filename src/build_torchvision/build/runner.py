@@ -9,7 +9,7 @@ import resource
 import shlex
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,11 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from build_torchvision.build.launcher import STATISTICS, Launcher
 from build_torchvision.build.ninja_file import ninja_file
 from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.graph.actions import Action, Graph, shell
+from build_torchvision.graph.groups import check_group
 
 JOB_MEMORY = 1.5 * 2**30  # bytes: what one unit takes at most (measured; see benchmarks/build_cost.py)
 STATUS = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
@@ -38,6 +40,7 @@ class Outcome:
     cpu_seconds: float
     peak_mib: float
     folder: Path
+    split: frozenset[str] = frozenset()
 
     def extensions(self, isa: str) -> dict[str, Path]:
         """Module -> finished shared object."""
@@ -66,10 +69,18 @@ def exclusive(folder: Path, console: Console) -> Iterator[None]:
 
 
 def run_graph(
-    plan: Callable[[Set[str]], Graph], folder: Path, *, jobs: int | None, console: Console, verbose: bool = False
+    plan: Callable[[Set[str]], Graph],
+    folder: Path,
+    *,
+    jobs: int | None,
+    console: Console,
+    verbose: bool = False,
+    launcher: Launcher | None = None,
+    only: str | None = None,
 ) -> Outcome:
     """Build in `folder` what `plan(split)` describes, where `split` names units that failed as one (kept in `folder`).
 
+    `launcher` is a compiler cache; `only` names a group, which is built with all that it needs and nothing else.
     Raises ProcessFailed with the compiler's own lines and the command that repeats the action. Ctrl-C leaves finished
     outputs in place; the next run goes on from there.
     """
@@ -82,8 +93,11 @@ def run_graph(
     ran = 0
     while True:
         graph = plan(frozenset(split))
-        _write_files(graph, folder)
-        finished, failed = _ninja(graph, folder, jobs or default_jobs(), console, verbose)
+        if only is not None:
+            check_group(graph, only)
+        _write_files(graph, folder, launcher)
+        targets = [action.output for action in graph.actions if action.group == only]
+        finished, failed = _ninja(graph, folder, jobs or default_jobs(), console, verbose, launcher, targets)
         ran += finished
         if failed is None:
             break
@@ -104,23 +118,34 @@ def run_graph(
         cpu_seconds=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         peak_mib=after.ru_maxrss / 1024,
         folder=folder,
+        split=frozenset(split),
     )
 
 
-def _write_files(graph: Graph, folder: Path) -> None:
-    for name, text in {**graph.files, "build.ninja": ninja_file(graph)}.items():
+def _write_files(graph: Graph, folder: Path, launcher: Launcher | None) -> None:
+    if launcher is not None:
+        (folder / STATISTICS).unlink(missing_ok=True)
+    for name, text in {**graph.files, "build.ninja": ninja_file(graph, launcher)}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
+        if text.startswith("#!"):
+            path.chmod(0o755)
 
 
 def _ninja(
-    graph: Graph, folder: Path, jobs: int, console: Console, verbose: bool
+    graph: Graph,
+    folder: Path,
+    jobs: int,
+    console: Console,
+    verbose: bool,
+    launcher: Launcher | None,
+    targets: Sequence[str],
 ) -> tuple[int, tuple[Action, str] | None]:
     """Run ninja once. Returns how many actions finished and, if one failed, that action and what it printed."""
-    command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(folder), f"-j{jobs}"]
-    env = {**os.environ, "NINJA_STATUS": "[%f/%t] "}
+    command = [str(Path(ninja.BIN_DIR) / "ninja"), "-C", str(folder), f"-j{jobs}", *targets]
+    env = {**os.environ, "NINJA_STATUS": "[%f/%t] ", **(launcher.env if launcher else {})}
     by_output = {action.output: action for action in graph.actions}
     finished = 0
     lines: list[str] = []

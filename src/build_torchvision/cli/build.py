@@ -42,10 +42,37 @@ def plan(
     torch: Torch = None,
     without: Without = (),
     compiler: str = "auto",
+    source: Path | None = None,
+    cuda: Path | None = None,
+    cuda_compiler: str = "auto",
+    ptx: Annotated[bool, Parameter(negative=())] = False,
+    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
+    actions: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run."""
-    request = request_of(named(names), torchvision, torch, without, compiler)
+    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run.
+
+    Parameters
+    ----------
+    actions
+        List the compiler and linker calls instead, in groups that machines can share (`build --only GROUP`). This
+        fetches the inputs, since what is compiled is asked of them; nothing is compiled.
+    """
+    request = replace(
+        request_of(named(names), torchvision, torch, without, compiler),
+        source=source,
+        cuda=cuda,
+        cuda_compiler=cuda_compiler,
+        ptx=ptx,
+        allow_unpaired=allow_unpaired,
+    )
+    if actions:
+        tracks = pipeline.plan_actions(request)
+        if as_json:
+            print(json.dumps(tracks, indent=2))
+        else:
+            OUT.print(screens.groups_table(tracks))
+        return
     plans = [pipeline.describe_plan(request, variant) for variant in request.variants]
     if as_json:
         print(json.dumps(plans, indent=2))
@@ -69,7 +96,11 @@ def build(
     python: str | None = None,
     jobs: int | None = None,
     cuda: Path | None = None,
+    cuda_compiler: str = "auto",
     ptx: Annotated[bool, Parameter(negative=())] = False,
+    launcher: str = "auto",
+    only: str | None = None,
+    objects: tuple[Path, ...] = (),
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
@@ -95,6 +126,15 @@ def build(
         Package for these Pythons from one compile: 310,311,312,313,314.
     cuda
         An installed CUDA toolkit; default: assembled from the package registry.
+    cuda_compiler
+        auto, clang or nvcc. auto takes clang.
+    launcher
+        A compiler cache: auto, ccache, sccache or none. auto takes ccache where it is on PATH; a remote cache is named
+        by its own environment variables (CCACHE_REMOTE_STORAGE).
+    only
+        Build one group that `plan --actions` lists, for a machine among several; nothing is packed.
+    objects
+        Build folders in which groups were built (--only, --build-dir): what they hold is taken, not built.
     ptx
         Add PTX to the cubins of CUDA variants, which the driver compiles for GPUs that no cubin serves.
     allow_unpaired
@@ -124,7 +164,11 @@ def build(
         cc_prefix=cc_prefix,
         jobs=jobs,
         cuda=cuda,
+        cuda_compiler=cuda_compiler,
         ptx=ptx,
+        launcher=launcher,
+        only=only,
+        objects=objects,
         allow_unpaired=allow_unpaired,
         out=out_dir,
         labelled=labelled,

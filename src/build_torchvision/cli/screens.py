@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Column, Table
 from rich.text import Text
@@ -58,4 +59,15 @@ def proof_table(proof: Proof) -> Table:
     table = Table("", "check", "what was seen", title=f"{proof.variant}: {verdict}", title_justify="left", box=None)
     for check in proof.checks:
         table.add_row("[green]ok[/]" if check.ok else "[red]FAIL[/]", check.name, Text(check.detail))
+    return table
+
+
+def groups_table(tracks: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a group of each track's graph."""
+    table = Table("track", "group", "needs", "actions", "kinds", box=None, pad_edge=False)
+    for track in tracks:
+        for group in track["groups"]:
+            kinds = ", ".join(dict.fromkeys(action["kind"] for action in group["actions"]))
+            needs = ", ".join(group["needs"]) or "-"
+            table.add_row(track["track"], group["group"], needs, str(len(group["actions"])), kinds)
     return table

@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 PLATFORMS = ("x86_64", "aarch64")
+OLDEST_CLANG = 16  # the first that knows every -march of the matrix; what it compiles for needs no row
 
 
 class FactError(ValueError):
@@ -94,6 +95,8 @@ class Toolkit:
     """SMs that nvcc and ptxas of this toolkit make cubins for, by that very name."""
     ptx: Mapping[str, str]
     """SM without any cubin -> SM whose PTX the driver compiles for it when the library is loaded."""
+    newest_gcc: int
+    """Major version of the newest gcc that nvcc takes as its host compiler."""
     torch_local: str
     driver: str
     """Oldest Linux driver for cubins of this toolkit (minor-version compatibility)."""
@@ -165,6 +168,12 @@ class _Row:
         if bad or not items or len(set(items)) != len(items):
             raise FactError(f"{self.where}: `{field}` must be distinct strings like {pattern}, not {items!r}.")
         return tuple(items)
+
+    def number(self, field: str, default: int | None = None) -> int:
+        value = self._take(field, int, _REQUIRED if default is None else default)
+        if value < 1:
+            raise FactError(f"{self.where}: `{field}` = {value} is no version.")
+        return int(value)
 
     def mapping(self, field: str, pattern: str) -> Mapping[str, str]:
         items = self._take(field, dict, _EMPTY)
@@ -260,6 +269,7 @@ def toolkits() -> Mapping[str, Toolkit]:
             version=row.text("version", r"\d+\.\d"),
             native=row.words("native", _SM),
             ptx=row.mapping("ptx", _SM),
+            newest_gcc=row.number("newest_gcc"),
             torch_local=row.text("torch_local", r"cu\d{3}"),
             driver=row.text("driver", _VERSION),
             ptx_driver=row.text("ptx_driver", _VERSION),

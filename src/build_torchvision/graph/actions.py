@@ -9,25 +9,34 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What an action does."""
+    """What an action does. Each is one process, so that a compiler cache can stand in for it."""
 
     PCH = "pch"
-    FRONTEND = "frontend"
-    CODEGEN = "codegen"
-    COMPILE = "compile"
-    DEVICE = "device"
+    FRONTEND = "frontend"  # a source -> LLVM IR without a target CPU
+    REWRITE = "rewrite"  # IR -> IR, or object -> object: a script of this package, no compiler
+    CODEGEN = "codegen"  # IR -> an object for one CPU ISA
+    COMPILE = "compile"  # a source -> an object
+    DEVICE = "device"  # a CUDA source -> PTX, or a fat binary, for one SM
+    ASSEMBLE = "assemble"  # PTX -> cubin, fat binary and the object that holds it
     LINK = "link"
+
+
+PLATFORM, LINKS = "platform", "link"  # groups; the others are named after the ISA or the SM that they serve
 
 
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One call of a compiler or linker. Paths are relative to the build folder or absolute."""
+    """One call of a compiler or linker. Paths are relative to the build folder or absolute.
+
+    `group` says for what it is done: the whole platform, one ISA, one SM, or the links at the end.
+    """
 
     output: str
     kind: Kind
     command: tuple[str, ...]
     inputs: tuple[str, ...]
     label: str
+    group: str = PLATFORM
     unit: str | None = None  # "extension/name" of a unit of several sources, which may be split
     depfile: bool = True
 
@@ -37,6 +46,7 @@ class Graph:
     """Actions in an order in which they could run, files to write first, and each target's finished extensions.
 
     A target is what a pair of extensions is built for: `avx512`, or `sm90-avx512` with CUDA (see `target_name`).
+    A file that begins with `#!` is made executable.
     """
 
     actions: tuple[Action, ...]
@@ -51,5 +61,5 @@ def target_name(isa: str, sm: str | None = None) -> str:
 
 
 def shell(command: Sequence[str]) -> str:
-    """`command` as one line for a POSIX shell; `&&` between two commands stays an operator."""
-    return " ".join("&&" if part == "&&" else shlex.quote(part) for part in command)
+    """`command` as one line for a POSIX shell."""
+    return shlex.join(command)

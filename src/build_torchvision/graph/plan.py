@@ -8,15 +8,20 @@ units are compiled once an ISA.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from build_torchvision.graph import device as dev
-from build_torchvision.graph.actions import Action, Graph, Kind, target_name
-from build_torchvision.graph.units import Unit, plan_units, precompiled_header, unity_text
+from build_torchvision.graph.actions import LINKS, PLATFORM, Action, Graph, Kind, target_name
+from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
+from build_torchvision.graph.cuda_nvcc import NvccPlanner
+from build_torchvision.graph.device import CudaPlanner, CudaUnit, Device, toolkit_libraries
+from build_torchvision.graph.tools import CC, CXX, clang_tools, device_tools
+from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
+from build_torchvision.inputs.cuda_compiler import Clang
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
 
@@ -36,14 +41,14 @@ MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
 # separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
 LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,separate-code", "-Wl,-s")
-UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
     """What a graph is planned from. `isas`: name -> compiler flags; `device` is None for a CPU build.
 
-    `retarget` is the command that takes the target CPU out of an IR file, in place.
+    `retarget` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
+    every build of this machine: precompiled headers are made of files there, since clang writes their full path down.
     """
 
     upstream: Upstream
@@ -54,7 +59,8 @@ class Ingredients:
     isas: Mapping[str, Sequence[str]]
     platform: str
     retarget: Sequence[str]
-    device: dev.Device | None = None
+    shared: Path
+    device: Device | None = None
 
 
 def plan_graph(ingredients: Ingredients, split: Set[str] = frozenset()) -> Graph:
@@ -70,10 +76,23 @@ class _Planner:
         self.want, self.split = ingredients, split
         self.actions: dict[str, Action] = {}
         self.files: dict[str, str] = {}
+        self.notes: list[str] = []
         self.clang = ingredients.compiler.family == "clang"
         sms: Sequence[str | None] = tuple(ingredients.device.sms) if ingredients.device else (None,)
         self.targets = [(isa, sm) for isa in ingredients.isas for sm in sms]
-        torch, cuda = ingredients.torch, ingredients.device.sdk if ingredients.device else None
+        torch, device = ingredients.torch, ingredients.device
+        cuda = device.sdk if device else None
+        self.cxx, self.cc = ingredients.compiler.command, ingredients.compiler.c_command
+        if self.clang:
+            self.cxx, self.cc = (CXX,), (CC,)
+            self.files |= clang_tools(ingredients.compiler)
+        self.cuda: CudaPlanner | None = None
+        if device:
+            self.cuda = NvccPlanner(device)
+            if isinstance(device.compiler, Clang):
+                self.cuda = ClangPlanner(device)
+                self.files |= clang_tools(device.compiler.compiler)
+                self.files |= device_tools(ingredients.compiler.linker, device.sdk)
         self.prefix_maps = (
             f"-ffile-prefix-map={ingredients.source_root}=torchvision",
             f"-ffile-prefix-map={torch.root}=torch-sdk",
@@ -107,8 +126,9 @@ class _Planner:
                 target_name(isa, sm): {module: f"{folder}/{target_name(isa, sm)}/{module}.so" for module in modules}
                 for isa, sm in self.targets
             },
-            notes=tuple(
-                f"{unit} does not compile as one unit: its files are compiled one by one" for unit in self.split
+            notes=(
+                *(f"{unit} does not compile as one unit: its files are compiled one by one" for unit in self.split),
+                *self.notes,
             ),
         )
 
@@ -136,62 +156,63 @@ class _Planner:
 
     def _host(self, extension: Extension, unit: Unit, isa: str | None) -> str:
         """The object of a C or C++ unit for `isa`, or for the platform's baseline."""
-        compiler, platform = self.want.compiler, self.want.platform
+        platform = self.want.platform
         stem = f"{extension.module}/{unit.name}"
         key = stem if len(unit.sources) > 1 else None
-        source = self._source(unit)
+        source = self._source(unit, extension)
         settings, flags = self._settings(extension), tuple(self.want.isas[isa]) if isa else ()
         output = f"{platform}/{isa or 'baseline'}/{stem}.o"
         label = stem + (f" for {isa}" if isa else "")
         if unit.language == "c":
-            command = (*compiler.c_command, *OPTIMIZE, *self.prefix_maps, *settings, *flags, "-x", "c", "-c", source)
-            return self._add(_compile(output, command, (source,), label, key))
+            command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *flags, "-x", "c", "-c", source)
+            return self._add(_compile(output, command, (source,), label, key, isa))
         if self.clang and isa:
             waits, use = self._header(None)
-            bitcode = f"{platform}/ir/{stem}.ll"
-            front = (*compiler.command, *self.common, *use, *settings, *UNOPTIMIZED_IR, source, "-o", bitcode)
+            parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
+            front = (*self.cxx, *self.common, *use, *settings, *UNOPTIMIZED_IR, source, "-o", parsed)
             self._add(
                 Action(
-                    output=bitcode,
+                    output=parsed,
                     kind=Kind.FRONTEND,
-                    command=(*front, "-MMD", "-MF", f"{bitcode}.d", "&&", *self.want.retarget, bitcode),
+                    command=(*front, "-MMD", "-MF", f"{parsed}.d"),
                     inputs=(source, waits),
                     label=f"parse {stem}",
                     unit=key,
                 )
             )
-            return self._generate(bitcode, output, label, flags)
-        waits, use = self._header(isa)
-        command = (*compiler.command, *self.common, *use, *settings, *flags, "-c", source)
-        return self._add(_compile(output, command, (source, waits), label, key))
-
-    def _generate(self, bitcode: str, output: str, label: str, flags: tuple[str, ...] = ()) -> str:
-        command = (*self.want.compiler.command, "-O3", "-fPIC", "-w", *flags, "-x", "ir", "-c", bitcode, "-o", output)
-        return self._add(
-            Action(
-                output=output,
-                kind=Kind.CODEGEN,
-                command=command,
-                inputs=(bitcode,),
-                label=f"generate {label}",
-                depfile=False,
+            self._add(
+                Action(
+                    output=bitcode,
+                    kind=Kind.REWRITE,
+                    command=(*self.want.retarget, parsed, bitcode),
+                    inputs=(parsed,),
+                    label=f"take the target CPU out of {stem}",
+                    depfile=False,
+                )
             )
-        )
+            return self._add(generate(bitcode, output, label, flags, isa))
+        waits, use = self._header(isa)
+        command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
+        return self._add(_compile(output, command, (source, waits), label, key, isa))
 
     def _header(self, isa: str | None) -> tuple[str, tuple[str, ...]]:
         """The precompiled header of `isa`, or of the baseline: (file to wait for, flags to use it)."""
-        header = f"{self.want.platform}/{isa or 'baseline'}/pch.h"
-        self.files[header] = precompiled_header(PRECOMPILED)
+        built, text = f"{self.want.platform}/{isa or 'baseline'}/pch.h", precompiled_header(PRECOMPILED)
+        header, extra = built, tuple[str, ...]()
+        if self.clang:
+            header = str(self.want.shared / hashlib.sha256(text.encode()).hexdigest()[:16] / "pch.h")
+            extra = ("-fpch-instantiate-templates", "-Xclang", "-fno-pch-timestamp")
+        self.files[header] = text
         flags = tuple(self.want.isas[isa]) if isa else ()
-        built = f"{header}.pch" if self.clang else f"{header}.gch"
-        instantiate = ("-fpch-instantiate-templates",) if self.clang else ()
-        compile_header = (*self.want.compiler.command, *self.common, *flags, *instantiate, "-x", "c++-header", header)
+        built += ".pch" if self.clang else ".gch"
+        compile_header = (*self.cxx, *self.common, *flags, *extra, "-x", "c++-header", header)
         self._add(
             Action(
                 output=built,
                 kind=Kind.PCH,
                 command=(*compile_header, "-o", built),
                 inputs=(header,),
+                group=isa or PLATFORM,
                 label=f"headers of torch {self.want.torch.version}" + (f" for {isa}" if isa else ""),
                 depfile=False,
             )
@@ -199,76 +220,24 @@ class _Planner:
         return built, (("-include-pch", built) if self.clang else ("-include", header))
 
     def _cuda(self, extension: Extension, unit: Unit) -> dict[tuple[str | None, str | None], list[str]]:
-        """A CUDA source: its host half, and its device half for each SM."""
-        assert self.want.device is not None, "setup.py names CUDA sources only when it is asked for them"
-        device, platform = self.want.device, self.want.platform
-        (relative,) = unit.sources
-        source, stem, symbol = str(self.want.source_root / relative), f"{extension.module}/{unit.name}", ""
-        symbol = dev.symbol_of(relative)
-        settings = (*self._settings(extension), f"-cuid={dev.cuid_of(relative)}")
-
-        waits, use = self._cuda_header(None)
-        placeholder = f"{platform}/cuda/{dev.PLACEHOLDER}"
-        self.files[placeholder] = "placeholder"
-        bitcode = f"{platform}/ir/{stem}.ll"
-        front = (*self._cuda_command(None), *use, *settings, *UNOPTIMIZED_IR)
-        front += ("-Xclang", "-fcuda-include-gpubinary", "-Xclang", placeholder, source, "-o", bitcode)
-        self._add(
-            Action(
-                output=bitcode,
-                kind=Kind.FRONTEND,
-                command=(*front, "-MMD", "-MF", f"{bitcode}.d", "&&", *device.splice, bitcode, symbol),
-                inputs=(source, waits, placeholder),
-                label=f"parse the host half of {stem}",
+        """A CUDA unit: its host half, and its device half for each SM, as the CUDA compiler's planner makes them."""
+        assert self.cuda is not None, "setup.py names CUDA sources only when it is asked for them"
+        stem = f"{extension.module}/{unit.name}"
+        halves = self.cuda.plan(
+            CudaUnit(
+                stem=stem,
+                source=self._source(unit, extension),
+                platform=self.want.platform,
+                settings=self._settings(extension),
+                common=self.common,
+                key=stem if len(unit.sources) > 1 else None,
             )
         )
-        objects: dict[tuple[str | None, str | None], list[str]] = {}
-        objects[None, None] = [self._generate(bitcode, f"{platform}/baseline/{stem}.o", f"{stem}, host half")]
-
-        for sm, codegen in device.sms.items():
-            waits, use = self._cuda_header(sm)
-            base = f"{platform}/{sm}/{stem}"
-            assembly = f"{base}.s"
-            self.files[assembly] = dev.fatbin_object(symbol, f"{base}.fatbin")
-            compile_ptx = (*self._cuda_command(sm), *use, *settings, source)
-            linker = self.want.compiler.linker
-            self._add(
-                Action(
-                    output=f"{base}.o",
-                    kind=Kind.DEVICE,
-                    command=dev.device_commands(compile_ptx, codegen, device, base, assembly, linker),
-                    inputs=(source, waits, assembly),
-                    label=f"{stem} for {sm}",
-                )
-            )
-            objects[None, sm] = [f"{base}.o"]
-        return objects
-
-    def _cuda_command(self, sm: str | None) -> tuple[str, ...]:
-        """clang for the device code of `sm`, or for the host."""
-        assert self.want.device is not None
-        device = self.want.device
-        side = (
-            ("--cuda-device-only", f"--cuda-gpu-arch={dev.gpu_arch(device.sms[sm])}") if sm else ("--cuda-host-only",)
-        )
-        return (*self.want.compiler.command, *dev.cuda_flags(device.sdk), *self.common, *side)
-
-    def _cuda_header(self, sm: str | None) -> tuple[str, tuple[str, ...]]:
-        header = f"{self.want.platform}/{sm or 'cuda'}/pch.cuh"
-        self.files[header] = precompiled_header(dev.PRECOMPILED)
-        built = f"{header}.pch"
-        emit = ("-fpch-instantiate-templates", "-S", "-emit-llvm", "-Xclang", "-emit-pch")
-        self._add(
-            Action(
-                output=built,
-                kind=Kind.PCH,
-                command=(*self._cuda_command(sm), *emit, header, "-o", built),
-                inputs=(header,),
-                label=f"CUDA headers for {sm or 'the host'}",
-                depfile=False,
-            )
-        )
-        return built, ("-Xclang", "-include-pch", "-Xclang", built)
+        for action in halves.actions:
+            self._add(action)
+        self.files |= halves.files
+        self.notes += halves.notes
+        return {(None, sm): outputs for sm, outputs in halves.objects.items()}
 
     def _link(self, extension: Extension, isa: str, sm: str | None, objects: Sequence[str]) -> None:
         target = target_name(isa, sm)
@@ -276,7 +245,7 @@ class _Planner:
         torch, found = self.want.torch, self.want.codecs.found
         libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
         if self.want.device:
-            libraries += ["-ltorch_cuda", "-lc10_cuda", *map(str, dev.toolkit_libraries(self.want.device.sdk))]
+            libraries += ["-ltorch_cuda", "-lc10_cuda", *map(str, toolkit_libraries(self.want.device.sdk))]
         libraries += [flag for name in extension.libraries if name in found for flag in found[name].libs]
         self._add(
             Action(
@@ -292,18 +261,31 @@ class _Planner:
                 ),
                 inputs=tuple(sorted(objects)),
                 label=f"link {extension.module}.so for {target}",
+                group=LINKS,
                 depfile=False,
             )
         )
 
-    def _source(self, unit: Unit) -> str:
+    def _source(self, unit: Unit, extension: Extension) -> str:
+        root = str(self.want.source_root)
         if len(unit.sources) == 1:
-            return str(self.want.source_root / unit.sources[0])
-        path = str(PurePosixPath(self.want.platform, "units", unit.extension, f"{unit.name}.cpp"))
-        self.files[path] = unity_text(unit, str(self.want.source_root))
+            return f"{root}/{unit.sources[0]}"
+        cuda = unit.language == "cuda"
+        suffix = ".cu" if cuda else ".cpp"
+        path = str(PurePosixPath(self.want.platform, "units", unit.extension, f"{unit.name}{suffix}"))
+        self.files[path] = isolated_text(unit, root, extension.includes) if cuda else unity_text(unit, root)
         return path
 
 
-def _compile(output: str, command: tuple[str, ...], inputs: tuple[str, ...], label: str, key: str | None) -> Action:
-    command = (*command, "-o", output, "-MMD", "-MF", f"{output}.d")
-    return Action(output=output, kind=Kind.COMPILE, command=command, inputs=inputs, label=label, unit=key)
+def _compile(
+    output: str, command: tuple[str, ...], inputs: tuple[str, ...], label: str, key: str | None, isa: str | None
+) -> Action:
+    return Action(
+        output=output,
+        kind=Kind.COMPILE,
+        command=(*command, "-o", output, "-MMD", "-MF", f"{output}.d"),
+        inputs=inputs,
+        label=label,
+        group=isa or PLATFORM,
+        unit=key,
+    )

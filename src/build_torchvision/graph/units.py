@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+import re
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -36,16 +37,18 @@ def is_isa_dependent(source: str) -> bool:
 def plan_units(extension: Extension, *, split: Set[str] = frozenset()) -> tuple[Unit, ...]:
     """Group an extension's sources into translation units.
 
-    Dispatch code (operators' schemas, autograd, autocast) and image I/O become one unit each; a CPU operator stays
-    alone, since upstream's files define the same names in anonymous namespaces. A unit whose name is in `split` was
-    found not to compile as one: its files stand alone.
+    Dispatch code (operators' schemas, autograd, autocast), image I/O and CUDA kernels become one unit each; a CPU
+    operator stays alone, since upstream's files define the same names in anonymous namespaces. A unit whose name is in
+    `split` was found not to compile as one: its files stand alone.
     """
     groups: dict[tuple[str, bool], list[str]] = {}
     alone: list[tuple[str, bool]] = []
     for source in extension.sources:
         path = PurePosixPath(source)
         isa_dependent = is_isa_dependent(source)
-        if path.suffix != ".cpp" or CUDA_FOLDER in path.parts or (isa_dependent and "ops" in path.parts):
+        if path.suffix == ".cu":
+            groups.setdefault(("cuda", False), []).append(source)
+        elif path.suffix != ".cpp" or CUDA_FOLDER in path.parts or (isa_dependent and "ops" in path.parts):
             alone.append((source, isa_dependent))
         else:
             groups.setdefault(("kernels" if isa_dependent else "dispatch", isa_dependent), []).append(source)
@@ -66,6 +69,28 @@ def plan_units(extension: Extension, *, split: Set[str] = frozenset()) -> tuple[
 def unity_text(unit: Unit, root: str) -> str:
     """The text of a file that includes every source of `unit`."""
     return "".join(f'#include "{root}/{source}"\n' for source in unit.sources)
+
+
+def isolated_text(unit: Unit, root: str, includes: Mapping[str, Sequence[str]]) -> str:
+    """The text of a file that holds every source of `unit`, each in a namespace of its own.
+
+    Upstream's kernels define the same names in unnamed namespaces (0.21.0: bilinear_interpolate). What they include
+    comes first, so that it stays outside; then an inclusion inside finds it done.
+    """
+    headers = dict.fromkeys(name for source in unit.sources for name in includes[source])
+    lines = [
+        f"#include {name}" if name[0] == "<" or "/" not in name else f'#include "{root}/{name[1:-1]}"'
+        for name in headers
+    ]
+    lines.append("namespace vision::ops {}")
+    for source in unit.sources:
+        name = "unit_" + re.sub(r"\W", "_", PurePosixPath(source).stem)
+        lines += [
+            f"namespace {name} {{ namespace vision {{ namespace ops {{ using namespace ::vision::ops; }} }}",
+            f'#include "{root}/{source}"',
+            "}",
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def precompiled_header(headers: Sequence[str]) -> str:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.facts import OLDEST_CLANG
 from build_torchvision.process import run
 
 Choice = Literal["auto", "clang", "gcc"]
 # The first versions that know every -march of the matrix (x86-64-v4 with AVX512-BF16, armv9-a).
-FIRST_GCC, FIRST_CLANG = 12, 16
+FIRST_GCC, FIRST_CLANG = 12, OLDEST_CLANG
 PROBE = "#include <string>\n#include <vector>\nstd::vector<std::string> probe(int n) { return {std::to_string(n)}; }\n"
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -50,24 +52,28 @@ def cuda_sdk(track: str, given: Path | None = None) -> CudaSdk:
     sdk = _installed(track, given) if given is not None else _from_registry(track)
     known, told = sdk.architectures & gpus().keys(), frozenset(toolkits()[track].native)
     if known != told:
+        surplus = [f"{sm} is in the table and not in ptxas" for sm in sorted(told - known)]
+        surplus += [f"ptxas assembles {sm} and the table says it does not" for sm in sorted(known - told)]
         raise BadInput(
             f"Build track {track} with the toolkit in {sdk.origin}",
-            f"its ptxas knows {', '.join(sorted(known))}, the table says {', '.join(sorted(told))}: the table is wrong "
-            "or this is another toolkit.",
-            f"Name a CUDA {toolkits()[track].version} toolkit with --cuda DIR.",
+            f"Its headers say CUDA {sdk.version}, and asked, its ptxas says: {'; '.join(surplus)}. The table in "
+            "facts/toolkits.toml is wrong, or ptxas and headers are of two toolkits.",
+            f"Name a whole CUDA {toolkits()[track].version} toolkit with --cuda DIR, or correct the table.",
         )
     return sdk
 
 
 def _from_registry(track: str) -> CudaSdk:
-    version = toolkits()[track].version
     tree = _assembled(track, cuda_wheels()[track])
-    packer = _assembled("fatbinary", cuda_wheels()["fatbinary"])
-    return _read(track, tree, packer / "bin" / "fatbinary", f"the package registry's wheels of CUDA {version}")
+    return _read(track, tree, _packer(), f"the package registry's wheels of CUDA {toolkits()[track].version}")
+
+
+def _packer() -> Path:
+    return _assembled("fatbinary", cuda_wheels()["fatbinary"]) / "bin" / "fatbinary"
 
 
 def _assembled(name: str, wheels: tuple[CudaWheel, ...]) -> Path:
-    pins = "-".join(f"{wheel.package.removeprefix('nvidia-')}{wheel.version}" for wheel in wheels[:2])
+    pins = hashlib.sha256(repr(wheels).encode()).hexdigest()[:16]  # another pin is another entry
     entry = cache_dir() / "cuda" / f"{name}-{pins}"
 
     def fill(part: Path) -> None:
@@ -110,27 +116,65 @@ def _size(path: Path) -> str:
 
 
 def _installed(track: str, root: Path) -> CudaSdk:
+    """The toolkit at `root`; headers of libraries that it lacks come from the registry's wheels of the same track."""
     if not root.is_dir():
         raise BadInput(f"Use the CUDA toolkit in {root}", "There is no such folder.", "Check --cuda.")
-    return _read(track, root.resolve(), root.resolve() / "bin" / "fatbinary", str(root))
+    root = root.resolve()
+    if not any((root / "include" / name).is_file() for name in ("cuda.h", "cuda_runtime.h")):
+        raise BadInput(
+            f"Use the CUDA toolkit in {root}",
+            "It holds no include/cuda.h.",
+            "Name a toolkit's own folder, such as /usr/local/cuda-12.8.",
+        )
+    _check_version(track, root, str(root))
+    fatbinary = root / "bin" / "fatbinary"
+    if not _lacking(_includes(root)) and _library(root, "libcudart") is not None:
+        return _read(track, root, fatbinary, str(root))
+    rest = _assembled(track, cuda_wheels()[track])
+    return _read(track, root, fatbinary, f"{root}, completed from the package registry", rest)
 
 
-def _read(track: str, root: Path, fatbinary: Path, origin: str) -> CudaSdk:
+def _includes(root: Path) -> tuple[Path, ...]:
+    return tuple(path for path in (root / "include", root / "include" / "cccl") if path.is_dir())
+
+
+def _lacking(includes: Sequence[Path]) -> list[str]:
+    return [name for name in HEADERS if not any((path / name).is_file() for path in includes)]
+
+
+def _library(root: Path, name: str) -> Path | None:
+    found = (path for sub in ("lib", "lib64") for path in sorted((root / sub).glob(f"{name}.so.1*")))
+    return next(found, None)
+
+
+def _check_version(track: str, root: Path, origin: str) -> None:
+    version = toolkits()[track].version
+    found = re.search(r"#define CUDA_VERSION (\d+)", (root / "include" / "cuda.h").read_text(errors="replace"))
+    number = int(found[1]) if found else 0
+    if f"{number // 1000}.{number % 1000 // 10}" != version:
+        raise BadInput(
+            f"Build track {track} with the toolkit in {origin}",
+            f"It is CUDA {number // 1000}.{number % 1000 // 10}, the track is {version}.",
+            f"Leave out --cuda to take CUDA {version} from the package registry, name an installed CUDA {version}, or "
+            "choose the track of this one.",
+        )
+
+
+def _read(track: str, root: Path, fatbinary: Path, origin: str, rest: Path | None = None) -> CudaSdk:
+    """The toolkit at `root`; what `rest`, a second root, has besides is used too."""
     version, asked = toolkits()[track].version, f"Build track {track} with the toolkit in {origin}"
     remedy = f"Leave out --cuda to use the package registry's, or name a whole CUDA {version} toolkit."
-    includes = tuple(path for path in (root / "include", root / "include" / "cccl") if path.is_dir())
-    absent = [name for name in HEADERS if not any((path / name).is_file() for path in includes)]
+    includes = (*_includes(root), *(_includes(rest) if rest else ()))
+    absent = _lacking(includes)
     tools = [path for path in (root / "bin" / "ptxas", fatbinary) if not path.is_file()]
     device = [path for path in (root / "nvvm" / "libdevice" / "libdevice.10.bc",) if not path.is_file()]
-    cudart = next((path for sub in ("lib", "lib64") for path in sorted((root / sub).glob("libcudart.so.1*"))), None)
+    roots = (root, rest) if rest else (root,)
+    cudart = next((found for place in roots if (found := _library(place, "libcudart"))), None)
     if absent or tools or device or cudart is None:
         lacking = [*absent, *map(str, tools), *map(str, device), *([] if cudart else ["libcudart"])]
         raise MissingInput(asked, f"It lacks {', '.join(lacking)}.", remedy)
-    found = re.search(r"#define CUDA_VERSION (\d+)", (includes[0] / "cuda.h").read_text(errors="replace"))
-    number = int(found[1]) if found else 0
-    if f"{number // 1000}.{number % 1000 // 10}" != version:
-        raise BadInput(asked, f"It is CUDA {number // 1000}.{number % 1000 // 10}, the track is {version}.", remedy)
-    nvjpeg = next((path for sub in ("lib", "lib64") for path in sorted((root / sub).glob("libnvjpeg.so.1*"))), None)
+    _check_version(track, root, origin)
+    nvjpeg = next((found for place in roots if (found := _library(place, "libnvjpeg"))), None)
     return CudaSdk(
         track=track,
         version=version,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Mapping, Set
@@ -17,6 +18,9 @@ from build_torchvision.process import run
 CODEC_HEADERS = {"jpeg": "jpeglib.h", "png": "png.h", "webp": "webp/decode.h"}
 
 
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(<[^>\n]+>|"[^"\n]+")', re.MULTILINE)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Extension:
     """One extension module: sources and include folders relative to the release's root, macros as compiler flags."""
@@ -26,6 +30,7 @@ class Extension:
     macros: tuple[str, ...]
     libraries: tuple[str, ...]
     include_dirs: tuple[str, ...]
+    includes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a CUDA source -> what it includes itself
 
     @property
     def module(self) -> str:
@@ -101,6 +106,7 @@ def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, code
             macros=tuple(f"-D{name}" if value is None else f"-D{name}={value}" for name, value in row["macros"]),
             libraries=tuple(row["libraries"]),
             include_dirs=tuple(row["include_dirs"]),
+            includes={source: _includes(root, source) for source in row["sources"] if source.endswith(".cu")},
         )
         for row in answer["extensions"]
     )
@@ -113,4 +119,15 @@ def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, code
         packages=tuple(answer["packages"]),
         package_data={key: tuple(value) for key, value in answer["package_data"].items()},
         written=answer["written"],
+    )
+
+
+def _includes(root: Path, source: str) -> tuple[str, ...]:
+    """What `source` includes, in its order: `<ATen/ATen.h>`, or `"torchvision/csrc/…/x.h"` for a file beside it."""
+    path = root / source
+    found = INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))
+    beside = Path(source).parent
+    return tuple(
+        f'"{beside / name[1:-1]}"' if name[0] == '"' and (path.parent / name[1:-1]).is_file() else name
+        for name in found
     )

@@ -11,8 +11,9 @@ from build_torchvision.proof.elf import UNREADABLE
 from build_torchvision.proof.fatbin import BadFatbin, Image, Kernel, images, kernels
 from build_torchvision.variants import Variant
 
-# What host code passes to __cudaRegisterFunction: the kernel's mangled name, as a string of its own.
-REGISTERED = re.compile(rb"\0(_ZN6vision3ops[\w$]*kernel[\w$]*)(?=\0)")
+# What host code passes to __cudaRegisterFunction: the kernel's mangled name, as a string of its own. Kernels that are
+# compiled together are each in a namespace of their own around upstream's (graph/units.py).
+REGISTERED = re.compile(rb"\0(_ZN(?:\d+unit_\w+?)?6vision3ops[\w$]*kernel[\w$]*)(?=\0)")
 
 
 def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx: bool = False) -> tuple[Check, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from build_torchvision.codegen import notes
+from build_torchvision.codegen import covers, notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
 from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
@@ -176,9 +176,16 @@ def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Ch
         problems.append(
             f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda} (trap 6)"
         )
+    carried, paired = named.get("torch_carries"), named.get("paired")
+    served = not variant.sm or not carried or covers(set(carried[0]), set(carried[1]), variant.sm)
+    if not served and paired:
+        problems.append(f"it calls itself paired, and torch {torch.version} has no code that runs on {variant.sm}")
     if not named:
         problems.append("the wheel does not say for which torch it was built")
-    return Check.of("companion", problems, f"torch {torch.version}, C++11 ABI {'on' if torch.cxx11_abi else 'off'}")
+    remarks = [] if paired else ["unpaired: the release's own torch is another, or this one does not serve the GPU"]
+    remarks += [] if served else [f"this torch has no code that runs on {variant.sm}"]
+    abi = f"C++11 ABI {'on' if torch.cxx11_abi else 'off'}"
+    return Check.of("companion", problems, ", ".join([f"torch {torch.version}", abi, *remarks]))
 
 
 def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str, Elf]]:

@@ -1,0 +1,114 @@
+"""CUDA units with clang: the halves are joined by the linker.
+
+clang embeds a unit's device code as a constant in the host half. Here the host half is parsed with a placeholder, whose
+constant is then turned into a reference to a symbol that each SM's device object defines: what differs between variants
+is one linked object, and its size and alignment are the linker's business. `-cuid` fixes the names of what both halves
+refer to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from build_torchvision.graph.actions import Action, Kind
+from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
+from build_torchvision.graph.tools import CXX, DEVICE_OBJECT, GENERATE
+
+PLACEHOLDER = "placeholder.fatbin"
+UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
+
+
+class ClangPlanner:
+    """Host half: IR, spliced, one object. Device half: PTX, assembled into one object an SM."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        sdk = device.sdk
+        # clang's default PTX version is too old for the newest SMs; 9.0 is CUDA 13.0's.
+        newest = ("--cuda-feature=+ptx90",) if int(sdk.version.split(".")[0]) >= 13 else ()
+        folders = tuple(flag for path in sdk.include_dirs for flag in ("-isystem", str(path)))
+        self.flags = ("-x", "cuda", f"--cuda-path={sdk.root}", "-Wno-unknown-cuda-version", *newest, *MACROS, *folders)
+
+    def plan(self, unit: CudaUnit) -> Halves:
+        made = Halves()
+        command = (CXX, *self.flags, *unit.common, *unit.settings, f"-cuid={unit.cuid}")
+        made.objects[None] = [self._host(unit, command, made)]
+        for sm in self.device.sms:
+            made.objects[sm] = [self._device(unit, sm, command, made)]
+        return made
+
+    def _host(self, unit: CudaUnit, command: tuple[str, ...], made: Halves) -> str:
+        placeholder = f"{unit.platform}/cuda/{PLACEHOLDER}"
+        made.files[placeholder] = "placeholder"
+        parsed, spliced = f"{unit.platform}/parsed/{unit.stem}.ll", f"{unit.platform}/ir/{unit.stem}.ll"
+        embed = ("-Xclang", "-fcuda-include-gpubinary", "-Xclang", placeholder)
+        made.actions.append(
+            Action(
+                output=parsed,
+                kind=Kind.FRONTEND,
+                command=(*command, "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
+                inputs=(unit.source, placeholder, CXX),
+                label=f"parse the host half of {unit.stem}",
+                unit=unit.key,
+            )
+        )
+        made.actions.append(
+            Action(
+                output=spliced,
+                kind=Kind.REWRITE,
+                command=(*self.device.splice, parsed, spliced, unit.symbol),
+                inputs=(parsed,),
+                label=f"cut the placeholder out of {unit.stem}",
+                depfile=False,
+            )
+        )
+        output = f"{unit.platform}/baseline/{unit.stem}.o"
+        made.actions.append(generate(spliced, output, f"{unit.stem}, host half"))
+        return output
+
+    def _device(self, unit: CudaUnit, sm: str, command: tuple[str, ...], made: Halves) -> str:
+        codegen, base = self.device.sms[sm], f"{unit.platform}/{sm}/{unit.stem}"
+        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", "-S")
+        made.actions.append(
+            Action(
+                output=f"{base}.ptx",
+                kind=Kind.DEVICE,
+                command=(*command, *side, *_to(unit.source, f"{base}.ptx")),
+                inputs=(unit.source, CXX),
+                label=f"{unit.stem} for {sm}",
+                group=sm,
+                unit=unit.key,
+            )
+        )
+        ships = "+".join(kind for kind, shipped in (("elf", codegen.cubin), ("ptx", codegen.ptx)) if shipped)
+        options = (f"-fsm={codegen.number}", f"-fship={ships}", f"-fsymbol={unit.symbol}")
+        made.actions.append(
+            Action(
+                output=f"{base}.o",
+                kind=Kind.ASSEMBLE,
+                command=(DEVICE_OBJECT, *options, "-x", "cpp-output", "-c", f"{base}.ptx", "-o", f"{base}.o"),
+                inputs=(f"{base}.ptx", DEVICE_OBJECT),
+                label=f"assemble {unit.stem} for {sm}",
+                group=sm,
+                depfile=False,
+            )
+        )
+        return f"{base}.o"
+
+
+def generate(bitcode: str, output: str, label: str, flags: tuple[str, ...] = (), group: str | None = None) -> Action:
+    """IR -> object, for the platform's baseline or for the ISA that `group` names."""
+    options = (*flags, "-O3", "-fPIC", "-w", "-x", "cpp-output")
+    action = Action(
+        output=output,
+        kind=Kind.CODEGEN,
+        command=(GENERATE, *options, "-c", bitcode, "-o", output),
+        inputs=(bitcode, GENERATE),
+        label=f"generate {label}",
+        depfile=False,
+    )
+    return action if group is None else replace(action, group=group)
+
+
+def _to(source: str, output: str) -> tuple[str, ...]:
+    return (source, "-o", output, "-MMD", "-MF", f"{output}.d")

@@ -1,0 +1,107 @@
+"""CUDA units with nvcc: the host half is a whole object whose fat binary is exchanged.
+
+nvcc has no way to leave the device code out. It is given one SM, the same for every variant, and its object's section
+.nv_fatbin is then replaced by what `nvcc -fatbin` makes of the same unit for the variant's SM. Both calls get the same
+`-frandom-seed`, without which kernels in unnamed namespaces are called differently in each. An nvcc that does not know
+that option compiles each unit whole for each SM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from build_torchvision.codegen import Codegen
+from build_torchvision.graph.actions import LINKS, PLATFORM, Action, Kind
+from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
+
+HOST_SM = "80"  # what the host half is compiled with; none of it is left after the splice
+# torch.utils.cpp_extension's own flag: c10 calls constexpr functions from device code.
+RELAXED = "--expt-relaxed-constexpr"
+
+
+class NvccPlanner:
+    """Host half: one object. Device half: one fat binary an SM, put in its place."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        folders = tuple(flag for path in device.sdk.include_dirs for flag in ("-isystem", str(path)))
+        packed = ("-Xfatbin", "-compress-all")
+        self.command = (*device.compiler.command, RELAXED, *MACROS, *packed, *folders)
+
+    def plan(self, unit: CudaUnit) -> Halves:
+        made = Halves()
+        command = (*self.command, *_for_nvcc(unit.common), *unit.settings, f"-frandom-seed={unit.cuid}")
+        if not self.device.compiler.splices:
+            command = command[:-1]
+            made.notes.append(
+                f"nvcc {self.device.compiler.version} has no -frandom-seed, so the halves of a unit cannot be joined: "
+                f"{unit.stem} is compiled whole for each SM"
+            )
+            for sm, codegen in self.device.sms.items():
+                made.objects[sm] = [self._compile(unit, made, command, codegen, sm)]
+            return made
+        first = Codegen(kind="native", gencode=(f"arch=compute_{HOST_SM},code=sm_{HOST_SM}",), arch_list="", reason="")
+        host = self._compile(unit, made, command, first, None)
+        for sm, codegen in self.device.sms.items():
+            base = f"{unit.platform}/{sm}/{unit.stem}"
+            fatbin = f"{base}.fatbin"
+            made.actions.append(
+                Action(
+                    output=fatbin,
+                    kind=Kind.DEVICE,
+                    command=(*command, *_gencode(codegen), "-fatbin", *_to(unit.source, fatbin)),
+                    inputs=(unit.source,),
+                    label=f"{unit.stem} for {sm}",
+                    group=sm,
+                    unit=unit.key,
+                )
+            )
+            made.actions.append(
+                Action(
+                    output=f"{base}.o",
+                    kind=Kind.REWRITE,
+                    command=(*self.device.splice, host, fatbin, f"{base}.o"),
+                    inputs=(host, fatbin),
+                    label=f"join the halves of {unit.stem} for {sm}",
+                    group=LINKS,
+                    depfile=False,
+                )
+            )
+            made.objects[sm] = [f"{base}.o"]
+        return made
+
+    def _compile(self, unit: CudaUnit, made: Halves, command: tuple[str, ...], codegen: Codegen, sm: str | None) -> str:
+        output = f"{unit.platform}/{sm or 'baseline'}/{unit.stem}.o"
+        action = Action(
+            output=output,
+            kind=Kind.COMPILE,
+            command=(*command, *_gencode(codegen), "-c", *_to(unit.source, output)),
+            inputs=(unit.source,),
+            label=f"{unit.stem} for {sm}" if sm else f"host half of {unit.stem}",
+            group=sm or PLATFORM,
+            unit=unit.key,
+        )
+        made.actions.append(action)
+        return output
+
+
+def _gencode(codegen: Codegen) -> tuple[str, ...]:
+    return tuple(word for option in codegen.gencode for word in ("-gencode", option))
+
+
+def _for_nvcc(flags: Sequence[str]) -> tuple[str, ...]:
+    """The C++ compiler's flags as nvcc takes them: what it does not know itself goes through -Xcompiler."""
+    made: list[str] = []
+    words = iter(flags)
+    for word in words:
+        if word == "-isystem":
+            made += [word, next(words)]
+        elif word.startswith(("-D", "-I", "-O", "-std=")) or word == "-w":
+            made.append(word)
+        else:
+            made += ["-Xcompiler", word]
+    return tuple(made)
+
+
+def _to(source: str, output: str) -> tuple[str, ...]:
+    return (source, "-o", output, "-MMD", "-MF", f"{output}.d")

@@ -1,0 +1,214 @@
+"""The CUDA compiler of a build: clang or nvcc, behind one Protocol; what it can do is asked of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.facts import gpus, toolkits
+from build_torchvision.inputs.compiler import Compiler, find_compiler
+from build_torchvision.inputs.cuda_sdk import CudaSdk
+from build_torchvision.process import run
+
+CHOICES = ("auto", "clang", "nvcc")
+OLDEST_GCC = 9  # where the search for a host compiler that nvcc accepts ends: the first with all of C++17
+
+
+class CudaCompiler(Protocol):
+    """A CUDA compiler of this machine. `command` takes flags and a source; `origin` says where it comes from.
+
+    `splices` is whether its host and device halves can be compiled apart and joined.
+    """
+
+    @property
+    def family(self) -> Literal["clang", "nvcc"]: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def command(self) -> tuple[str, ...]: ...
+    @property
+    def origin(self) -> str: ...
+    @property
+    def splices(self) -> bool: ...
+
+    def architectures(self) -> frozenset[str]:
+        """The SMs that it compiles for ("sm90"), of those in the tables: its own word."""
+        ...
+
+    def promised(self) -> frozenset[str]:
+        """The SMs that the tables say a compiler of this version compiles for."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clang:
+    """clang as a CUDA compiler; it brings no toolkit and works with any."""
+
+    compiler: Compiler
+    splices: bool = True
+    family: Literal["clang"] = "clang"
+
+    @property
+    def version(self) -> str:
+        return self.compiler.version
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return self.compiler.command
+
+    @property
+    def origin(self) -> str:
+        return f"the {self.compiler.origin}'s clang {self.version}"
+
+    def architectures(self) -> frozenset[str]:
+        command = [*self.command, "--target=nvptx64-nvidia-cuda", "--print-supported-cpus"]
+        done = run(command, asked=f"asking {self.origin} for its GPU architectures")
+        return _known(re.findall(r"\bsm_(\d+)\b", done.stdout + done.stderr))
+
+    def promised(self) -> frozenset[str]:
+        major = int(self.version.split(".")[0])
+        return frozenset(sm for sm, gpu in gpus().items() if gpu.clang <= major)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nvcc:
+    """nvcc, with the host compiler that it is to call."""
+
+    program: Path
+    version: str
+    host: str
+    track: str
+    splices: bool
+    family: Literal["nvcc"] = "nvcc"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        return (str(self.program), "-ccbin", self.host)
+
+    @property
+    def origin(self) -> str:
+        return f"nvcc {self.version} ({self.program})"
+
+    def architectures(self) -> frozenset[str]:
+        done = run([self.program, "--list-gpu-arch"], asked=f"asking {self.origin} for its GPU architectures")
+        return _known(re.findall(r"\bcompute_(\d+)\b", done.stdout))
+
+    def promised(self) -> frozenset[str]:
+        return frozenset(toolkits()[self.track].native)
+
+
+def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Path | None = None) -> CudaCompiler:
+    """The CUDA compiler for `sdk`'s track that `choice` ("auto", "clang", "nvcc") names.
+
+    auto is clang, and nvcc where there is none. Measured here on 0.21.0, all CUDA sources as one unit: clang's device
+    half costs 9.6 CPU seconds and its host half 10.3, nvcc 13.0's 19.1 and 53.6, and clang's halves are joined by the
+    linker. benchmarks/NOTES.md has both compilers' kernels on a GPU. `compiler` is the C++ compiler, `given` the folder
+    of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
+    """
+    asked = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
+    if choice not in CHOICES:
+        raise BadInput(asked, "No such compiler is known.", f"Choose {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
+    if choice in ("auto", "clang"):
+        try:
+            return Clang(compiler=compiler if compiler.family == "clang" else find_compiler("clang"))
+        except MissingInput:
+            if choice == "clang":
+                raise
+    return _nvcc(asked, sdk, given)
+
+
+def check_architectures(compiler: CudaCompiler, sdk: CudaSdk, bases: Sequence[str]) -> None:
+    """Hold compiler, ptxas and the tables to each other, and see that the compiler serves the SMs `bases`.
+
+    Raises BadInput before anything is compiled, saying which of them is wrong.
+    """
+    asked = f"Compile track {sdk.track} with {compiler.origin}"
+    known, promised = compiler.architectures(), compiler.promised()
+    for sm in bases:
+        if sm not in known and sm not in promised:
+            first = gpus()[sm].clang
+            raise BadInput(
+                asked,
+                f"It does not compile for {sm}"
+                + (f"; clang {first} is the first that does." if compiler.family == "clang" else "."),
+                "Leave out --cuda-compiler and --compiler: this package's own dependencies hold a clang that does.",
+            )
+    if known != promised:
+        verdict = [
+            *(f"it compiles for {sm} and the table says it does not" for sm in sorted(known - promised)),
+            *(f"the table says it compiles for {sm} and it does not" for sm in sorted(promised - known)),
+        ]
+        table = "gpus.toml (clang)" if compiler.family == "clang" else "toolkits.toml (native)"
+        raise BadInput(
+            asked,
+            f"Asked, {'; '.join(verdict)}: the table in facts/{table} is wrong.",
+            "Correct the table, or choose the other --cuda-compiler.",
+        )
+
+
+def _known(numbers: Sequence[str]) -> frozenset[str]:
+    return frozenset(f"sm{number}" for number in numbers) & gpus().keys()
+
+
+def _nvcc(asked: str, sdk: CudaSdk, given: Path | None) -> Nvcc:
+    seen: list[str] = []
+    for program in _candidates(sdk, given):
+        try:
+            text = run([program, "--version"], asked=asked).stdout
+        except BuildTorchvisionError:
+            continue
+        found = re.search(r"release (\d+\.\d+)", text)
+        if found and found[1] == sdk.version:
+            options = run([program, "--help"], asked=asked).stdout
+            return Nvcc(
+                program=program,
+                version=sdk.version,
+                host=_host_compiler(asked, sdk.track),
+                track=sdk.track,
+                splices="--frandom-seed" in options,
+            )
+        seen.append(f"{program} is {found[1] if found else 'of an unknown version'}")
+    raise MissingInput(
+        asked,
+        f"No nvcc {sdk.version} is here" + (f" ({', '.join(seen)})." if seen else "."),
+        f"Name one with --cuda DIR or CUDA_HOME, install CUDA {sdk.version} to /usr/local/cuda-{sdk.version}"
+        + (", run `apt-get install nvidia-cuda-toolkit` on Debian 13," if sdk.version == "12.4" else "")
+        + " or choose --cuda-compiler clang.",
+    )
+
+
+def _candidates(sdk: CudaSdk, given: Path | None) -> Iterator[Path]:
+    """Where an nvcc may be, best first: asked for, the environment's, PATH's, the usual folders, the registry's."""
+    homes = [given] if given else []
+    homes += [Path(home)] if (home := os.environ.get("CUDA_HOME")) else []
+    programs = [home / "bin" / "nvcc" for home in homes]
+    programs += [Path(found)] if (found := shutil.which("nvcc")) else []
+    programs += [Path(f"/usr/local/cuda-{sdk.version}/bin/nvcc"), Path("/usr/lib/nvidia-cuda-toolkit/bin/nvcc")]
+    programs += [sdk.root / "bin" / "nvcc"]
+    for program in dict.fromkeys(path.absolute() for path in programs):
+        if program.is_file():
+            yield program
+
+
+def _host_compiler(asked: str, track: str) -> str:
+    """A g++ that nvcc accepts: the system's, or an older one beside it (NVIDIA's installation guide has the bounds)."""
+    newest, seen = toolkits()[track].newest_gcc, []
+    for name in ("g++", *(f"g++-{major}" for major in range(newest, OLDEST_GCC - 1, -1))):
+        try:
+            version = run([name, "-dumpfullversion"], asked=asked).stdout.strip()
+        except MissingInput:
+            continue
+        if OLDEST_GCC <= int(version.split(".")[0]) <= newest:
+            return name
+        seen.append(f"{name} is {version}")
+    raise MissingInput(
+        asked,
+        f"nvcc {toolkits()[track].version} takes gcc up to {newest} ({', '.join(seen) or 'there is no g++'}).",
+        f"Run `sudo apt-get install g++-{newest}`, or choose --cuda-compiler clang.",
+    )

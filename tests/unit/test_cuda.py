@@ -1,0 +1,387 @@
+"""CUDA builds: compilers held to the tables, halves that fit, one graph for many variants. No compiler is run."""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from build_torchvision import pipeline
+from build_torchvision.build.splice import splice
+from build_torchvision.codegen import cuda_codegen
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput
+from build_torchvision.facts import gpus, release, toolkits
+from build_torchvision.facts.cuda_wheels import CudaWheel
+from build_torchvision.graph.actions import Kind
+from build_torchvision.graph.device import Device
+from build_torchvision.graph.groups import groups, identities, needs, without
+from build_torchvision.graph.plan import Ingredients, plan_graph
+from build_torchvision.graph.units import isolated_text, plan_units
+from build_torchvision.inputs import cuda_compiler, cuda_sdk
+from build_torchvision.inputs.codecs import Codecs
+from build_torchvision.inputs.compiler import Compiler
+from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, check_architectures, find_cuda_compiler
+from build_torchvision.inputs.torch_sdk import TorchSdk
+from build_torchvision.inputs.upstream import Extension, Upstream
+from build_torchvision.pipeline import Request
+from build_torchvision.variants import enumerate_variants, parse, select
+
+WRAPPER = (
+    "@__cuda_fatbin_wrapper = internal constant { i32, i32, ptr, ptr } { i32 1180844977, i32 1, ptr @45, ptr null }, "
+    'section ".nvFatBinSegment", align 8\n'
+)
+CONSTANT = '@45 = private constant [12 x i8] c"placeholder\\0A", section ".nv_fatbin", align 8\n'
+
+
+def test_the_halves_of_a_unit_meet_at_a_symbol() -> None:
+    text = splice(CONSTANT + WRAPPER, "code")
+    assert "@code = external hidden constant i8\n" in text
+    assert "i32 1, ptr @code, ptr null" in text
+    assert "@45" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (WRAPPER, "0 fat binaries"),
+        (CONSTANT + CONSTANT.replace("@45", "@46") + WRAPPER, "2 fat binaries"),
+        (CONSTANT.replace("private", "linkonce_odr") + WRAPPER, "0 fat binaries"),
+        (CONSTANT, "0 wrappers"),
+        (CONSTANT + WRAPPER + WRAPPER.replace("_wrapper", "_wrapper_"), "1 wrappers"),
+        (CONSTANT + WRAPPER.replace("1180844977", "1180844978"), "magic 0x466243b2"),
+        (CONSTANT + WRAPPER.replace("@45", "@46"), "points at @46"),
+        (CONSTANT + WRAPPER.replace("align 8", "align 4"), "aligned to 4 bytes"),
+        (CONSTANT + WRAPPER + "@x = global ptr @45\n", "2 references"),
+        (CONSTANT + WRAPPER + "@code = global i32 1\n", "name of the unit itself"),
+    ],
+)
+def test_halves_that_would_not_fit_are_refused(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        splice(text, "code")
+
+
+def sdk(track: str = "cuda12_8", root: Path = Path("/sdk")) -> cuda_sdk.CudaSdk:
+    return cuda_sdk.CudaSdk(
+        track=track,
+        version=toolkits()[track].version,
+        root=root,
+        include_dirs=(root / "include",),
+        ptxas=root / "bin" / "ptxas",
+        fatbinary=root / "bin" / "fatbinary",
+        cudart=root / "lib" / "libcudart.so.12",
+        nvjpeg=root / "lib" / "libnvjpeg.so.12",
+        origin="a test",
+    )
+
+
+def compiler(family: Literal["clang", "gcc"] = "clang", version: str = "22.1.8") -> Compiler:
+    return Compiler(
+        family=family, version=version, command=("c++",), c_command=("cc",), linker=("g++",), origin="system"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A CUDA compiler that says what it is told to."""
+
+    knows: frozenset[str]
+    table: frozenset[str]
+    family: Literal["clang", "nvcc"] = "clang"
+    version: str = "19.1.0"
+    command: tuple[str, ...] = ("c++",)
+    origin: str = "the system's clang 19.1.0"
+    splices: bool = True
+
+    def architectures(self) -> frozenset[str]:
+        return self.knows
+
+    def promised(self) -> frozenset[str]:
+        return self.table
+
+
+def test_a_compiler_too_old_for_the_sm_is_refused_naming_the_first_that_will_do() -> None:
+    told: CudaCompiler = Told(knows=frozenset({"sm80", "sm90"}), table=frozenset({"sm80", "sm90"}))
+    check_architectures(told, sdk(), ["sm80", "sm90"])
+    with pytest.raises(BadInput, match="does not compile for sm120; clang 20 is the first"):
+        check_architectures(told, sdk(), ["sm80", "sm120"])
+
+
+@pytest.mark.parametrize(
+    ("knows", "table", "why"),
+    [
+        ({"sm80", "sm90"}, {"sm80"}, "it compiles for sm90 and the table says it does not"),
+        ({"sm80"}, {"sm80", "sm90"}, "the table says it compiles for sm90 and it does not"),
+    ],
+)
+def test_a_table_that_a_compiler_contradicts_stops_the_build(knows: set[str], table: set[str], why: str) -> None:
+    with pytest.raises(BadInput, match=f"{why}: the table in facts/gpus.toml"):
+        check_architectures(Told(knows=frozenset(knows), table=frozenset(table)), sdk(), ["sm80"])
+
+
+def test_the_tables_say_what_each_clang_compiles_for() -> None:
+    promised = {major: Clang(compiler=compiler(version=f"{major}.1.0")).promised() for major in (16, 20, 21, 22)}
+    assert promised[20] - promised[16] == {"sm100", "sm120"}
+    assert promised[21] - promised[20] == {"sm103", "sm121"}
+    assert promised[22] - promised[21] == {"sm110"}
+    assert promised[22] == set(gpus())
+
+
+def program(folder: Path, name: str, script: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+NVCC = 'case $1 in --version) echo "Cuda compilation tools, release {}, V0";; *) echo "--frandom-seed";; esac'
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH of one empty folder."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    return folder
+
+
+def test_nvcc_is_taken_where_its_version_is_the_tracks(path: Path, tmp_path: Path) -> None:
+    program(path, "g++", "echo 13.2.0")
+    program(path, "nvcc", NVCC.format("12.4"))
+    named = program(tmp_path / "cuda" / "bin", "nvcc", NVCC.format("12.8"))
+    found = find_cuda_compiler("nvcc", compiler(), sdk(), tmp_path / "cuda")
+    assert isinstance(found, Nvcc)
+    assert (found.program, found.host, found.splices) == (named, "g++", True)
+    with pytest.raises(MissingInput, match=r"nvcc is 12\.4.*--cuda DIR.*/usr/local/cuda-12\.8"):
+        find_cuda_compiler("nvcc", compiler(), sdk())
+
+
+def test_a_host_gcc_that_nvcc_does_not_take_is_named_with_the_bound(path: Path) -> None:
+    program(path, "nvcc", NVCC.format("12.8"))
+    program(path, "g++", "echo 15.2.0")
+    with pytest.raises(MissingInput, match=r"takes gcc up to 14 \(g\+\+ is 15\.2\.0\).*apt-get install g\+\+-14"):
+        find_cuda_compiler("nvcc", compiler(), sdk())
+    program(path, "g++-13", "echo 13.3.0")
+    found = find_cuda_compiler("nvcc", compiler(), sdk())
+    assert found.command[-2:] == ("-ccbin", "g++-13")
+
+
+def test_without_any_cuda_compiler_every_way_to_get_one_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(choice: str) -> Compiler:
+        raise MissingInput("Find a C++ compiler", "There is no clang.", "Install one.")
+
+    monkeypatch.setattr(cuda_compiler, "find_compiler", none)
+    with pytest.raises(MissingInput, match=r"No nvcc 12\.8 is here\..*--cuda DIR or CUDA_HOME"):
+        find_cuda_compiler("auto", compiler("gcc", "12.2.0"), sdk())
+    with pytest.raises(MissingInput, match="There is no clang"):
+        find_cuda_compiler("clang", compiler("gcc", "12.2.0"), sdk())
+    with pytest.raises(BadInput, match="Choose auto, clang or nvcc"):
+        find_cuda_compiler("hipcc", compiler(), sdk())
+
+
+@pytest.fixture
+def one_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
+    wheels = {track: (CudaWheel(package="nvidia-x", version="1", keep=("include",)),) for track in toolkits()}
+    monkeypatch.setattr(cuda_sdk, "cuda_wheels", lambda: wheels)
+
+
+def test_a_truncated_toolkit_wheel_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None
+) -> None:
+    def truncated(requirement: str, folder: Path, **_: object) -> Path:
+        wheel = folder / "nvidia_x-1-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            archive.writestr("nvidia/x/include/x.h", "x" * 5000)
+            archive.writestr("nvidia_x-1.dist-info/RECORD", "nvidia/x/include/x.h,,\n")
+        wheel.write_bytes(wheel.read_bytes()[:-30])
+        return wheel
+
+    monkeypatch.setattr(cuda_sdk, "download", truncated)
+    with pytest.raises(BadInput, match="truncated"):
+        cuda_sdk.cuda_sdk("cuda12_8")
+    assert [path for path in (tmp_path / "cache" / "cuda").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_without_a_network_an_installed_toolkit_is_asked_for(monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
+    def offline(requirement: str, folder: Path, *, asked: str, remedy: str, **_: object) -> Path:
+        raise FetchFailed(asked, "No address.", remedy)
+
+    monkeypatch.setattr(cuda_sdk, "download", offline)
+    with pytest.raises(FetchFailed, match="--cuda DIR"):
+        cuda_sdk.cuda_sdk("cuda12_8")
+
+
+def test_a_toolkit_of_another_version_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / "cuda.h").write_text("#define CUDA_VERSION 13000\n")
+    with pytest.raises(BadInput, match=r"It is CUDA 13\.0, the track is 12\.8"):
+        cuda_sdk.cuda_sdk("cuda12_8", tmp_path)
+    with pytest.raises(BadInput, match="no such folder"):
+        cuda_sdk.cuda_sdk("cuda12_8", tmp_path / "nowhere")
+
+
+def test_an_sm_that_the_toolkit_lacks_is_no_variant() -> None:
+    with pytest.raises(BadInput, match=r"no longer compiles for Volta.*cuda12_8-sm70"):
+        parse("torchvision-python313-cuda13_0-sm70-avx2")
+
+
+def torch(version: str = "2.8.0") -> TorchSdk:
+    return TorchSdk(
+        root=Path("/torch"),
+        version=version,
+        local=None,
+        cuda="12.8",
+        cxx11_abi=True,
+        include_dirs=(Path("/torch/include"),),
+        lib_dir=Path("/torch/lib"),
+        origin="a test",
+    )
+
+
+def test_a_torch_that_does_not_serve_the_gpu_is_refused_with_what_it_carries() -> None:
+    thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
+    carried = (frozenset({"sm80", "sm90", "sm100", "sm120"}), frozenset({"sm120"}))
+    pipeline._check_covered(Request(variants=(hopper,), release=release("0.23.0")), torch(), carried)
+    with pytest.raises(BadInput, match=r"for sm110 .* it carries cubins for sm80, sm90, sm100, sm120 and PTX"):
+        pipeline._check_covered(Request(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
+    allowed = Request(variants=(thor,), release=release("0.23.0"), allow_unpaired=True)
+    pipeline._check_covered(allowed, torch(), carried)
+
+
+KERNELS = ("torchvision/csrc/ops/cuda/a_kernel.cu", "torchvision/csrc/ops/cuda/b_kernel.cu")
+EXTENSION = Extension(
+    name="torchvision._C",
+    sources=(*KERNELS, "torchvision/csrc/ops/cpu/a_kernel.cpp", "torchvision/csrc/ops/a.cpp", "torchvision/csrc/b.cpp"),
+    macros=("-DWITH_CUDA",),
+    libraries=(),
+    include_dirs=("torchvision/csrc",),
+    includes={
+        KERNELS[0]: ("<ATen/ATen.h>", '"torchvision/csrc/ops/cuda/helpers.h"'),
+        KERNELS[1]: ("<ATen/ATen.h>", "<float.h>"),
+    },
+)
+
+
+def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = False) -> Ingredients:
+    variants = select([pattern], [found for found in enumerate_variants() if found.platform == "x86_64"])
+    sms = {variant.sm or "": codegen for variant in variants if (codegen := cuda_codegen(variant, ptx=ptx))}
+    return Ingredients(
+        upstream=Upstream(
+            extensions=(EXTENSION,),
+            metadata={},
+            long_description="",
+            requires=(),
+            extras={},
+            packages=(),
+            package_data={},
+        ),
+        source_root=Path("/source"),
+        torch=torch(),
+        codecs=Codecs(found={}),
+        compiler=compiler(),
+        isas={variant.isa: ("-march=x",) for variant in variants},
+        platform="x86_64",
+        retarget=("retarget",),
+        shared=Path("/shared"),
+        device=Device(sdk=sdk(), compiler=cuda or Clang(compiler=compiler()), sms=sms, splice=("splice",)),
+    )
+
+
+def test_nothing_that_variants_share_is_done_twice() -> None:
+    graph = plan_graph(ingredients("cuda12_8-*-avx*"))
+    assert len(graph.extensions) == 36
+    assert Counter(action.kind for action in graph.actions) == {
+        Kind.PCH: 1,
+        Kind.FRONTEND: 2,  # the CPU kernel and the host half
+        Kind.REWRITE: 2,
+        Kind.CODEGEN: 4 + 1,
+        Kind.COMPILE: 1,
+        Kind.DEVICE: 9,
+        Kind.ASSEMBLE: 9,
+        Kind.LINK: 36,
+    }
+    commands = [(action.command, action.output) for action in graph.actions]
+    assert len(set(commands)) == len(commands)
+
+
+def test_every_action_is_one_process_of_which_nothing_comes_later() -> None:
+    graph = plan_graph(ingredients("cuda12_8-sm90-avx2"))
+    seen: set[str] = set()
+    for action in graph.actions:
+        assert "&&" not in action.command
+        made = {other.output for other in graph.actions}
+        assert {path for path in action.inputs if path in made} <= seen
+        seen.add(action.output)
+
+
+def test_groups_are_the_platform_each_isa_each_sm_and_the_links() -> None:
+    graph = plan_graph(ingredients("cuda12_8-sm{80,90}-avx{2,512}"))
+    assert needs(graph) == {
+        "platform": (),
+        "avx2": ("platform",),
+        "avx512": ("platform",),
+        "sm80": (),
+        "sm90": (),
+        "link": ("avx2", "avx512", "platform", "sm80", "sm90"),
+    }
+    assert {action.group for action in groups(graph)["sm90"]} == {"sm90"}
+
+
+def test_objects_that_are_taken_leave_the_links_alone_to_do() -> None:
+    graph = plan_graph(ingredients("cuda12_8-sm90-avx2"))
+    objects = {action.output for action in graph.actions if action.kind is not Kind.LINK}
+    assert {action.kind for action in without(graph, objects).actions} == {Kind.LINK}
+    host = {"x86_64/baseline/_C/cuda.o"}
+    assert not any("parsed/_C/cuda" in action.output for action in without(graph, host).actions)
+
+
+def test_an_object_is_known_by_all_that_makes_it() -> None:
+    plain, more = (identities(plan_graph(ingredients("cuda12_8-sm90-avx2", ptx=ptx))) for ptx in (False, True))
+    assert {output for output in plain if plain[output] != more[output]} == {
+        "x86_64/sm90/_C/cuda.o",
+        "x86_64/sm90-avx2/_C.so",
+    }
+
+
+def test_kernels_that_are_compiled_together_keep_their_names_apart() -> None:
+    (unit,) = (unit for unit in plan_units(EXTENSION) if unit.language == "cuda")
+    assert unit.sources == KERNELS
+    assert isolated_text(unit, "/source", EXTENSION.includes).splitlines()[:4] == [
+        "#include <ATen/ATen.h>",
+        '#include "/source/torchvision/csrc/ops/cuda/helpers.h"',
+        "#include <float.h>",
+        "namespace vision::ops {}",
+    ]
+    alone = plan_units(EXTENSION, split={"_C/cuda"})
+    assert [unit.sources for unit in alone if unit.language == "cuda"] == [(source,) for source in KERNELS]
+
+
+def nvcc(*, splices: bool = True) -> Nvcc:
+    return Nvcc(program=Path("/cuda/bin/nvcc"), version="12.8", host="g++", track="cuda12_8", splices=splices)
+
+
+def test_nvcc_compiles_the_host_half_once_and_names_both_halves_alike() -> None:
+    graph = plan_graph(ingredients("cuda12_8-sm{80,90}-avx2", nvcc()))
+    calls = [action for action in graph.actions if action.command[0] == "/cuda/bin/nvcc"]
+    assert [action.output for action in calls] == [
+        "x86_64/baseline/_C/cuda.o",
+        "x86_64/sm80/_C/cuda.fatbin",
+        "x86_64/sm90/_C/cuda.fatbin",
+    ]
+    seeds = {word for action in calls for word in action.command if word.startswith("-frandom-seed=")}
+    assert len(seeds) == 1
+    assert not graph.notes
+
+
+def test_an_nvcc_that_cannot_join_halves_compiles_whole_units_and_says_so() -> None:
+    graph = plan_graph(ingredients("cuda12_8-sm{80,90}-avx2", nvcc(splices=False)))
+    calls = [action.output for action in graph.actions if action.command[0] == "/cuda/bin/nvcc"]
+    assert calls == ["x86_64/sm80/_C/cuda.o", "x86_64/sm90/_C/cuda.o"]
+    assert "compiled whole for each SM" in graph.notes[0]
