@@ -93,3 +93,13 @@ class Object:
         )
         body[: len(header + segments)] = header + segments
         return bytes(body) + headers
+
+
+def fatbin(*images: str) -> bytes:
+    """A fat binary of empty images: "sm90" for a cubin, "sm90 PTX" for PTX (layout as in proof/fatbin.py)."""
+    body = b""
+    for image in images:
+        sm, _, ptx = image.removeprefix("sm").partition(" ")
+        head = struct.pack("<HHIQIII", 1 if ptx else 2, 0x101, 64, 8, 0, 0, 0) + struct.pack("<I", int(sm))
+        body += head.ljust(64, b"\0") + bytes(8)
+    return struct.pack("<IHHQ", 0xBA55ED50, 1, 16, len(body)) + body

@@ -9,6 +9,7 @@ from cyclopts import App
 from build_torchvision import __version__
 from build_torchvision.cli.build import build, plan
 from build_torchvision.cli.detect import detect
+from build_torchvision.cli.doctor import doctor
 from build_torchvision.cli.index import index
 from build_torchvision.cli.install import install
 from build_torchvision.cli.matrix import show, variants
@@ -17,8 +18,8 @@ from build_torchvision.cli.recipes import recipes
 from build_torchvision.cli.verify import verify
 from build_torchvision.errors import BuildTorchvisionError
 
-EPILOGUE = """Exit codes: 0 all held, 1 a proof failed or a generated file drifted, 2 bad input, 3 an input is missing,
-4 a process failed, 5 the network failed, 130 interrupted.
+EPILOGUE = """Exit codes: 0 all held, 1 a proof failed, a generated file drifted or doctor found a fault, 2 bad input,
+3 an input is missing, 4 a process failed, 5 the network failed, 130 interrupted.
 
 Examples:
 
@@ -27,10 +28,11 @@ Examples:
     build-torchvision detect
     build-torchvision build --auto
     build-torchvision verify dist/*.whl
+    build-torchvision doctor --python .venv
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, detect, plan, build, verify, index, install, recipes):
+for command in (variants, show, detect, plan, build, verify, index, install, doctor, recipes):
     app.command(command)
 
 

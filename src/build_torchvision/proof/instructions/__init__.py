@@ -14,7 +14,7 @@ from build_torchvision.proof.elf import Section
 from build_torchvision.proof.instructions import aarch64, x86_64
 from build_torchvision.proof.instructions.scan import Evidence, Scan
 
-__all__ = ["Evidence", "Scan", "allowed_features", "beyond", "evidence", "scan"]
+__all__ = ["Evidence", "Scan", "allowed_features", "beyond", "beyond_cpu", "evidence", "scan", "usable"]
 
 
 class Decoder(Protocol):
@@ -28,6 +28,9 @@ class Decoder(Protocol):
 
     def allowed_features(self, isa: str, /) -> frozenset[str]:
         """The decoder's names of the features that code of `isa` may need."""
+
+    def usable(self, features: Iterable[str], /) -> frozenset[str]:
+        """The decoder's names of the features that code may need on a CPU with `features`, archspec's names."""
 
 
 DECODERS: dict[str, Decoder] = {"x86_64": x86_64, "aarch64": aarch64}
@@ -46,10 +49,26 @@ def allowed_features(isa: str) -> frozenset[str]:
     return DECODERS[isas()[isa].platform].allowed_features(isa)
 
 
+def usable(platform: str, features: Iterable[str]) -> frozenset[str]:
+    """The decoder's names of what code may need on a CPU of `platform` with `features` (archspec's names)."""
+    return DECODERS[platform].usable(features)
+
+
 def beyond(found: Scan, isa: str) -> dict[str, int]:
     """feature -> count, for the features that `isa` does not have."""
     allowed = allowed_features(isa)
     return {name: count for name, count in sorted(found.features.items()) if name not in allowed}
+
+
+def beyond_cpu(found: Scan, features: Iterable[str]) -> dict[str, int]:
+    """feature -> count, for what a CPU with `features` (archspec's names) does not have.
+
+    Only features that some ISA of the tables is made of are judged: of others a decoder's name need not be archspec's.
+    """
+    decoder = DECODERS[found.platform]
+    known = {feature for isa in isas().values() if isa.platform == found.platform for feature in isa.features}
+    lacking = decoder.usable(known) - decoder.usable(features)
+    return {name: count for name, count in sorted(found.features.items()) if name in lacking}
 
 
 def evidence(isa: str) -> Evidence:

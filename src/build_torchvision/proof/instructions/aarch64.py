@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import capstone
 
+from build_torchvision.facts import isas
 from build_torchvision.proof.elf import Section
-from build_torchvision.proof.instructions.scan import Evidence, Scan, own_features
+from build_torchvision.proof.instructions.scan import Evidence, Scan
 
 # Armv8.0-A, which every AArch64 CPU with an operating system has.
 BASE = frozenset(("HasFPARMv8", "HasNEON", "HasNEONorSME"))
@@ -49,7 +51,12 @@ HELPERS.add("x0, x1, x2, x3, [x4]")
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """capstone's names of the predicates that code of the CPU ISA `isa` may need; AArch64 only."""
-    return BASE | own_features(isa, CAPSTONE)
+    return usable(isas()[isa].features)
+
+
+def usable(features: Iterable[str]) -> frozenset[str]:
+    """capstone's names of the predicates that code may need on a CPU with `features` (archspec's names)."""
+    return BASE | {name for feature in features for name in CAPSTONE.get(feature, ())}
 
 
 @cache

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from build_torchvision.facts import isas
-
 
 @dataclass(kw_only=True)
 class Scan:
@@ -30,8 +28,3 @@ class Evidence:
 
     kind: str
     words: str
-
-
-def own_features(isa: str, names: dict[str, tuple[str, ...]]) -> set[str]:
-    """The decoder's names of the features of `isa`; `names` maps archspec's. One that is not there allows nothing."""
-    return {name for feature in isas()[isa].features for name in names.get(feature, ())}

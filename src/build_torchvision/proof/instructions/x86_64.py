@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ from iced_x86 import Code, CpuidFeature, Decoder, EncodingKind, OpKind, Register
 
 from build_torchvision.facts import isas
 from build_torchvision.proof.elf import Section
-from build_torchvision.proof.instructions.scan import Evidence, Scan, own_features
+from build_torchvision.proof.instructions.scan import Evidence, Scan
 
 # x86-64 psABI: the baseline, and what every CPU of level 2 adds. CET's instructions are no-ops where they are unknown.
 V1 = frozenset(
@@ -46,8 +47,12 @@ EVIDENCE = {
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """iced-x86's names of the CPUID features that code of the CPU ISA `isa` may need; x86-64 only."""
-    names: dict[str, tuple[str, ...]] = {feature: (feature.upper(),) for feature in isas()[isa].features} | ICED
-    return V1 | V2 | own_features(isa, names)
+    return usable(isas()[isa].features)
+
+
+def usable(features: Iterable[str]) -> frozenset[str]:
+    """iced-x86's names of the CPUID features that code may need on a CPU with `features` (archspec's names)."""
+    return V1 | V2 | {name for feature in features for name in ICED.get(feature, (feature.upper(),))}
 
 
 def decode(section: Section, found: Scan) -> None:

@@ -1,0 +1,99 @@
+"""What is not there, there twice, or damaged."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from build_torchvision.facts import releases
+from build_torchvision.machine import mend
+from build_torchvision.machine.causes.diagnosis import LOADING, Diagnosis
+from build_torchvision.machine.environment import Installed
+from build_torchvision.machine.patient import Patient
+from build_torchvision.machine.report import Machine
+
+
+def absent(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
+    """TorchVision or torch is not installed."""
+    environment = patient.environment
+    found, torch = environment.torchvision, environment.torch
+    if found is None:
+        yield Diagnosis(
+            name="no torchvision",
+            symptom="ModuleNotFoundError: No module named 'torchvision'",
+            cause=f"no folder of {', '.join(map(str, environment.paths)) or 'this environment'} holds torchvision",
+            mend=mend.matching_torchvision(machine, environment) if torch else mend.variant_for(machine),
+        )
+    elif torch is None:
+        row = releases().get(found.public)
+        yield Diagnosis(
+            name="no torch",
+            symptom="ModuleNotFoundError: No module named 'torch'",
+            cause=f"torchvision {found.version} is installed and torch is not",
+            mend=mend.pip(environment, f"torch=={row.torch}" if row else "torch"),
+        )
+
+
+def shadowed(patient: Patient) -> Iterator[Diagnosis]:
+    """Another torchvision folder is imported first."""
+    if patient.shadow is not None:
+        yield Diagnosis(
+            name="shadowed",
+            symptom=LOADING,
+            cause=f"{patient.shadow} is imported instead of the installed TorchVision when Python starts here: "
+            "a source tree has no compiled operators",
+            mend="cd ..",
+        )
+
+
+def mixed(patient: Patient, found: Installed, machine: Machine) -> Iterator[Diagnosis]:
+    """Two distributions in one folder."""
+    others = [path for path in patient.copies if found.info and path != found.info and path.parent == found.info.parent]
+    if others:
+        yield Diagnosis(
+            name="two installations",
+            symptom=LOADING + ", or another version than pip shows",
+            cause=f"{found.folder.parent} holds {len(others) + 1} torchvision distributions, whose files mix: "
+            + ", ".join(path.name for path in patient.copies),
+            mend=f"rm -r {shlex.join(map(str, others))} && {_again(patient, found, machine)}",
+        )
+
+
+def _again(patient: Patient, found: Installed, machine: Machine) -> str:
+    return mend.variant_for(machine) if patient.descriptor else mend.reinstall(patient.environment, found)
+
+
+def damaged(patient: Patient, found: Installed, machine: Machine) -> Iterator[Diagnosis]:
+    """Shared objects that are missing, cut short or another platform's."""
+    again = _again(patient, found, machine)
+    present = {extension.name for extension in patient.extensions}
+    gone = sorted(name for name in patient.recorded if ".so" in name or name.startswith("torchvision/"))
+    if "_C" not in present:
+        yield Diagnosis(
+            name="no extension",
+            symptom=LOADING,
+            cause=f"{found.folder} has no _C.so: it was copied or built without its compiled part",
+            mend=again,
+        )
+    elif gone:
+        yield Diagnosis(
+            name="files missing",
+            symptom="cannot open shared object file / Failed to load image Python extension",
+            cause=f"its RECORD lists {len(gone)} files that are not there: {', '.join(gone[:4])}",
+            mend=again,
+        )
+    for extension in patient.extensions:
+        if extension.fault is not None:
+            yield Diagnosis(
+                name="damaged",
+                symptom=LOADING if extension.name == "_C" else "Failed to load image Python extension",
+                cause=f"{extension.path.name} is damaged: {extension.fault}",
+                mend=again,
+            )
+        elif extension.elf is not None and extension.elf.machine != machine.platform:
+            yield Diagnosis(
+                name="wrong platform",
+                symptom=LOADING + " / wrong ELF class or machine",
+                cause=f"{extension.path.name} is for {extension.elf.machine}, this machine is {machine.platform}",
+                mend=again,
+            )

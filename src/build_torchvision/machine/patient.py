@@ -1,0 +1,210 @@
+"""An environment's TorchVision and torch as the loader will meet them: read from files, nothing loaded or run.
+
+Of libtorch's large libraries only symbol tables and the headers of fat binaries are read, through a memory map.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PathDistribution
+from pathlib import Path
+from typing import Any
+
+from build_torchvision.facts import PLATFORMS
+from build_torchvision.machine.environment import Environment, distributions
+from build_torchvision.proof.elf import Elf, NotElf, defined_symbols, read_elf
+from build_torchvision.proof.fatbin import BadFatbin, images
+from build_torchvision.proof.instructions import Scan, scan
+from build_torchvision.proof.libraries import CUDART, TORCH, TORCH_CUDA
+from build_torchvision.wheel.descriptor import DESCRIPTOR
+
+EXTENSIONS = ("_C", "image")
+_NOT_COMPILED = re.compile(rb"\b(?:de|en)code_(?:jpeg|png|webp): torchvision not compiled with (\w+) support", re.I)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceCode:
+    """GPU code of a library: how many fat binaries have exactly these (cubins' SMs, PTX's SMs)."""
+
+    groups: Mapping[tuple[frozenset[str], frozenset[str]], int]
+
+    @property
+    def cubins(self) -> frozenset[str]:
+        return frozenset().union(*(cubins for cubins, _ in self.groups))
+
+    @property
+    def ptx(self) -> frozenset[str]:
+        return frozenset().union(*(ptx for _, ptx in self.groups))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension:
+    """One of TorchVision's shared objects. `elf` and what follows are None where it is no whole ELF file: `fault`."""
+
+    name: str
+    path: Path
+    fault: str | None = None
+    elf: Elf | None = None
+    scan: Scan | None = None
+    device: DeviceCode | None = None
+    missing_codecs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """What `doctor` looks at."""
+
+    environment: Environment
+    copies: tuple[Path, ...]
+    """Metadata folders of every TorchVision that Python could find here, the one in use first."""
+    shadow: Path | None
+    """A torchvision folder that is imported before the environment's, when Python is started in the current folder."""
+    requirement: str | None
+    """What its metadata asks of torch, such as "==2.6.0"."""
+    descriptor: Mapping[str, Any]
+    recorded: frozenset[str]
+    """Files that RECORD lists and that are not there."""
+    extensions: tuple[Extension, ...]
+    bundled: Mapping[str, frozenset[str]]
+    """Library in torchvision.libs -> the symbols it brings."""
+    torch_symbols: Mapping[str, frozenset[str]]
+    """Library of torch -> the symbols it brings."""
+    torch_libraries: frozenset[str]
+    """Names of all libraries that torch or the NVIDIA packages beside it bring."""
+    torch_device: DeviceCode | None
+    libstdcxx: frozenset[str]
+    """GLIBCXX and CXXABI versions of the libstdc++ that will be loaded; empty where none was found."""
+
+
+def examine(environment: Environment, cwd: Path) -> Patient:
+    """Read what is installed in `environment`. Raises nothing about it: what is wrong is for the diagnosis."""
+    found = environment.torchvision
+    info = found.info if found else None
+    torch_lib = environment.torch.folder / "lib" if environment.torch else None
+    site = found.folder.parent if found else None
+    return Patient(
+        environment=environment,
+        copies=tuple(path for _, path in distributions("torchvision", environment.paths)),
+        shadow=_shadow(cwd, found.folder if found else None),
+        requirement=_requirement(info),
+        descriptor=_descriptor(info),
+        recorded=frozenset(_absent(info)),
+        extensions=tuple(_extensions(found.folder)) if found else (),
+        bundled=dict(_bundled(site / "torchvision.libs")) if site else {},
+        torch_symbols=dict(_symbols(torch_lib)) if torch_lib else {},
+        torch_libraries=frozenset(_names(torch_lib)) if torch_lib else frozenset(),
+        torch_device=_device(torch_lib / "libtorch_cuda.so") if torch_lib else None,
+        libstdcxx=_libstdcxx(environment),
+    )
+
+
+def _shadow(cwd: Path, own: Path | None) -> Path | None:
+    folder = cwd / "torchvision"
+    try:
+        return folder if (folder / "__init__.py").is_file() and (own is None or not folder.samefile(own)) else None
+    except OSError:
+        return folder
+
+
+def _requirement(info: Path | None) -> str | None:
+    if info is None:
+        return None
+    for text in PathDistribution(info).requires or ():
+        match = re.fullmatch(r"torch\s*\(?([<>=!~][^;)]*?)\)?\s*", text)
+        if match:
+            return match[1].strip()
+    return None
+
+
+def _descriptor(info: Path | None) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError, AttributeError):
+        data = json.loads((info / DESCRIPTOR).read_text(encoding="utf-8")) if info else {}
+        return data if isinstance(data, dict) else {}
+    return {}
+
+
+def _absent(info: Path | None) -> Iterator[str]:
+    """What RECORD lists of shared objects and Python files, and is not there."""
+    if info is None:
+        return
+    for path in PathDistribution(info).files or ():
+        name = str(path)
+        if re.search(r"\.(so|py)(\.\d+)*$", name) and not (info.parent / name).exists():
+            yield name
+
+
+def _extensions(folder: Path) -> Iterator[Extension]:
+    for path in sorted(folder.glob("*.so")):
+        name = path.name.partition(".")[0].removesuffix("_stable")
+        if name not in EXTENSIONS:
+            continue
+        try:
+            data = path.read_bytes()
+            elf = read_elf(data)
+        except (OSError, NotElf) as error:
+            yield Extension(name=name, path=path, fault=str(error))
+            continue
+        yield Extension(
+            name=name,
+            path=path,
+            elf=elf,
+            scan=scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None,
+            device=_device(path),
+            missing_codecs=tuple(sorted({match.decode().lower() for match in _NOT_COMPILED.findall(data)})),
+        )
+
+
+def _bundled(folder: Path) -> Iterator[tuple[str, frozenset[str]]]:
+    for path in sorted(folder.glob("*.so*")):
+        try:
+            yield path.name, defined_symbols(path)
+        except (OSError, NotElf):
+            continue
+
+
+def _symbols(lib: Path) -> Iterator[tuple[str, frozenset[str]]]:
+    for name in (*TORCH, *TORCH_CUDA, "libtorch_python.so"):
+        path = lib / name
+        if name != CUDART and path.is_file():
+            with suppress(OSError, NotElf):
+                yield name, defined_symbols(path)
+
+
+def _names(lib: Path) -> Iterator[str]:
+    for folder in (lib, *lib.parent.parent.glob("nvidia/*/lib"), *lib.parent.parent.glob("nvidia/*/lib64")):
+        if folder.is_dir():
+            yield from (path.name for path in folder.iterdir() if ".so" in path.name)
+
+
+def _device(path: Path) -> DeviceCode | None:
+    """The GPU code of the library at `path`: a tenth of a CPU second for 450 MB."""
+    groups: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for group in images(data, contents=False):
+                kinds = {
+                    kind: frozenset(image.sm for image in group if image.kind == kind) for kind in ("cubin", "ptx")
+                }
+                key = kinds["cubin"], kinds["ptx"]
+                groups[key] = groups.get(key, 0) + 1
+    except (OSError, ValueError, BadFatbin):
+        return None
+    return DeviceCode(groups=groups) if groups else None
+
+
+def _libstdcxx(environment: Environment) -> frozenset[str]:
+    """The symbol versions of the C++ library that this Python loads: its prefix's own (conda), else the system's."""
+    prefix = environment.executable.absolute().parent.parent
+    system = [Path(folder, "libstdc++.so.6") for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu")]
+    system += [Path("/usr/lib64/libstdc++.so.6"), Path("/usr/lib/libstdc++.so.6")]
+    for path in (prefix / "lib" / "libstdc++.so.6", *system):
+        with suppress(OSError):
+            found = re.findall(rb"\0((?:GLIBCXX|CXXABI)_[0-9.]+)(?=\0)", path.read_bytes())
+            if found:
+                return frozenset(version.decode() for version in found)
+    return frozenset()

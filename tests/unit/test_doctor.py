@@ -1,0 +1,343 @@
+"""Broken environments, each made from small files, get the right diagnosis and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from _elf import Object, fatbin
+from _machines import record, sources
+
+from build_torchvision.machine.causes.diagnosis import Diagnosis
+from build_torchvision.machine.doctor import diagnose, running
+from build_torchvision.machine.environment import read_environment
+from build_torchvision.machine.patient import examine
+from build_torchvision.machine.report import Machine, detect
+from build_torchvision.wheel.descriptor import DESCRIPTOR
+
+ADD_ZMM = bytes.fromhex("62f1744858c2")  # vaddps zmm0, zmm1, zmm2
+RET = b"\xc3"
+TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
+OLD = "_ZN3c105ErrorC2ENS_14SourceLocationESs"
+NEW = "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
+OP = "_ZN2at4_ops8index_op4callERKNS_6TensorE"
+JPEG = "libjpeg-1a2b3c4d.so.62"
+CUDA = ("libcudart.so.12", "libc10_cuda.so", "libtorch_cuda.so")
+
+
+@dataclass
+class Site:
+    """An environment that is healthy until a test changes something."""
+
+    python: str = "3.12"
+    torch: str = "2.8.0+cpu"
+    torch_cuda: str | None = None
+    torch_libraries: dict[str, Object] = field(default_factory=dict)
+    torchvision: str = "0.23.0"
+    requirement: str = "torch==2.8.0"
+    main: Object = field(default_factory=Object)
+    image: Object = field(default_factory=Object)
+    bundled: list[str] = field(default_factory=lambda: [JPEG])
+    descriptor: dict[str, object] = field(default_factory=dict)
+    tamper: Callable[[Path], object] = lambda site: None
+
+    def __post_init__(self) -> None:
+        self.main = Object(code=RET, needed=[*TORCH, "libc.so.6"], undefined={NEW: None, OP: None})
+        self.image = Object(code=RET, needed=[JPEG, *TORCH, "libc.so.6"], undefined={NEW: None, "jpeg_start": None})
+        self.torch_libraries = {name: Object(soname=name) for name in TORCH}
+        self.torch_libraries["libc10.so"] = Object(defined=[NEW])
+        self.torch_libraries["libtorch_cpu.so"] = Object(defined=[OP])
+
+    def with_cuda(self, torch: str, cuda: str, *images: str, torch_images: tuple[str, ...] = ()) -> Site:
+        """The same with CUDA: GPU code in both."""
+        self.torch, self.torch_cuda = torch, cuda
+        self.main = replace(self.main, needed=[*self.main.needed, *CUDA], fatbin=fatbin(*images))
+        code = fatbin(*(torch_images or images))
+        self.torch_libraries |= {name: Object(soname=name, fatbin=code) for name in CUDA}
+        return self
+
+    def write(self, root: Path) -> Path:
+        site = root / "lib" / f"python{self.python}" / "site-packages"
+        lib = site / "torch" / "lib"
+        lib.mkdir(parents=True)
+        (root / "bin").mkdir()
+        (root / "bin" / "python").write_text("")
+        (root / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {self.python}.1\n")
+        (site / "torch" / "__init__.py").write_text("raise SystemExit('doctor imports nothing')")
+        (site / "torch" / "version.py").write_text(f"__version__ = '{self.torch}'\ncuda = {self.torch_cuda!r}\n")
+        metadata(site, "torch", self.torch)
+        for name, library in self.torch_libraries.items():
+            (lib / name).write_bytes(library.build())
+        package = site / "torchvision"
+        package.mkdir()
+        (package / "__init__.py").write_text("raise SystemExit('doctor imports nothing')")
+        (package / "_C.so").write_bytes(self.main.build())
+        (package / "image.so").write_bytes(self.image.build())
+        (site / "torchvision.libs").mkdir()
+        for name in self.bundled:
+            (site / "torchvision.libs" / name).write_bytes(Object(soname=name, defined=["jpeg_start"]).build())
+        info = metadata(site, "torchvision", self.torchvision, f"Requires-Dist: {self.requirement}\n")
+        files = ["torchvision/_C.so", "torchvision/image.so", *(f"torchvision.libs/{name}" for name in self.bundled)]
+        (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
+        if self.descriptor:
+            (info / DESCRIPTOR).write_text(json.dumps(self.descriptor))
+        self.tamper(site)
+        return root
+
+
+def metadata(site: Path, name: str, version: str, more: str = "") -> Path:
+    info = site / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
+    return info
+
+
+def examined(root: Path, machine: str = "haswell", **changes: object) -> tuple[list[Diagnosis], Machine]:
+    environment = read_environment(root)
+    found = replace(detect(sources(record(machine)), environment), **changes)  # type: ignore[arg-type]  # any field
+    return list(diagnose(examine(environment, root / "bin"), found)), found
+
+
+def only(root: Path, machine: str = "haswell", **changes: object) -> Diagnosis:
+    found, _ = examined(root, machine, **changes)
+    assert [one.name for one in found] == [found[0].name if found else "nothing"], [one.cause for one in found]
+    return found[0]
+
+
+# --- healthy ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_environment_has_no_diagnosis(tmp_path: Path) -> None:
+    assert examined(Site().write(tmp_path))[0] == []
+
+
+def test_a_healthy_environment_is_told_what_it_runs(tmp_path: Path) -> None:
+    name = "torchvision-python312-cuda12_8-sm90-avx512"
+    site = Site(descriptor={"variant": name, "torch": "2.8.0", "torch_cuda": "12.8", "gencode": ["x"]})
+    root = site.with_cuda("2.8.0+cu128", "12.8", "sm90").write(tmp_path)
+    found, machine = examined(root, "h100")
+    assert found == []
+    state = running(examine(read_environment(root), tmp_path), machine)
+    assert state is not None
+    assert (state.variant, state.cuda, state.device) == (name, "12.8", ("sm90",))
+    assert state.kinds == (("NVIDIA H100 80GB HBM3", "native"),)
+
+
+# --- ten and more broken ones -----------------------------------------------------------------------------------------
+
+
+def test_a_torch_of_another_release_is_version_skew(tmp_path: Path) -> None:
+    one = only(Site(torch="2.13.0+cu130", torch_cuda="13.0").write(tmp_path))
+    assert one.name == "version skew"
+    assert "torchvision::nms does not exist" in one.symptom
+    assert one.mend.endswith("bin/python -m pip install --force-reinstall --no-deps torchvision==0.28.0")
+
+
+def test_skew_beside_a_torch_of_no_release_changes_the_torch(tmp_path: Path) -> None:
+    one = only(Site(torch="2.8.1+cu128", torch_cuda="12.8").write(tmp_path))
+    assert one.mend.endswith("pip install torch==2.8.0 torchvision==0.23.0")
+
+
+def test_a_cuda_build_beside_a_cpu_torch_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.main = replace(site.main, needed=[*site.main.needed, *CUDA])
+    one = only(site.write(tmp_path))
+    assert one.name == "CUDA beside a CPU torch"
+    assert one.mend.startswith("build-torchvision build torchvision-python312-cpu-avx2 --torchvision 0.23.0 && ")
+    assert "pip install --force-reinstall --no-deps dist/torchvision-0.23.0+cpu.avx2-cp312-cp312-*.whl" in one.mend
+
+
+def test_another_cuda_major_is_named(tmp_path: Path) -> None:
+    site = Site(torchvision="0.28.0", requirement="torch==2.13.0")
+    site.with_cuda("2.13.0+cu130", "13.0", "sm90")
+    one = only(site.write(tmp_path), "h100")
+    assert one.name == "CUDA versions differ"
+    assert "different CUDA major versions" in one.symptom
+    assert one.mend.endswith("torchvision==0.28.0")
+
+
+def test_no_compiled_operators_is_named(tmp_path: Path) -> None:
+    one = only(Site(tamper=lambda site: (site / "torchvision" / "_C.so").unlink()).write(tmp_path))
+    assert one.name == "no extension"
+    assert "Couldn't load custom C++ ops" in one.symptom
+    assert one.mend.endswith("pip install --force-reinstall --no-deps torchvision==0.23.0")
+
+
+def test_a_bundled_library_that_went_missing_is_named(tmp_path: Path) -> None:
+    one = only(Site(tamper=lambda site: (site / "torchvision.libs" / JPEG).unlink()).write(tmp_path))
+    assert one.name == "files missing"
+    assert JPEG in one.cause
+
+
+def test_a_library_that_nothing_brings_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.image = replace(site.image, needed=[*site.image.needed, "libturbojpeg.so.0"])
+    one = only(site.write(tmp_path))
+    assert (one.name, one.symptom) == (
+        "library missing",
+        "libturbojpeg.so.0: cannot open shared object file",
+    )
+
+
+def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
+    def cut(site: Path) -> None:
+        path = site / "torchvision" / "_C.so"
+        path.write_bytes(path.read_bytes()[:2000])
+
+    assert only(Site(tamper=cut).write(tmp_path)).name == "damaged"
+
+
+def test_another_platforms_code_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.main = replace(site.main, machine=183, code=b"\xc0\x03\x5f\xd6")  # EM_AARCH64, ret
+    one = only(site.write(tmp_path))
+    assert one.name == "wrong platform"
+    assert "aarch64" in one.cause
+
+
+@pytest.mark.parametrize("old_torch", [True, False])
+def test_the_wrong_abi_flag_is_told_from_other_undefined_symbols(old_torch: bool, tmp_path: Path) -> None:
+    site = Site()
+    site.torch_libraries["libc10.so"] = Object(defined=[OLD if old_torch else NEW])
+    for name in ("main", "image"):
+        undefined = {NEW if old_torch else OLD: None}
+        setattr(site, name, replace(getattr(site, name), undefined=undefined))
+    found, _ = examined(site.write(tmp_path))
+    assert {one.name for one in found} == {"wrong C++ ABI"}
+    assert f"_GLIBCXX_USE_CXX11_ABI={int(old_torch)}" in found[0].cause
+    assert found[0].symptom == f"undefined symbol: {NEW if old_torch else OLD}"
+
+
+def test_a_symbol_that_torch_does_not_bring_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.main = replace(site.main, undefined={**site.main.undefined, "_ZN2at5gone_ERKNS_6TensorE": None})
+    one = only(site.write(tmp_path))
+    assert (one.name, one.symptom) == ("undefined symbol", "undefined symbol: _ZN2at5gone_ERKNS_6TensorE")
+
+
+def test_instructions_that_this_processor_lacks_are_named_with_the_first(tmp_path: Path) -> None:
+    site = Site()
+    site.main = replace(site.main, code=ADD_ZMM + RET)
+    root = site.write(tmp_path)
+    one = only(root, "haswell")
+    assert one.name == "illegal instruction"
+    assert "SIGILL" in one.symptom
+    assert "vaddps" in one.cause
+    assert "torchvision-python312-cpu-avx2" in one.mend
+    assert examined(root, "l40s")[0] == []
+
+
+def test_sve2_code_on_graviton3_is_named(tmp_path: Path) -> None:
+    """Trap 5: Graviton3 has SVE and no SVE2."""
+    sve2 = bytes.fromhex("20c0a245")  # histcnt z0.s, p0/z, z1.s, z2.s
+    site = Site(torch="2.8.0")
+    for name in ("main", "image"):
+        setattr(site, name, replace(getattr(site, name), machine=183, code=sve2 + b"\xc0\x03\x5f\xd6"))
+    root = site.write(tmp_path)
+    found, _ = examined(root, "graviton3")
+    assert [one.name for one in found] == ["illegal instruction"]
+    assert "armv8_2" in found[0].mend
+    assert examined(root, "graviton4")[0] == []
+
+
+def test_a_codec_that_was_left_out_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.image = replace(site.image, rodata=b"\0decode_webp: torchvision not compiled with libwebp support\0")
+    one = only(site.write(tmp_path))
+    assert (one.name, one.symptom) == ("codec missing", "torchvision not compiled with libwebp support")
+
+
+def test_a_build_for_a_newer_system_is_named(tmp_path: Path) -> None:
+    site = Site()
+    site.main = replace(site.main, undefined={**site.main.undefined, "log2f": ("libm.so.6", "GLIBC_2.29")})
+    root = site.write(tmp_path)
+    one = only(root, "haswell", glibc="2.28")
+    assert (one.name, one.symptom) == ("system too old", "version `GLIBC_2.29' not found (required by _C.so)")
+    assert examined(root, "haswell", glibc="2.29")[0] == []
+
+
+def test_no_kernel_image_is_foreseen(tmp_path: Path) -> None:
+    site = Site().with_cuda("2.8.0+cu128", "12.8", "sm80", torch_images=("sm80", "sm90"))
+    one = only(site.write(tmp_path), "h100")
+    assert one.name == "no kernel image"
+    assert "no kernel image is available" in one.symptom
+    assert "torchvision-python312-cuda12_8-sm90-avx512bf16" in one.mend
+
+
+def test_a_torch_without_code_for_the_gpu_is_told_apart(tmp_path: Path) -> None:
+    site = Site(torchvision="0.21.0", requirement="torch==2.6.0")
+    site.with_cuda("2.6.0+cu124", "12.4", "sm50", "sm80", "sm90")
+    one = only(site.write(tmp_path), "b200")
+    assert one.name == "torch has no code for the GPU"
+    assert one.mend.endswith("pip install torch==2.10.0 torchvision==0.25.0")
+
+
+def test_ptx_and_older_cubins_of_the_major_do_run(tmp_path: Path) -> None:
+    site = Site().with_cuda("2.8.0+cu128", "12.8", "sm80", "sm90 PTX", torch_images=("sm80", "sm90 PTX"))
+    root = site.write(tmp_path)
+    assert examined(root, "l40s")[0] == examined(root, "b200")[0] == []
+
+
+@pytest.mark.parametrize(
+    ("driver", "mend"),
+    [
+        ("535.216.01", "-m pip install torch==2.10.0 torchvision==0.25.0"),
+        ("470.82.01", "sudo apt-get install nvidia-driver-580"),
+    ],
+)
+def test_an_old_driver_is_named_with_what_it_can_run(driver: str, mend: str, tmp_path: Path) -> None:
+    site = Site(torchvision="0.28.0", requirement="torch==2.13.0").with_cuda("2.13.0+cu130", "13.0", "sm80")
+    site.main = replace(site.main, needed=[name.replace("so.12", "so.13") for name in site.main.needed])
+    site.torch_libraries["libcudart.so.13"] = site.torch_libraries.pop("libcudart.so.12")
+    one = only(site.write(tmp_path), "a100", driver=driver)
+    assert one.name == "old driver"
+    assert "needs driver 580 or newer" in one.cause
+    assert one.mend.endswith(mend)
+
+
+def test_a_source_tree_in_the_way_is_named(tmp_path: Path) -> None:
+    root = Site().write(tmp_path / "env")
+    (tmp_path / "vision" / "torchvision").mkdir(parents=True)
+    (tmp_path / "vision" / "torchvision" / "__init__.py").write_text("")
+    environment = read_environment(root)
+    machine = detect(sources(record("haswell")), environment)
+    (one,) = diagnose(examine(environment, tmp_path / "vision"), machine)
+    assert one.name == "shadowed"
+
+
+def test_two_installations_in_one_folder_are_named(tmp_path: Path) -> None:
+    one = only(Site(tamper=lambda site: metadata(site, "torchvision", "0.19.0")).write(tmp_path))
+    assert one.name == "two installations"
+    assert one.mend.startswith("rm -r ")
+    assert len(shlex.split(one.mend)) > 5
+
+
+@pytest.mark.parametrize(("gone", "name"), [("torch", "no torch"), ("torchvision", "no torchvision")])
+def test_what_is_not_installed_is_named(gone: str, name: str, tmp_path: Path) -> None:
+    def remove(site: Path) -> None:
+        for path in [*site.glob(f"{gone}-*.dist-info/*"), *(site / gone).glob("*.*")]:
+            path.unlink()
+        for path in site.glob(f"{gone}-*.dist-info"):
+            path.rmdir()
+
+    one = only(Site(tamper=remove).write(tmp_path))
+    assert one.name == name
+    assert "-m pip install" in one.mend
+
+
+def test_a_cause_hides_its_consequences(tmp_path: Path) -> None:
+    """Another torch: its symbols are missing too, and are not a second diagnosis."""
+    site = Site(torch="2.13.0+cu130", torch_cuda="13.0")
+    site.torch_libraries["libtorch_cpu.so"] = Object()
+    assert only(site.write(tmp_path)).name == "version skew"
+
+
+def test_independent_faults_are_all_told(tmp_path: Path) -> None:
+    site = Site(torch="2.13.0+cu130", torch_cuda="13.0")
+    site.main = replace(site.main, code=ADD_ZMM + RET)
+    found, _ = examined(site.write(tmp_path))
+    assert [one.name for one in found] == ["version skew", "illegal instruction"]
