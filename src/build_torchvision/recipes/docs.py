@@ -6,8 +6,9 @@ from collections import Counter
 
 from build_torchvision.codegen import cuda_codegen, driver_floor, ships
 from build_torchvision.facts import gpus, isas, toolkits
+from build_torchvision.recipes import flox
 from build_torchvision.recipes.text import render
-from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, service
+from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, parse, service
 
 
 def files() -> dict[str, str]:
@@ -17,7 +18,8 @@ def files() -> dict[str, str]:
 
 def blocks() -> dict[str, str]:
     """The blocks of hand-written documents, by name."""
-    return {"gpus": _gpu_table(), "isas": _isa_table()}
+    example = flox.recipe(parse("torchvision-python313-cuda12_8-sm120-avx512"), flox.TorchSource())
+    return {"gpus": _gpu_table(), "isas": _isa_table(), "recipe": f"```nix\n{example}```\n"}
 
 
 def _matrix() -> str:

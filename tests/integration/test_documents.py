@@ -1,0 +1,123 @@
+"""The documents, word for word: what they tell a reader to type is typed, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests/unit"))
+from _commands import blocks  # noqa: E402  # the same reader of documents that the unit tests use
+
+pytestmark = pytest.mark.documents
+LEFT_BEHIND = ("__pycache__", ".*_cache", ".hypothesis", ".git", ".venv", "dist", "result*", "site")
+
+
+class Copy:
+    """A copy of the checkout, and a shell in it whose `build-torchvision` is the copy's own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "checkout"
+        shutil.copytree(ROOT, self.root, ignore=shutil.ignore_patterns(*LEFT_BEHIND), symlinks=True)
+        tool = folder / "bin/build-torchvision"
+        tool.parent.mkdir()
+        tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m build_torchvision.cli.main "$@"\n')
+        tool.chmod(0o755)
+        path = f"{tool.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src")}
+
+    def type(self, text: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell text, stopping at the first command that fails."""
+        return subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text], cwd=self.root, env=self.env, capture_output=True, text=True
+        )
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Copy:
+    return Copy(tmp_path)
+
+
+def typed(document: str, mark: str = "") -> Iterator[str]:
+    found = [text for marked, text in blocks((ROOT / document).read_text()) if marked == mark]
+    assert found, f"{document} has no block with the mark {mark!r}"
+    yield from found
+
+
+def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
+    """RECIPE_TEMPLATE.md to its end: a made-up GPU, ISA, toolkit and release, with no change of code."""
+    for text in typed("RECIPE_TEMPLATE.md"):
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+    recipes = {path.stem for path in (copy.root / ".flox/pkgs").iterdir()}
+    assert len(recipes) == 10 * 7 + 7  # ten GPUs by seven ISAs, and seven ISAs without one
+    assert {"torchvision-python313-cuda12_8-sm130-armv9", "torchvision-python313-cpu-avx512fp16"} <= recipes
+    assert "13.0" in (copy.root / ".flox/pkgs/torchvision-python313-cuda12_8-sm130-avx512.nix").read_text()
+    assert (
+        "| `torchvision-python313-cuda12_8-sm130-avx512fp16` | 13.0 MX 130 |"
+        in (copy.root / "BUILD_MATRIX.md").read_text()
+    )
+    assert "avx512fp16" in (copy.root / ".github/workflows/nightly.yml").read_text()
+    assert (
+        "torchvision-python313-cuda12_8-sm130-avx512fp16" in (copy.root / ".github/workflows/release.yml").read_text()
+    )
+    matrix = json.loads((copy.root / "nix/matrix.json").read_text())
+    assert matrix["releases"]["0.99.0"] == {"torch": "2.99.0", "stableAbi": False}
+    assert "cuda14_0" in matrix["tracks"]
+    assert len(list((copy.root.parent / "cuda13/.flox/pkgs").glob("*-cuda13_0-*.nix"))) == 9 * 6
+
+    # What was there before is as it was, and the code is untouched.
+    for path in (ROOT / ".flox/pkgs").iterdir():
+        assert (copy.root / ".flox/pkgs" / path.name).read_text() == path.read_text()
+    for path in (ROOT / "src").rglob("*.py"):
+        assert (copy.root / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
+def test_a_removed_row_removes_its_recipes(copy: Copy) -> None:
+    table = copy.root / "src/build_torchvision/facts/isas.toml"
+    table.write_text(table.read_text().partition("[armv9]")[0])
+    gpus = copy.root / "src/build_torchvision/facts/gpus.toml"
+    gpus.write_text(gpus.read_text().replace('soc_isa = "armv9"', 'soc_isa = "armv8_2"'))
+    assert copy.type("build-torchvision recipes --check").returncode == 1
+    done = copy.type("build-torchvision recipes")
+    assert "stale: .flox/pkgs/torchvision-python313-cpu-armv9.nix" in done.stdout
+    assert len(list((copy.root / ".flox/pkgs").iterdir())) == 50
+    assert copy.type("build-torchvision recipes --check").returncode == 0
+
+
+def test_a_hand_edited_generated_file_is_caught_and_mended(copy: Copy) -> None:
+    edited = (
+        ".flox/pkgs/torchvision-python313-cpu-avx2.nix",
+        ".github/workflows/release.yml",
+        "BUILD_MATRIX.md",
+        "RECIPE_TEMPLATE.md",
+        "nix/matrix.json",
+    )
+    before = {path: (copy.root / path).read_text() for path in edited}
+    for path, text in before.items():
+        (copy.root / path).write_text(text.replace("torchvision-python313", "torchvision-python131", 1))
+    done = copy.type("build-torchvision recipes --check")
+    assert done.returncode == 1
+    assert sorted(re.findall(r"^changed: (.*)$", done.stdout, re.MULTILINE)) == sorted(edited)
+    assert "Type `build-torchvision recipes`" in done.stdout
+    assert copy.type("build-torchvision recipes").returncode == 0
+    assert {path: (copy.root / path).read_text() for path in edited} == before
+
+
+def test_a_file_of_somebody_else_is_named_and_left_alone(copy: Copy) -> None:
+    (copy.root / ".flox/pkgs/lib").mkdir()
+    (copy.root / ".flox/pkgs/lib/default.nix").write_text("{ }\n")
+    for command in ("build-torchvision recipes", "build-torchvision recipes --check"):
+        done = copy.type(command)
+        assert done.returncode == 1
+        assert "foreign: .flox/pkgs/lib/default.nix" in done.stdout
+    assert (copy.root / ".flox/pkgs/lib/default.nix").exists()

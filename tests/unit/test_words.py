@@ -1,0 +1,128 @@
+"""The documents name only what exists: commands, options, variants, files, checks, markers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from _commands import app, blocks, ours, refusal
+
+import build_torchvision
+from build_torchvision.variants import parse
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+COMMANDS = {name for name in app if not name.startswith("-")}
+FOREIGN = {"--list-gpu-arch", "--extra-index-url", "--index-url", "--index", "--impure"}
+"""Options of nvcc, pip, uv and nix that the text names."""
+
+
+def prose(text: str) -> str:
+    """A document without its fenced blocks."""
+    return re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+
+
+def options(text: str) -> set[str]:
+    """The long options in a document's code spans."""
+    spans = re.findall(r"`([^`\n]+)`", prose(text))
+    return {word for span in spans for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", span)}
+
+
+def known_options() -> set[str]:
+    known = {"--help", "--version", "--install-completion"}
+    for name in COMMANDS:
+        for argument in app[name].assemble_argument_collection():
+            known |= {word for word in argument.names if word.startswith("--")}
+    return known
+
+
+def names_of_checks() -> set[str]:
+    """The names that `verify` gives its checks, read from the code that makes them; `runs: x` counts as `runs`."""
+    found: set[str] = set()
+    for path in (Path(build_torchvision.__file__).parent / "proof").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        assigned = [
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            if [ast.unparse(target) for target in node.targets] == ["name"]
+        ]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Check", "Check.of", "cls"):
+                given = [word.value for word in node.keywords if word.arg == "name"] or node.args[:1]
+                for value in [*given, *(assigned if [ast.unparse(one) for one in given] == ["name"] else [])]:
+                    found |= {
+                        part.value
+                        for part in ast.walk(value)
+                        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                    }
+            if (
+                isinstance(node, ast.Call) and ast.unparse(node.func) == "probe"
+            ):  # what stands before an operator's name
+                found |= {
+                    ast.literal_eval(word.value)
+                    for word in node.keywords
+                    if word.arg == "label" and isinstance(word.value, ast.Constant)
+                }
+    return {name.partition(":")[0].strip() for name in found} - {"", "name"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_of_a_block_is_accepted(path: Path) -> None:
+    commands = [arguments for _, text in blocks(path.read_text()) for arguments in ours(text)]
+    assert [why for arguments in commands if (why := refusal(arguments))] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_and_option_in_the_text_exists(path: Path) -> None:
+    text = path.read_text()
+    assert options(text) - known_options() - FOREIGN == set()
+    assert set(re.findall(r"`build-torchvision ([a-z]+)[^`]*`", prose(text))) <= COMMANDS
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_variant_and_file_that_is_named_exists(path: Path) -> None:
+    text = path.read_text()
+    for name in set(re.findall(r"torchvision-python\d+-[a-z0-9_]+(?:-sm\d+)?-[a-z0-9_]+(?![\w*-])", text)):
+        if "sm130" not in name:  # RECIPE_TEMPLATE.md's made-up GPU
+            assert str(parse(name)) == name
+    for target in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_guide_explains_every_check_and_no_other() -> None:
+    tables = TEST_GUIDE.partition("### What each check proves")[2].partition("### On which computer")[0]
+    explained = {name.partition(":")[0] for name in re.findall(r"^\| `([^`]+)` \|", tables, re.MULTILINE)}
+    assert explained == names_of_checks(), "TEST_GUIDE.md has a table with a row for each check"
+
+
+def test_the_guide_explains_every_marker_and_no_other() -> None:
+    markers = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]["markers"]
+    table = TEST_GUIDE.partition("| marker |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == {text.partition(":")[0] for text in markers}, (
+        "TEST_GUIDE.md has a table with a row for each marker"
+    )
+
+
+def test_the_readme_lists_every_folder_of_the_package() -> None:
+    package = Path(build_torchvision.__file__).parent
+    folders = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    table = (ROOT / "README.md").read_text().partition("| folder of")[2].partition("\n\n")[0]
+    listed = {name for line in table.splitlines() for name in re.findall(r"`([\w./]+)`", line.split("|")[1:2][0])}
+    assert folders <= listed
+    assert {name for name in listed if not name.endswith("/")} <= {path.name for path in package.glob("*.py")}
+
+
+def test_a_command_that_does_not_exist_is_seen() -> None:
+    assert refusal(["build", "cpu-avx2", "--fast"])
+    assert refusal(["biuld", "cpu-avx2"])
+    assert refusal(["build", "cpu-avx2"]) is None
+    text = "# a comment\n./bootstrap build-torchvision plan \\\n  x --json | jq .  # so"
+    assert ours(text) == [["plan", "x", "--json"]]
+    assert options("Type `build --colour blue`, not `ls --all`.") == {"--colour", "--all"}
+
+
+TEST_GUIDE = (ROOT / "TEST_GUIDE.md").read_text()
