@@ -772,14 +772,8 @@ def checks_on_cpu(codecs: set[str]) -> list[tuple[str, Callable[[], str]]]:
 
 
 def checks_on_gpu(device: dict[str, Any]) -> list[tuple[str, Callable[[], str]]]:
-    first: list[tuple[str, Callable[[], str]]] = [
-        ("import", check_import),
-        ("device", partial(check_gpu, device["capability"])),
-    ]
-    if device["refused"]:
-        return [*first, *refusals()]
     nvjpeg = check_nvjpeg if device["nvjpeg"] else check_no_nvjpeg
-    return [*first, *OPERATORS, ("nvJPEG", nvjpeg), ("every operator", check_all_called_on_gpu)]
+    return [*OPERATORS, ("nvJPEG", nvjpeg), ("every operator", check_all_called_on_gpu)]
 
 
 def main(results: Path, codecs: set[str], device: dict[str, Any] | None) -> int:
@@ -791,8 +785,11 @@ def main(results: Path, codecs: set[str], device: dict[str, Any] | None) -> int:
         if device is None:
             return 0 if all(perform(out, checks_on_cpu(codecs))) else 1
         ON_GPU = True
+        held = perform(out, [("import", check_import), ("device", partial(check_gpu, device["capability"]))])
+        if not all(held):
+            return 1
         if device["refused"]:
-            return 0 if all(perform(out, checks_on_gpu(device))) else 1
+            return 0 if all(perform(out, refusals())) else 1
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             held = perform(out, checks_on_gpu(device))
         held += perform(out, [("kernels", partial(check_launched, set(device["kernels"]), profile))])

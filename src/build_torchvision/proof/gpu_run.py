@@ -39,12 +39,13 @@ def run_on_gpu(place: Place, package: Package, gpu: Gpu, way: Way) -> tuple[Chec
         cache = Path(scratch, "compiled")
         run_there = on(place, gpu, jit=way == "ptx", cache=cache)
         checks, _ = probe(run_there, codecs, device=device, label="GPU")
-        compiled = [path for path in cache.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in compiled) / 1024
+        size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) / 1024
+        problems = [] if all(check.ok for check in checks) else ["not shown: not everything ran"]
         if way == "cubin":
-            found = [f"{size:.0f} KiB of code compiled in spite of CUDA_DISABLE_PTX_JIT=1"] if compiled else []
-            return (*checks, Check.of("JIT", found, "none: all of this ran with CUDA_DISABLE_PTX_JIT=1, from cubins"))
+            problems += [f"{size:.0f} KiB of code compiled in spite of CUDA_DISABLE_PTX_JIT=1"] if size else []
+            said = "none: all of this ran with CUDA_DISABLE_PTX_JIT=1, from cubins"
+            return (*checks, Check.of("JIT", problems, said))
         without = on(place, gpu, jit=False, cache=Path(scratch, "none"))
         refused, _ = probe(without, codecs, device={**device, "refused": True}, label="GPU without JIT")
-        detail = f"needed: the driver compiled this wheel's PTX ({size:.0f} KiB in its cache)"
-        return (*checks, Check(name="JIT", ok=True, detail=detail), *refused)
+        said = f"needed: the driver compiled this wheel's PTX ({size:.0f} KiB in its cache)"
+        return (*checks, Check.of("JIT", problems, said), *refused)
