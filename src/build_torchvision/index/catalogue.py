@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import quote
 
 from build_torchvision import __version__
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
 from build_torchvision.index.admission import Wheel
 from build_torchvision.variants import Variant, parse
@@ -54,7 +53,6 @@ def address(file_name: str) -> str:
 
 def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
     """The record of one admitted wheel; `provenance` and `sbom` are file names beside it."""
-    codegen = cuda_codegen(wheel.variant)
     return Record(
         variant=str(wheel.variant),
         version=wheel.version,
@@ -63,7 +61,7 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
         torch=str(wheel.descriptor["torch"]),
         torch_requirement=wheel.torch_requirement,
         torch_cuda=wheel.descriptor.get("torch_cuda"),
-        codegen_kind=codegen.kind if codegen else None,
+        codegen_kind=wheel.descriptor.get("codegen_kind"),
         file=wheel.name,
         url=address(wheel.name),
         size=wheel.size,

@@ -195,7 +195,7 @@
     const remarks = [];
     const known = [...data.gpus].reverse().flatMap((row) => gpus.filter((gpu) => gpu.sm === row.sm))[0];
     for (const gpu of gpus.filter((row) => !row.sm)) {
-      remarks.push(`${gpu.name} is not in this page’s table: choose a GPU with its compute capability above.`);
+      remarks.push(`${gpu.name} is not in the table of this page: choose a GPU with its compute capability above.`);
     }
     const kinds = [...new Set(gpus.map((gpu) => gpu.sm).filter(Boolean))];
     if (kinds.length > 1) {
