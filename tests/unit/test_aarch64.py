@@ -8,14 +8,17 @@ import pytest
 from test_proof import NEW_STRING, Wheel, failing
 
 from build_torchvision.build.retarget import retarget
+from build_torchvision.errors import BadInput
 from build_torchvision.facts import isas
 from build_torchvision.inputs import apt, emulator
 from build_torchvision.proof import _time_boxed_tests, runtime
 from build_torchvision.proof.elf import Section
 from build_torchvision.proof.instructions import Scan, allowed_features, beyond, evidence, scan
-from build_torchvision.proof.instructions.aarch64 import BASE, CAPSTONE
+from build_torchvision.proof.instructions.aarch64 import BASE, NAMES
+from build_torchvision.proof.processor import check_processor, features_of
 from build_torchvision.proof.static import audit_wheel
 from build_torchvision.proof.upstream import judge, read_report
+from build_torchvision.variants import parse
 
 
 def words(*numbers: int) -> bytes:
@@ -106,7 +109,7 @@ def test_evidence_is_counted_for_what_only_the_isa_has() -> None:
 
 def test_every_feature_of_the_arm_table_is_named_or_of_the_base() -> None:
     features = {feature for isa in isas().values() if isa.platform == "aarch64" for feature in isa.features}
-    assert features - CAPSTONE.keys() == {"asimd", "fp"}
+    assert features - NAMES.keys() == {"asimd", "fp"}
     assert BASE < allowed_features("armv8_2") < allowed_features("armv9")
 
 
@@ -161,9 +164,14 @@ def test_binaries_come_from_this_systems_own_archives_and_their_fixes() -> None:
     found = apt.own_archives(listed, system)
     assert [archive.suite for archive in found] == ["bookworm", "bookworm-updates", "bookworm-security"]
     assert all(str(archive).startswith("deb ") and "$" not in str(archive) for archive in found)
-    (trixie,) = apt.debian_archive(listed, system, "trixie")
+    (trixie,) = apt.suite_archives(listed, system, "trixie")
     assert (trixie.uri, trixie.suite) == ("http://two.example/debian/", "trixie")
-    assert apt.debian_archive(listed, {"ID": "ubuntu", "VERSION_CODENAME": "noble"}, "trixie") == []
+
+
+def test_on_ubuntu_the_ports_archive_has_what_is_not_x86() -> None:
+    listed = "http://one.example/ubuntu/|noble|\nhttp://two.example/ubuntu-ports/|noble|/keys/u.gpg\n"
+    (found,) = apt.own_archives(listed, {"ID": "ubuntu", "VERSION_CODENAME": "noble"})
+    assert str(found) == "deb [signed-by=/keys/u.gpg] http://two.example/ubuntu-ports/ noble main universe"
 
 
 def test_links_stay_inside_what_was_unpacked(tmp_path: Path) -> None:
@@ -175,8 +183,9 @@ def test_links_stay_inside_what_was_unpacked(tmp_path: Path) -> None:
     assert (tmp_path / "usr/lib/x.so").resolve().is_relative_to(tmp_path)
 
 
-def test_an_emulated_python_is_one_that_debian_has() -> None:
-    with pytest.raises(Exception, match=r"--python 311,313"):
+def test_an_emulated_python_is_one_that_the_distribution_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulator, "os_release", lambda: {"ID": "debian"})
+    with pytest.raises(BadInput, match=r"--python 311,313"):
         emulator.emulator("aarch64", "312")
 
 
@@ -208,3 +217,37 @@ def test_what_ran_in_a_time_box_is_told() -> None:
     check = judge(read_report(report), 1, which=True)
     assert check.ok
     assert check.detail == "2 passed, 0 failed, 1 skipped (1 CUDA); what ran: TestNMS.test_a x 2"
+
+
+# --- a processor by name ----------------------------------------------------------------------------------------------
+
+
+def test_a_graviton3_owner_is_told_what_to_take_instead() -> None:
+    armv9 = parse("torchvision-python313-cpu-armv9")
+    check = check_processor(armv9, "graviton3", [scanned(ADD_SVE, HISTCNT)])
+    assert not check.ok
+    assert "lacks sve2 (1 instructions here, such as histcnt" in check.detail
+    assert "SIGILL" in check.detail
+    assert "`build-torchvision build torchvision-python313-cpu-armv8_2`" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("isa", "name", "runs"),
+    [
+        ("armv8_2", "graviton2", True),
+        ("armv8_2", "graviton3", True),
+        ("armv9", "graviton4", True),
+        ("armv9", "grace", True),
+        ("armv9", "neoverse_n1", False),
+        ("avx2", "graviton3", False),
+        ("avx512", "haswell", False),
+        ("avx512bf16", "zen4", True),
+    ],
+)
+def test_a_variant_runs_on_a_processor_or_not(isa: str, name: str, runs: bool) -> None:
+    assert check_processor(parse(f"torchvision-python313-cpu-{isa}"), name, []).ok is runs
+
+
+def test_an_unknown_processor_is_refused() -> None:
+    with pytest.raises(BadInput, match="Did you mean graviton3"):
+        features_of("graviton33")

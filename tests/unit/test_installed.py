@@ -23,7 +23,7 @@ from test_proof import (
 )
 
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.pipeline import prove
+from build_torchvision.pipeline import Trial, prove
 from build_torchvision.proof.installed import Installed, claimed
 from build_torchvision.proof.runtime import probe_installed
 from build_torchvision.proof.static import IMAGE_OPERATORS, OPERATORS
@@ -90,12 +90,12 @@ class Tree:
 
 
 def failed(tree: Tree) -> dict[str, str]:
-    return failing(prove(tree.write(), static_only=True))
+    return failing(prove(tree.write(), trial=Trial(static_only=True)))
 
 
 def test_a_store_path_that_is_what_its_name_says_is_proved(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    proof = prove(tree.write(), static_only=True)
+    proof = prove(tree.write(), trial=Trial(static_only=True))
     assert failing(proof) == {}
     assert proof.variant == "torchvision-python313-cpu-avx512"
     said = {check.name: check.detail for check in proof.checks}
@@ -160,7 +160,7 @@ def test_a_fault_in_a_store_path_is_caught_by_name(fault: str, tmp_path: Path) -
 def test_a_torch_is_found_by_run_path_where_nothing_is_propagated(tmp_path: Path) -> None:
     link = Tree(tmp_path).write()
     (link / "nix-support" / "propagated-build-inputs").unlink()
-    assert prove(link, static_only=True).ok
+    assert prove(link, trial=Trial(static_only=True)).ok
 
 
 def test_what_is_no_installed_tree_is_bad_input(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def build(
     labelled
         End file names in the variant's label (-avx512bf16.whl), as variant-aware installers expect; pip refuses them.
     verify_
-        Then prove each wheel at run time too, as `verify` does.
+        Then prove each wheel at run time too, as `verify` does; another platform's under emulation.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if auto and names:
@@ -183,7 +183,9 @@ def build(
         )
     proofs = [b.proof for b in built]
     if verify_:
-        proofs = list(pipeline.prove_all([(b.wheel, b.variant) for b in built], torch=torch))
+        proofs = list(
+            pipeline.prove_all([(b.wheel, b.variant) for b in built], pipeline.Trial(torch=torch, emulate=True))
+        )
     if as_json:
         rows = [
             {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}

@@ -14,6 +14,7 @@ from build_torchvision.cli.index import index
 from build_torchvision.cli.install import install
 from build_torchvision.cli.matrix import show, variants
 from build_torchvision.cli.options import ERR
+from build_torchvision.cli.prepare import prepare
 from build_torchvision.cli.recipes import recipes
 from build_torchvision.cli.verify import verify
 from build_torchvision.errors import BuildTorchvisionError
@@ -32,7 +33,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, detect, plan, build, verify, index, install, doctor, recipes):
+for command in (variants, show, detect, plan, prepare, build, verify, index, install, doctor, recipes):
     app.command(command)
 
 

@@ -29,6 +29,9 @@ def verify(
     device: Annotated[bool, Parameter(negative=())] = False,
     python: Path | None = None,
     source: Path | None = None,
+    time_box: float | None = None,
+    emulate: Annotated[bool, Parameter(negative=())] = False,
+    for_cpu: str | None = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -52,23 +55,35 @@ def verify(
         proof, and nothing in it is changed. Default: an environment of its own, with torch installed.
     source
         A source folder or tarball with upstream's tests instead of the download.
+    time_box
+        Minutes after which no further test is begun; which ran is told.
+    emulate
+        Run another platform's wheels under qemu, in a root that is fetched once: armv8_2 as a Neoverse N1, armv9 with
+        vectors of 128 and of 512 bits, which must give the same results.
+    for_cpu
+        A processor on which it should run, by reading alone: graviton2, graviton3, graviton4, grace, archspec's name.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("verify", "no wheel was named.", "Try `build-torchvision verify dist/*.whl`.")
     if static and (device or python):
         raise BadInput("verify --static", "it runs nothing, and --device or --python was given too.", "Give one.")
+    if time_box is not None and (time_box <= 0 or not upstream_tests):
+        raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
-    proofs = []
-    for proof in pipeline.prove_all(
-        [(wheel, chosen) for wheel in wheels],
+    trial = pipeline.Trial(
         torch=torch,
         static_only=static,
         upstream_tests=upstream_tests,
+        time_box=time_box * 60 if time_box is not None else None,
+        emulate=emulate,
+        processor=for_cpu,
         python=python,
-        host=present() if device else None,
+        gpus=present() if device else None,
         source=source,
-    ):
+    )
+    proofs = []
+    for proof in pipeline.prove_all([(wheel, chosen) for wheel in wheels], trial):
         proofs.append(proof)
         if not as_json:
             OUT.print(screens.proof_table(proof))

@@ -9,7 +9,7 @@ import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.errors import FetchFailed, MissingInput, ProcessFailed
@@ -42,14 +42,25 @@ class AptArchive:
         return f"{self.kind} {options}{self.uri} {self.suite} {self.components}"
 
 
-def indextargets(asked: str) -> str:
-    """What apt is configured with, in lines of APT_FORMAT. Raises MissingInput on a machine without apt."""
+def indextargets(asked: str, platform: str | None = None) -> str:
+    """What apt is configured with, in lines of APT_FORMAT; with `platform`, for that one's packages.
+
+    Raises MissingInput on a machine without apt.
+    """
+    options = architecture_options(ARCHITECTURES[platform]) if platform else ()
+    # --no-release-info: what is configured, whether or not its lists were ever fetched.
+    command = ["apt-get", *options, "indextargets", "--no-release-info", "--format", APT_FORMAT]
     try:
-        return run(["apt-get", "indextargets", "--format", APT_FORMAT], asked=asked, timeout=APT_SECONDS).stdout
+        return run(command, asked=asked, timeout=APT_SECONDS).stdout
     except MissingInput as error:
         raise MissingInput(
             asked, "apt-get is not on this machine.", "Work on Debian or Ubuntu, or in a container of one."
         ) from error
+
+
+def architecture_options(architecture: str) -> tuple[str, ...]:
+    """apt's options to work for `architecture` ("arm64") alone."""
+    return ("-o", f"APT::Architecture={architecture}", "-o", f"APT::Architectures={architecture}")
 
 
 def os_release() -> dict[str, str]:
@@ -84,6 +95,16 @@ def apt_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchi
 def own_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
     """This machine's own suite with its updates and security fixes, as apt is configured with them, for binaries."""
     own = os_release.get("VERSION_CODENAME", "")
+    return _binaries(indextargets, os_release, (own, f"{own}-updates", f"{own}-security")) if own else []
+
+
+def suite_archives(indextargets: str, os_release: dict[str, str], suite: str) -> list[AptArchive]:
+    """The distribution's `suite` on the mirror that this machine uses for its own, for binaries."""
+    own = own_archives(indextargets, os_release)
+    return [replace(archive, suite=suite) for archive in own if archive.suite == os_release.get("VERSION_CODENAME")][:1]
+
+
+def _binaries(indextargets: str, os_release: dict[str, str], suites: Sequence[str]) -> list[AptArchive]:
     ubuntu = os_release.get("ID") == "ubuntu"
     found = [
         AptArchive(
@@ -94,19 +115,11 @@ def own_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchi
             kind="deb",
         )
         for uri, suite, signed_by in _lines(indextargets)
-        if own and suite in {own, f"{own}-updates", f"{own}-security"}
-        if PurePosixPath(uri.rstrip("/")).name in {*_MIRRORS, "debian-security"}
+        if suite in suites and PurePosixPath(uri.rstrip("/")).name in {*_MIRRORS, "debian-security"}
     ]
-    return list(dict.fromkeys(found))
-
-
-def debian_archive(indextargets: str, os_release: dict[str, str], suite: str) -> list[AptArchive]:
-    """Debian's `suite` on the mirror that this machine uses, for binaries; none where its mirror is not Debian's."""
-    archives = apt_archives(indextargets, os_release) if os_release.get("ID") != "ubuntu" else []
-    return [
-        AptArchive(uri=each.uri, suite=suite, components="main", signed_by=each.signed_by, kind="deb")
-        for each in archives[:1]
-    ]
+    # Ubuntu keeps all but x86 in an archive of its own; where one is configured, the main one has nothing to add.
+    ports = [archive for archive in found if PurePosixPath(archive.uri.rstrip("/")).name == "ubuntu-ports"]
+    return list(dict.fromkeys(ports or found))
 
 
 def _lines(indextargets: str) -> Iterator[tuple[str, str, str | None]]:
@@ -166,9 +179,8 @@ def private_apt(
             "Acquire::Check-Valid-Until": "false",  # a frozen mirror will do: what is fetched is signed or pinned
             "APT::Sandbox::User": "",  # the private folders belong to this user
         }
-        if architecture:
-            settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
         options = tuple(part for key, value in settings.items() for part in ("-o", f"{key}={value}"))
+        options += architecture_options(architecture) if architecture else ()
         apt = Apt(work=work, options=options, asked=asked)
         apt.get("update", "--error-on=any")
         yield apt
@@ -199,7 +211,10 @@ def unpack_packages(
     MissingInput without apt or dpkg.
     """
     architecture = ARCHITECTURES[platform]
-    remedy = f"Look at apt's sources (`apt-get indextargets`): they need an archive that has {architecture} packages."
+    remedy = (
+        f"apt's sources need an archive that has {architecture} packages: Debian's do, on Ubuntu add its ports archive "
+        f"with [arch={architecture}]; a container of Debian will do too."
+    )
     if not archives:
         raise FetchFailed(asked, "apt's configuration names no archive of the distribution wanted.", remedy)
     try:

@@ -73,7 +73,7 @@ def sysroot(platform: str) -> Sysroot:
     asked = f"Fetch the image codecs' packages for {platform}"
 
     def fill(part: Path) -> None:
-        archives = own_archives(indextargets(asked), system)
+        archives = own_archives(indextargets(asked, platform), system)
         packages = [package for _, package in KNOWN.values()]
         debs = unpack_packages(
             packages, part / "tree", archives=archives, platform=platform, asked=asked, present=PRESENT

@@ -51,7 +51,7 @@ def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | 
     native = platform == host.machine()
     given, prefix = prefix, prefix if prefix is not None else "" if native else f"{platform}-linux-gnu-"
     gpp, gcc = f"{prefix}g++", f"{prefix}gcc"
-    package = "g++" if native else f"g++-{platform.replace('_', '-')}-linux-gnu"
+    package = "g++" if native else cross_package(platform)
     install = f"Run `sudo apt-get install {package}`." if given is None else "Check --cc-prefix."
     try:
         gcc_version = run([gpp, "-dumpfullversion"], asked=asked).stdout.strip()
@@ -88,6 +88,11 @@ def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | 
         f"No compiler here compiles a small program ({tried}).",
         f"{install} For clang: install this package's own dependencies, ziglang and clang-tidy.",
     )
+
+
+def cross_package(platform: str) -> str:
+    """apt's package of the GNU toolchain for a foreign `platform`."""
+    return f"g++-{platform.replace('_', '-')}-linux-gnu"
 
 
 def accepts(compiler: Compiler, flags: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""Another platform's Python on this machine: qemu's user-mode emulator and a small root unpacked from Debian packages.
+"""Another platform's Python on this machine: qemu's user-mode emulator and a small root of the distribution's packages.
 
 No chroot, no mount and no root: qemu looks a program's absolute paths up below the root first (its option -L). A
 wrapper beside the root's Python makes it an interpreter like any other, for uv and for virtual environments too;
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.errors import BadInput, MissingInput, ProcessFailed
-from build_torchvision.inputs.apt import debian_archive, indextargets, os_release, unpack_packages
+from build_torchvision.inputs.apt import indextargets, os_release, suite_archives, unpack_packages
 from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, write_inventory
 from build_torchvision.process import run
 
-# Debian's release that has each Python. The extensions use no symbol of Python: any of these proves the compiled code.
-SUITES = {"311": "bookworm", "313": "trixie"}
+# The release that has each Python. The extensions use no symbol of Python: any of them proves the compiled code.
+SUITES = {"debian": {"311": "bookworm", "313": "trixie"}, "ubuntu": {"310": "jammy", "312": "noble"}}
+QEMU_PACKAGE = "qemu-user-static"
 CHOOSE_CPU = "QEMU_CPU"
 # Processors to emulate, by CPU ISA: the least that has it, and for SVE the shortest and a long vector.
 PROCESSORS = {
@@ -41,25 +42,28 @@ class Emulator:
 def emulator(platform: str, python: str) -> Emulator:
     """qemu and a root with Python `python` ("313") of `platform`, fetched once: some 30 MB, and no torch yet.
 
-    Raises BadInput for a Python that no Debian release has, MissingInput without qemu, FetchFailed where the machine's
+    Raises BadInput for a Python that no release has, MissingInput without qemu, FetchFailed where the machine's
     apt mirror does not serve the root.
     """
     version = f"{python[0]}.{python[1:]}"
     asked = f"Prepare an emulated {platform} machine with Python {version}"
-    if python not in SUITES:
+    system = os_release()
+    distribution = "ubuntu" if system.get("ID") == "ubuntu" else "debian"
+    suites = SUITES[distribution]
+    if python not in suites:
         raise BadInput(
             asked,
-            f"Debian has no Python {version} in {' or '.join(SUITES.values())}.",
-            f"Verify a wheel for Python {' or '.join(SUITES)}: `build --python {','.join(SUITES)}` makes them from the "
-            "same compiled code.",
+            f"{distribution.capitalize()} has no Python {version} in {' or '.join(suites.values())}.",
+            f"Verify a wheel for one of its Pythons: `build --python {','.join(suites)}` makes them from the same "
+            "compiled code.",
         )
     qemu = find_qemu(platform, asked)
-    suite = SUITES[python]
-    entry = cache_dir() / "emulated" / f"debian-{suite}-{platform}"
+    suite = suites[python]
+    entry = cache_dir() / "emulated" / f"{distribution}-{suite}-{platform}"
 
     def fill(part: Path) -> None:
         tree = part / "tree"
-        archives = debian_archive(indextargets(asked), os_release(), suite)
+        archives = suite_archives(indextargets(asked, platform), system, suite)
         packages = (f"python{version}", "libstdc++6", "libgomp1")
         debs = unpack_packages(packages, tree, archives=archives, platform=platform, asked=asked)
         facts: dict[str, str | None] = {deb.name: deb.version for deb in debs}
@@ -84,12 +88,17 @@ def wrapper(qemu: Path, root: Path, program: Path) -> str:
 
 def find_qemu(platform: str, asked: str) -> Path:
     """qemu's user-mode emulator of `platform`. Raises MissingInput naming the package."""
-    for name in (f"qemu-{platform}-static", f"qemu-{platform}"):
+    for name in qemu_names(platform):
         if found := shutil.which(name):
             return Path(found)
     raise MissingInput(
-        asked, f"qemu-{platform}-static is not on this machine.", "Run `sudo apt-get install qemu-user-static`."
+        asked, f"{qemu_names(platform)[0]} is not on this machine.", f"Run `sudo apt-get install {QEMU_PACKAGE}`."
     )
+
+
+def qemu_names(platform: str) -> tuple[str, ...]:
+    """What distributions call the user-mode emulator."""
+    return f"qemu-{platform}-static", f"qemu-{platform}"
 
 
 def _check(found: Emulator, asked: str) -> None:

@@ -85,6 +85,7 @@ def environment(
     is installed anew.
     Raises MissingInput without an interpreter, ProcessFailed when something cannot be installed.
     """
+    kind = interpreter.name if interpreter else "native"
     interpreter = interpreter or find_python(python)
     torch = torch_requirement if re.match(r"[\w/.~]", torch_requirement) else f"torch{torch_requirement}"
     with tempfile.TemporaryDirectory(prefix="verify-") as scratch:
@@ -95,7 +96,7 @@ def environment(
             _fill(venv, interpreter, torch, plain)
             yield venv
             return
-        venv = cache / f"verify-{python}-{re.sub(r'[^A-Za-z0-9.]+', '_', torch)}"
+        venv = cache / f"verify-{python}-{kind}-{re.sub(r'[^A-Za-z0-9.]+', '_', torch)}"
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{venv}.lock"):
             if not (venv / "complete").exists():

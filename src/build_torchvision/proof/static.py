@@ -154,6 +154,12 @@ def audit_installed(tree: inst.Installed, variant: Variant, torch: TorchFacts) -
     return Proof(variant=str(variant), checks=checks)
 
 
+def scans_of(wheel: Path) -> list[Scan]:
+    """What the code of each extension of `wheel` is made of. Raises BadInput for what is no wheel."""
+    loaded = dict(_read_all(pkg.Package(wheel).extensions, []))
+    return [scan(elf.code, elf.machine) for elf in loaded.values()]
+
+
 def _named_torch(package: pkg.Package) -> TorchFacts:
     named = package.descriptor
     cuda = named.get("torch_cuda")

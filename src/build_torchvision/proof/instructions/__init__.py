@@ -14,7 +14,7 @@ from build_torchvision.proof.elf import Section
 from build_torchvision.proof.instructions import aarch64, x86_64
 from build_torchvision.proof.instructions.scan import Evidence, Scan
 
-__all__ = ["Evidence", "Scan", "allowed_features", "beyond", "beyond_cpu", "evidence", "scan", "usable"]
+__all__ = ["Evidence", "Scan", "allowed_features", "beyond", "beyond_cpu", "evidence", "needing", "scan", "usable"]
 
 
 class Decoder(Protocol):
@@ -25,6 +25,9 @@ class Decoder(Protocol):
 
     def decode(self, section: Section, found: Scan, /) -> None:
         """Decode `section` to its end and count into `found`."""
+
+    def names_of(self, feature: str, /) -> tuple[str, ...]:
+        """What the decoder calls what an archspec feature covers; nothing for one that no instruction needs."""
 
     def allowed_features(self, isa: str, /) -> frozenset[str]:
         """The decoder's names of the features that code of `isa` may need."""
@@ -69,6 +72,12 @@ def beyond_cpu(found: Scan, features: Iterable[str]) -> dict[str, int]:
     known = {feature for isa in isas().values() if isa.platform == found.platform for feature in isa.features}
     lacking = decoder.usable(known) - decoder.usable(features)
     return {name: count for name, count in sorted(found.features.items()) if name in lacking}
+
+
+def needing(found: Scan, feature: str) -> list[tuple[int, str]]:
+    """(how many, the first) of the instructions that need `feature` (archspec's name), for each name it goes by."""
+    names = DECODERS[found.platform].names_of(feature)
+    return [(found.features[name], found.first[name]) for name in names if found.features[name]]
 
 
 def evidence(isa: str) -> Evidence:

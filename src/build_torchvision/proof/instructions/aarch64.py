@@ -16,8 +16,8 @@ from build_torchvision.proof.instructions.scan import Evidence, Scan
 
 # Armv8.0-A, which every AArch64 CPU with an operating system has.
 BASE = frozenset(("HasFPARMv8", "HasNEON", "HasNEONorSME"))
-# archspec's feature -> capstone's predicates. An archspec name not here allows nothing more.
-CAPSTONE = {
+# archspec's feature -> capstone's predicates.
+NAMES = {
     "asimdhp": ("HasFullFP16",),
     "fphp": ("HasFullFP16",),
     "asimdrdm": ("HasRDM",),
@@ -48,6 +48,11 @@ HELPERS = {text for size in "wx" for text in (f"{size}0, {size}0, [x1]", f"{size
 HELPERS.add("x0, x1, x2, x3, [x4]")
 
 
+def names_of(feature: str) -> tuple[str, ...]:
+    """capstone's names of what an archspec feature covers."""
+    return NAMES.get(feature, ())
+
+
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """capstone's names of the predicates that code of the CPU ISA `isa` may need; AArch64 only."""
@@ -56,7 +61,7 @@ def allowed_features(isa: str) -> frozenset[str]:
 
 def usable(features: Iterable[str]) -> frozenset[str]:
     """capstone's names of the predicates that code may need on a CPU with `features` (archspec's names)."""
-    return BASE | {name for feature in features for name in CAPSTONE.get(feature, ())}
+    return BASE | {name for feature in features for name in names_of(feature)}
 
 
 @cache

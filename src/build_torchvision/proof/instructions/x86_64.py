@@ -44,6 +44,11 @@ EVIDENCE = {
 }
 
 
+def names_of(feature: str) -> tuple[str, ...]:
+    """iced-x86's names of what an archspec feature covers."""
+    return ICED.get(feature, (feature.upper(),))
+
+
 @cache
 def allowed_features(isa: str) -> frozenset[str]:
     """iced-x86's names of the CPUID features that code of the CPU ISA `isa` may need; x86-64 only."""
@@ -52,7 +57,7 @@ def allowed_features(isa: str) -> frozenset[str]:
 
 def usable(features: Iterable[str]) -> frozenset[str]:
     """iced-x86's names of the CPUID features that code may need on a CPU with `features` (archspec's names)."""
-    return V1 | V2 | {name for feature in features for name in ICED.get(feature, (feature.upper(),))}
+    return V1 | V2 | {name for feature in features for name in names_of(feature)}
 
 
 def decode(section: Section, found: Scan) -> None:

@@ -1,0 +1,50 @@
+"""`prepare`: everything that variants need, fetched and checked before the day it is used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from rich.table import Table
+
+from build_torchvision import pipeline
+from build_torchvision.cli.options import (
+    OUT,
+    Json,
+    Quiet,
+    Release,
+    Torch,
+    Verbose,
+    Without,
+    log_to_stderr,
+    named,
+    request_of,
+)
+
+
+def prepare(
+    *names: str,
+    torchvision: Release = None,
+    torch: Torch = None,
+    without: Without = (),
+    compiler: str = "auto",
+    cc_prefix: str | None = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Fetch and check all that building and verifying variants NAMES needs; nothing is compiled.
+
+    For another platform that is a cross compiler, the codecs' packages, its torch, and a root to emulate. What must be
+    installed is named with the one command that does it.
+    """
+    log_to_stderr(quiet=quiet, verbose=verbose)
+    request = replace(request_of(named(names), torchvision, torch, without, compiler), cc_prefix=cc_prefix)
+    found = pipeline.prepare(request)
+    if as_json:
+        print(json.dumps(dict(found), indent=2))
+        return
+    table = Table(show_header=False, box=None)
+    for row in found:
+        table.add_row(*row)
+    OUT.print(table)
