@@ -12,8 +12,16 @@ let
   inherit (variant) name;
   lines = builtins.concatStringsSep "\n  ";
 
-  checkout =
-    torch.checkout or (builtins.fetchTarball { inherit (matrix.buildPytorch) url sha256; });
+  # The pinned one brings its own nixpkgs by a fetchTarball without a hash, which pure evaluation refuses; only there
+  # does currentSystem not exist.
+  pinned =
+    if builtins ? currentSystem then
+      builtins.fetchTarball { inherit (matrix.buildPytorch) url sha256; }
+    else
+      throw ''
+        ${name} takes PyTorch from build-pytorch ${matrix.buildPytorch.rev}, whose recipes fetch a nixpkgs without a hash, which pure evaluation refuses.
+        Next: evaluate impurely, as nix-build does, or take PyTorch from a catalog or from nixpkgs.'';
+  checkout = torch.checkout or pinned;
   folder = checkout + "/.flox/pkgs";
   file = folder + "/${variant.pytorch}.nix";
   # What there is instead: the recipes of the same CPU ISA and Python.

@@ -10,6 +10,9 @@ let
     python.pkgs.buildPythonPackage {
       inherit (args) pname version;
       format = "wheel";
+      nativeBuildInputs = [ pkgs.autoPatchelfHook ];
+      buildInputs = [ pkgs.stdenv.cc.cc.lib ];
+      dontCheckRuntimeDeps = true; # what they need is in `environment`
       src = python.pkgs.fetchPypi (args // { format = "wheel"; });
     };
   iced-x86 = wheel {

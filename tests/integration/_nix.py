@@ -21,13 +21,15 @@ MIRROR = "tests/integration/nix/nixpkgs"
 
 
 def need_nix() -> None:
-    """Install Debian's nix-bin where it is missing, as root; skip, with the reason, where that cannot be done."""
+    """Install Debian's nix-bin where it is missing, as root or with sudo; skip where that cannot be done."""
     if shutil.which("nix-instantiate"):
         return
-    if os.geteuid() or not shutil.which("apt-get"):
-        pytest.skip("needs nix-instantiate: install nix-bin (this test does it itself as root on Debian and Ubuntu)")
+    sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    may = not sudo or (shutil.which("sudo") and run([*sudo, "true"], asked="asking sudo", check=False).returncode == 0)
+    if not (may and shutil.which("apt-get")):
+        pytest.skip("needs nix-instantiate: install nix-bin (on Debian and Ubuntu, root's tests do that themselves)")
     for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", "nix-bin"]):
-        run(["apt-get", *command], asked="installing nix-bin", env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+        run([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command], asked="installing nix-bin")
 
 
 @dataclass(frozen=True, kw_only=True)

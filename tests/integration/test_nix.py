@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _nix import Nix, make, need_nix, unlock
+from _nix import MIRROR, Nix, make, need_nix, unlock
+from uv import find_uv_bin
 
 from build_torchvision.codegen import cuda_codegen, isa_flags
 from build_torchvision.errors import ProcessFailed
+from build_torchvision.facts.cuda_wheels import cuda_wheels
+from build_torchvision.process import run
 from build_torchvision.proof.elf import read_elf
+from build_torchvision.proof.fatbin import images
 from build_torchvision.proof.instructions import evidence, scan
 from build_torchvision.recipes import checkout, flox, tree
 from build_torchvision.recipes.flox import TorchSource
@@ -298,6 +302,27 @@ def test_trap_10_a_pin_without_a_hash_is_refused_by_us_and_by_pure_evaluation(ni
         nix.run(*pure, 'builtins.fetchTarball "https://example.org/nixpkgs.tar.gz"')
 
 
+def test_recipes_evaluate_purely_as_flox_evaluates_them(nix: Nix, tmp_path: Path, looked: dict[str, Any]) -> None:
+    """From a copy of the tree in the store, with nothing of this machine to be asked: no path, variable or system."""
+    archive = tmp_path / "tree.tar"
+    nix.run("tar", "-C", nix.tree.parent, "-cf", archive, nix.tree.name)
+    sha256 = nix.run("nix-hash", "--type", "sha256", "--base32", nix.tree).strip()
+
+    def pure(expression: str) -> str:
+        text = f"""let root = fetchTarball {{ url = "file://{archive}"; sha256 = "{sha256}"; }};
+          pkgs = import (root + "/{MIRROR}") {{ system = "x86_64-linux"; }};
+          in {expression}"""
+        command = ["nix-instantiate", "--eval", "--strict", "--json", "--option", "pure-eval", "true", "--expr", text]
+        return str(json.loads(nix.run(*command)))
+
+    recipe = f'(pkgs.callPackage (root + "/.flox/pkgs/{SAMPLE}.nix") {{ }})'
+    assert f"-{SAMPLE}-0.21.0.drv" in pure(f"{recipe}.drvPath")
+    assert pure(f"{recipe}.torch.drvPath") == looked[SAMPLE]["torch"]["drvPath"]
+    arguments = f'{{ inherit pkgs; name = "{SAMPLE}"; torch.source = "recipe"; }}'
+    with pytest.raises(ProcessFailed, match="whose recipes fetch a nixpkgs without a hash"):
+        pure(f'(import (root + "/nix/torchvision.nix") {arguments}).drvPath')
+
+
 def test_a_pin_with_its_hash_is_used(nix: Nix, tmp_path: Path) -> None:
     """A package set with another torchvision in it, fetched by address and hash: it is that one which is built."""
     copy = nix.copy(tmp_path / "tree")
@@ -516,3 +541,57 @@ def test_the_flags_reach_the_c_and_the_cxx_compiler_of_a_real_build(isa: str, ni
     copy = nix.copy(tmp_path / "tree")
     copy.plant(FLAGS, ENV, "{ env = (old.env or { }) // { CXXFLAGS = flags; }; }")
     assert used(copy) == [0, 0]
+
+
+KERNEL = """__global__ void on_device(float* to, const float* from, float by, long n) {
+  long i = blockIdx.x * (long)blockDim.x + threadIdx.x;
+  if (i < n) to[i] += from[i] * by;
+}
+extern "C" void on_host(float* to, const float* from, float by, long n) {
+  for (long i = 0; i < n; ++i) to[i] += from[i] * by;
+  on_device<<<1, 1>>>(to, from, by, n);
+}
+"""
+# As nixpkgs has it: nvcc is told of the wrapped compiler, and of nothing that is for it.
+NVCC = """(pkgs.stdenv.mkDerivation {{
+  name = "kernel";
+  kernel = builtins.toFile "kernel.cu" {kernel};
+  buildCommand = ''
+    eval "$preConfigure"
+    [ "$TORCH_CUDA_ARCH_LIST" = 12.0 ]
+    PATH={nvcc}:$PATH
+    export NVCC_PREPEND_FLAGS="-ccbin $(command -v c++)"
+    nvcc -O3 -gencode=arch=compute_120,code=sm_120 -Xcompiler -fPIC -cudart none -shared "$kernel" -o $out
+  '';
+}}).overrideAttrs (import (root + "/nix/flags.nix") (import (root + "/nix/variant.nix") {{ }} "{name}"))"""
+
+
+@pytest.fixture(scope="module")
+def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of CUDA 13.0's nvcc, from the package registry (271 MB unpacked)."""
+    site = tmp_path_factory.mktemp("nvcc")
+    needed = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
+    wheels = [f"{wheel.package}=={wheel.version}" for wheel in cuda_wheels()["cuda13_0"] if wheel.package in needed]
+    assert len(wheels) == len(needed)
+    run([find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", site, *wheels], asked="installing nvcc")
+    return site / "nvidia" / "cu13" / "bin"
+
+
+@pytest.mark.compiler
+def test_the_flags_reach_the_compiler_behind_a_real_nvcc(nix: Nix, nvcc: Path, tmp_path: Path) -> None:
+    """The host half is compiled for the CPU, the device half for the GPU; in trap 1's form the host half is not."""
+
+    def built(tree: Nix) -> bytes:
+        code = NVCC.format(kernel=json.dumps(KERNEL), nvcc=nvcc, name="torchvision-python313-cuda13_0-sm120-avx512")
+        prefix = f"let root = {tree.tree}; pkgs = import {tree.nixpkgs} {{ }}; in "
+        return Path(tree.run("nix-build", "--no-out-link", "--expr", prefix + code).strip()).read_bytes()
+
+    def used(data: bytes) -> int:
+        return scan(read_elf(data).code).shown[evidence("avx512").kind]
+
+    data = built(nix)
+    assert used(data)
+    assert {(image.kind, image.sm) for group in images(data) for image in group} == {("cubin", "sm120")}
+    copy = nix.copy(tmp_path / "tree")
+    copy.plant(FLAGS, ENV, "{ env = (old.env or { }) // { CXXFLAGS = flags; }; }")
+    assert used(built(copy)) == 0

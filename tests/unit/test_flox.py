@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
@@ -110,10 +111,24 @@ def test_every_address_that_nix_fetches_has_its_hash_beside_it() -> None:
     """Trap 10: fetchTarball without a hash is no pin, and pure evaluation refuses it."""
     found = 0
     for path in [*ROOT.glob("*.nix"), *ROOT.glob("nix/*.nix"), *ROOT.glob(".flox/pkgs/*.nix")]:
-        for call in re.findall(r"fetch(?:Tarball|url|git)\b[^;{]*(\{[^}]*\}|\S+)", path.read_text("utf-8")):
+        for call in re.findall(
+            r"fetch(?:Tarball|url|git)\b[^;{]*(\{[^}]*\}|\S+)", re.sub("#.*", "", path.read_text("utf-8"))
+        ):
             found += 1
             assert re.search(r"sha256|hash", call), f"{path.name} fetches {call} without a hash"
     assert found == 2
+
+
+def test_the_libraries_that_nix_fetches_are_those_of_pyproject() -> None:
+    needed = {
+        requirement.name: requirement.specifier
+        for text in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+        for requirement in [Requirement(text)]
+    }
+    pins = re.findall(r'pname = "(\w+)";\s+version = "([^"]+)"', (ROOT / "nix/verify.nix").read_text("utf-8"))
+    assert len(pins) == 3
+    for name, version in pins:
+        assert needed[name.replace("_", "-")].contains(version, prereleases=True)
 
 
 # --- the manifest, by Flox's published schema of version 1 manifests (additional properties are errors there) ---------

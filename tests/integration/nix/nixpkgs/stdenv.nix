@@ -67,7 +67,15 @@ let
     finalPackage;
 in
 {
-  inherit mkDerivation cc;
+  inherit mkDerivation;
+  cc = {
+    name = cc;
+    cc.lib = mkDerivation {
+      pname = "${cc}-lib";
+      version = "host";
+      buildCommand = "mkdir -p $out/lib";
+    };
+  };
   hostPlatform = {
     inherit system;
     isAarch64 = system == "aarch64-linux";
