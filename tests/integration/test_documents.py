@@ -47,7 +47,12 @@ def copy(tmp_path: Path) -> Copy:
 
 
 def typed(document: str, mark: str = "") -> Iterator[str]:
-    found = [text for marked, text in blocks((ROOT / document).read_text()) if marked == mark]
+    """The blocks of a document with that mark: `<!-- run -->` has none, `<!-- run: compiler -->` has "compiler"."""
+    found = [
+        text
+        for marked, text in blocks((ROOT / document).read_text())
+        if marked is not None and marked.strip(": ") == mark
+    ]
     assert found, f"{document} has no block with the mark {mark!r}"
     yield from found
 
@@ -80,6 +85,20 @@ def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
         assert (copy.root / ".flox/pkgs" / path.name).read_text() == path.read_text()
     for path in (ROOT / "src").rglob("*.py"):
         assert (copy.root / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
+def test_the_quickstart_is_right_about_choosing(copy: Copy) -> None:
+    for text in typed("QUICKSTART.md"):
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.compiler
+def test_the_quickstart_is_right_about_building(copy: Copy) -> None:
+    for text in typed("QUICKSTART.md", "compiler"):
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert [path.suffix for path in (copy.root / "dist").iterdir()] == [".whl"]
 
 
 def test_a_removed_row_removes_its_recipes(copy: Copy) -> None:
