@@ -2,11 +2,11 @@
 
     python benchmarks/gpu.py WHEEL... --python ENVIRONMENT [--beside WHEEL] [--upstream-tests] [--json FILE]
 
-WHEELs are ours: each goes through `verify --device`, and one that the GPU cannot run must be refused. Those that hold
-are timed, and so is any --beside wheel, which is laid over the environment unverified (another build of TorchVision,
-by nvcc say), and the installed one, which is the measure. All in one run on one GPU: in every round each operator is
-timed with each package in turn, and the order turns. Printed are medians over the rounds with their quartiles, and the
-ratio to the installed package, taken round by round.
+WHEELs are ours: each goes through `verify --device`, with upstream's CUDA tests where its cubins serve the GPU, and one
+that the GPU cannot run must be refused. Those that hold are timed, and so is any --beside wheel, which is laid over the
+environment unverified (another build of TorchVision, by nvcc say), and the installed one, which is the measure. All in
+one run on one GPU: in every round each operator is timed with each package in turn, and the order turns. Printed are
+medians over the rounds with their quartiles, and the ratio to the installed package, taken round by round.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("wheels", nargs="+", type=Path)
     parser.add_argument("--python", type=Path, required=True, help="an environment with torch and a torchvision")
     parser.add_argument("--beside", type=Path, action="append", default=[], help="a wheel that is timed only")
-    parser.add_argument("--upstream-tests", action="store_true", help="run upstream's CUDA tests on each wheel too")
+    parser.add_argument("--upstream-tests", action="store_true", help="run upstream's CUDA tests too")
     parser.add_argument("--source", type=Path, help="upstream's source, instead of the download")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--samples", type=int, default=5, help="in each round, whose median counts")
@@ -169,16 +169,16 @@ def main() -> int:
     runnable: list[Path] = []
     held = True
     for wheel in asked.wheels:
+        served = choose(groups_of(Package(wheel).extensions), host)
         (proof,) = pipeline.prove_all(
             [(wheel, None)],
-            upstream_tests=asked.upstream_tests,
+            upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
             python=asked.python,
             host=host,
             source=asked.source,
         )
         proofs.append(proof)
         OUT.print(proof_table(proof))
-        served = choose(groups_of(Package(wheel).extensions), host)
         if served is None:
             OUT.print(f"{wheel.name}: no GPU here runs it, and it was {'REFUSED' if not proof.ok else 'ACCEPTED'}\n")
         held = held and proof.ok == (served is not None)

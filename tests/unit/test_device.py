@@ -6,17 +6,19 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from _elf import Object
 
 from build_torchvision import pipeline
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.proof import gpu_run
 from build_torchvision.proof import place as places
 from build_torchvision.proof.checks import Check
 from build_torchvision.proof.device import check_device_code, plain_name, registered_kernels
 from build_torchvision.proof.fatbin import BadFatbin, images, kernels
-from build_torchvision.proof.gpu import Gpu, Host, advice, check_gpu, choose, groups_of, way
+from build_torchvision.proof.gpu import Gpu, Host, Way, advice, check_gpu, choose, groups_of, way
 from build_torchvision.proof.gpu_run import on
 from build_torchvision.proof.place import Place, existing, laid_over
 from build_torchvision.proof.upstream import Case, judge, read_report
@@ -220,6 +222,40 @@ def test_the_chosen_gpu_is_the_only_one_that_a_run_sees(monkeypatch: pytest.Monk
     assert there.env["CUDA_DISABLE_PTX_JIT"] == "1"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8f1d")
     assert "CUDA_VISIBLE_DEVICES" not in on(Place(python=Path("python")), A100, jit=True).env
+
+
+@pytest.mark.parametrize(
+    ("served", "ran", "compiled", "ok"),
+    [
+        ("cubin", True, False, True),
+        ("cubin", True, True, False),
+        ("cubin", False, False, False),
+        ("ptx", True, True, True),
+        ("ptx", False, False, False),
+    ],
+)
+def test_whether_the_driver_compiled_is_told_only_of_what_ran(
+    served: Way, ran: bool, compiled: bool, ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def probe(place: Place, codecs: object, *, device: dict[str, object], label: str) -> tuple[object, object]:
+        asked.append((place.env["CUDA_DISABLE_PTX_JIT"], bool(device["refused"])))
+        cache = Path(place.env["CUDA_CACHE_PATH"])
+        if compiled and not device["refused"]:
+            cache.mkdir()
+            (cache / "index").write_bytes(b"code")
+        return (Check(name=f"{label}: nms", ok=ran, detail=""),), {}
+
+    class Wheel:
+        extensions = extension("sm90")
+        bundled: ClassVar = {"torchvision.libs/libnvjpeg-1a.so.13": b""}
+        descriptor: ClassVar = {"codecs": ["png"]}
+
+    monkeypatch.setattr(gpu_run, "probe", probe)
+    checks = gpu_run.run_on_gpu(Place(python=Path("python")), Wheel(), H100, served)  # type: ignore[arg-type]
+    assert {check.name: check.ok for check in checks}["JIT"] is ok
+    assert asked == ([("1", False)] if served == "cubin" else [("0", False), ("1", True)])
 
 
 # --- an existing environment ------------------------------------------------------------------------------------------

@@ -491,7 +491,7 @@ def check_nvjpeg() -> str:
             raise Wrong(f"decode_jpegs_cuda gave a tensor on {seen.device}")
         lost.append(_apart("decode_jpegs_cuda", seen.cpu(), pillow(data)))
     grey = decode_jpeg(files[0], mode=ImageReadMode.GRAY, device="cuda").cpu()
-    lost.append(_apart("decode_jpegs_cuda to grey", grey[0], pillow(files[0], "L")))
+    lost.append(_apart("decode_jpegs_cuda to grey", grey, pillow(files[0], "L")))
     for image, data in zip(images, encode_jpeg([image.cuda() for image in images], quality=95), strict=True):
         lost.append(_apart("encode_jpegs_cuda", pillow(data.cpu()), image))
     return f"decoded as Pillow decodes, and encoded for Pillow: at most {max(lost):.2f} of 255 off on average"
@@ -533,16 +533,27 @@ def check_all_called_on_gpu() -> str:
 
 
 def check_launched(wanted: set[str], profile: Any) -> str:
-    """Which of the package's kernels the profiler saw on the GPU; those for 64-bit indexing need 2^31 elements."""
+    """Which of the package's kernels the profiler saw on the GPU.
+
+    Of a kernel that exists for 32-bit and for 64-bit indices, one is enough: the operator chooses by the tensors' size.
+    """
     names = {event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA}
-    seen = {found[0].replace(" ", "") for name in names if (found := re.search(r"\w*kernel\w*<[^<>]*>", name))} & wanted
+    return launched(wanted, names)
+
+
+def launched(wanted: set[str], names: set[str]) -> str:
+    """`names` are the profiler's, such as `void vision::ops::(anonymous namespace)::nms_kernel_impl<float>(int)`."""
+    found = (re.search(r"\w*kernel\w*(<[^<>]*>)?", name) for name in names)
+    seen = {match[0].replace(" ", "") for match in found if match} & wanted
     if not seen:
         return "not observed: the profiler sees no kernels here"
-    large = {name for name in wanted if name.endswith(",long>")}
-    left = wanted - seen - large
+    widths = {name: re.sub(r",(int|long)>$", ">", name) for name in wanted}
+    met = {widths[name] for name in seen}
+    left = {name for name in wanted if widths[name] not in met}
     if left:
         raise Wrong(f"never launched: {', '.join(sorted(left))}")
-    rest = f"; the {len(large - seen)} for tensors of over 2^31 elements were not" if large - seen else ""
+    spare = len(wanted) - len(seen)
+    rest = f"; of {spare} more, for the other width of indices, nothing was asked" if spare else ""
     return f"{len(seen)} of {len(wanted)} were launched{rest}"
 
 
@@ -588,7 +599,8 @@ def pillow(data: Tensor | bytes, mode: str = "RGB") -> Tensor:
     from PIL import Image
 
     raw = data if isinstance(data, bytes) else bytes(data.numpy())
-    return torch.from_numpy(numpy.array(Image.open(io.BytesIO(raw)).convert(mode))).permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(numpy.array(Image.open(io.BytesIO(raw)).convert(mode)))
+    return pixels.reshape(*pixels.shape[:2], -1).permute(2, 0, 1).contiguous()
 
 
 def saved(image: Tensor, form: str, **options: Any) -> bytes:
