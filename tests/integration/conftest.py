@@ -29,10 +29,14 @@ class Ran:
         return json.loads(self.out)
 
 
-def build_torchvision(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Ran:
-    """Run the tool in a process of its own."""
-    command = [*TOOL, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})})
+def build_torchvision(
+    *arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None, under: tuple[str, ...] = ()
+) -> Ran:
+    """Run the tool in a process of its own, `under` an emulator if one is named."""
+    command = [*under, *TOOL, *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}, cwd=cwd
+    )
     return Ran(done.returncode, done.stdout, done.stderr)
 
 

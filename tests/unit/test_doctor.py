@@ -183,6 +183,17 @@ def test_a_library_that_nothing_brings_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_library_by_an_absolute_run_path_is_found(tmp_path: Path) -> None:
+    """As in a Nix store path, or a distribution's package."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "libturbojpeg.so.0").write_bytes(Object(soname="libturbojpeg.so.0").build())
+    site = Site()
+    site.image = replace(
+        site.image, needed=[*site.image.needed, "libturbojpeg.so.0"], runpath=f"{tmp_path / 'store'}:$ORIGIN"
+    )
+    assert examined(site.write(tmp_path / "env"))[0] == []
+
+
 def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     def cut(site: Path) -> None:
         path = site / "torchvision" / "_C.so"
@@ -194,9 +205,10 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
 def test_another_platforms_code_is_named(tmp_path: Path) -> None:
     site = Site()
     site.main = replace(site.main, machine=183, code=b"\xc0\x03\x5f\xd6")  # EM_AARCH64, ret
+    site.image = replace(site.image, machine=183)
     one = only(site.write(tmp_path))
     assert one.name == "wrong platform"
-    assert "aarch64" in one.cause
+    assert one.cause == "_C.so and image.so: compiled for aarch64, and this machine is x86_64"
 
 
 @pytest.mark.parametrize("old_torch", [True, False])
@@ -242,6 +254,19 @@ def test_sve2_code_on_graviton3_is_named(tmp_path: Path) -> None:
     assert [one.name for one in found] == ["illegal instruction"]
     assert "armv8_2" in found[0].mend
     assert examined(root, "graviton4")[0] == []
+
+
+@pytest.mark.parametrize(("operands", "name"), [("x0, x0, [x1]", None), ("x2, x0, [x0]", "illegal instruction")])
+def test_atomics_behind_a_test_of_the_cpu_are_no_fault(operands: str, name: str | None, tmp_path: Path) -> None:
+    """libgcc's helpers hold LSE instructions for the CPUs that have them; a Cortex-A72 has none."""
+    code = {"x0, x0, [x1]": "2000e0f8", "x2, x0, [x0]": "0000e2f8"}[operands]
+    site = Site(torch="2.8.0")
+    for part in ("main", "image"):
+        setattr(site, part, replace(getattr(site, part), machine=183, code=bytes.fromhex(code) + b"\xc0\x03\x5f\xd6"))
+    features = detect(sources(record("graviton2"))).cpu.features - {"atomics"}
+    cpu = replace(detect(sources(record("graviton2"))).cpu, features=features, isa=None)
+    found, _ = examined(site.write(tmp_path), "graviton2", cpu=cpu)
+    assert [one.name for one in found] == ([name] if name else [])
 
 
 def test_a_codec_that_was_left_out_is_named(tmp_path: Path) -> None:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import importlib.resources
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from _machines import FOLDER, NAMES, record, sources
 
+from build_torchvision.cli import build as build_command
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus, isas, release
 from build_torchvision.machine.advice import advise, auto_variant
-from build_torchvision.machine.choose import choose
+from build_torchvision.machine.choose import choose, driver_is_older
 from build_torchvision.machine.cpu import read_cpu
-from build_torchvision.machine.environment import Environment, Installed, own_environment, read_environment
+from build_torchvision.machine.environment import (
+    Environment,
+    Installed,
+    current_environment,
+    environment_with_torch,
+    read_environment,
+)
 from build_torchvision.machine.nvml import MISMATCH, NO_MODULE, Device, Nvml, read_nvml
 from build_torchvision.machine.report import Machine, detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.variants import TRACKS, enumerate_variants, parse
+from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 TWELVE = (
     *("rtx4090", "l40s", "a100", "b200", "dgx-spark", "thor", "orin", "graviton2", "graviton3", "graviton4"),
@@ -57,6 +67,21 @@ def test_a_recorded_machine_gets_the_right_variants(name: str) -> None:
     advice = advise(detect(sources(data)))
     found = {"best": advice.best, "seed": advice.seed, "called_for": advice.called_for}
     assert {key: str(offer.choice.variant) for key, offer in found.items() if offer} == data["expect"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        *((name, ("native", "native", "native")) for name in ("rtx4090", "l40s", "a100", "b200", "orin", "h100")),
+        ("dgx-spark", ("native", "compatible", "native")),
+        ("thor", ("native", "ptx", "native")),
+        ("haswell", (None, None, None)),
+    ],
+)
+def test_each_offer_says_how_its_code_serves_the_gpu(name: str, kinds: tuple[str | None, ...]) -> None:
+    advice = advise(recorded(name))
+    offers = (advice.best, advice.seed, advice.called_for)
+    assert tuple(offer.choice.kind for offer in offers if offer) == kinds
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -289,6 +314,13 @@ def test_a_driver_between_two_floors_rules_out_the_newer_track() -> None:
     assert why["cuda13_0-sm89-avx2"] == "driver 570.133.04 is older than 580, which it needs"
 
 
+def test_under_wsl2_only_the_drivers_branch_is_compared() -> None:
+    machine = replace(recorded("wsl2"), driver="525.05")
+    assert not driver_is_older(machine, "525.60.13")
+    assert driver_is_older(replace(machine, wsl=False), "525.60.13")
+    assert driver_is_older(machine, "570")
+
+
 def test_orins_code_and_other_gpus_code_do_not_mix() -> None:
     ranked = choose(recorded("orin"), enumerate_variants("313", TRACKS, None))
     assert {choice.variant.sm for choice in ranked if choice.fits} == {"sm87", None}
@@ -316,6 +348,14 @@ def test_the_installed_torch_decides_the_track(torch: str, cuda: str | None, sho
     assert advice.seed.choice.variant.short == "cuda12_8-sm89-avx512bf16"
 
 
+def test_on_an_h100_the_torch_that_is_there_decides() -> None:
+    machine = recorded("h100", with_torch("2.11.0+cu130", "13.0", python="312"))
+    offer = advise(machine).best
+    assert offer is not None
+    assert (offer.choice.variant.short, offer.choice.kind) == ("cuda13_0-sm90-avx512bf16", "native")
+    assert offer.build.endswith("--torchvision 0.26.0")
+
+
 def test_the_release_is_the_one_that_goes_with_the_installed_torch() -> None:
     offer = advise(recorded("l40s", with_torch("2.8.0+cu128", "12.8", python="312"))).best
     assert offer is not None
@@ -325,6 +365,12 @@ def test_the_release_is_the_one_that_goes_with_the_installed_torch() -> None:
     assert offer.install.startswith(
         "/env/bin/python -m pip install dist/torchvision-0.23.0+cu128.sm89.avx512bf16-cp312-"
     )
+
+
+def test_a_cpu_variant_goes_with_a_cuda_torch_of_its_release() -> None:
+    offer = advise(recorded("zen2", with_torch("2.8.0+cu128", "12.8"))).best
+    assert offer is not None
+    assert (offer.release and offer.release.torchvision, offer.needs) == ("0.23.0", None)
 
 
 def test_a_variant_of_another_python_does_not_fit_an_environment() -> None:
@@ -369,6 +415,14 @@ def test_auto_takes_the_gpu_where_the_releases_torch_allows_it(
     assert (why or "") in (said or "")
 
 
+def test_auto_without_a_gpu_is_the_best_cpu_variant_for_the_running_python() -> None:
+    machine = detect(this_machine())
+    if machine.gpus or machine.cpu.isa is None:
+        pytest.skip("this machine has a GPU, or a processor of no ISA of the matrix")
+    python = f"{sys.version_info.major}{sys.version_info.minor}"
+    assert str(build_command.auto_choice(None, None)) == f"torchvision-python{python}-cpu-{machine.cpu.isa}"
+
+
 def test_auto_on_a_processor_without_any_isa_is_refused() -> None:
     with pytest.raises(BadInput, match="stock wheel"):
         auto_variant(recorded("rosetta"), "313", None, release("0.21.0"))
@@ -398,6 +452,19 @@ def test_an_environment_is_read_by_its_python_its_folder_or_its_packages(part: s
     assert (found.torch.public, found.torch.cuda, found.torchvision) == ("2.6.0", "12.4", None)
 
 
+def test_a_torchvision_of_ours_is_known_by_its_variant(tmp_path: Path) -> None:
+    root = environment_tree(tmp_path)
+    info = root / "lib/python3.12/site-packages/torchvision-0.21.0+cpu.avx2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: torchvision\nVersion: 0.21.0+cpu.avx2\n")
+    (info / DESCRIPTOR).write_text(json.dumps({"variant": "torchvision-python312-cpu-avx2"}))
+    environment = read_environment(root)
+    assert environment.torchvision is not None
+    assert environment.torchvision.variant == "torchvision-python312-cpu-avx2"
+    torchless = replace(environment, torch=None)
+    assert any("installed there already" in note for note in advise(recorded("zen2", torchless)).notes)
+
+
 def test_uvs_spelling_of_the_version_is_read(tmp_path: Path) -> None:
     root = environment_tree(tmp_path)
     (root / "pyvenv.cfg").write_text("home = /usr/bin\nversion_info = 3.12.4\n")
@@ -411,9 +478,18 @@ def test_what_is_no_environment_is_told(name: str, tmp_path: Path) -> None:
         read_environment(tmp_path / name)
 
 
-def test_the_tools_own_environment_counts_only_with_torch_in_it() -> None:
-    own = own_environment()
-    assert own is None or own.torch or own.torchvision
+def test_the_active_environment_counts_with_torch_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIRTUAL_ENV", str(environment_tree(tmp_path / "env")))
+    found = environment_with_torch()
+    assert found is not None
+    assert found.torch is not None
+    empty = tmp_path / "empty"
+    (empty / "bin").mkdir(parents=True)
+    (empty / "bin" / "python").touch()
+    (empty / "pyvenv.cfg").write_text("version = 3.12.1\n")
+    monkeypatch.setenv("VIRTUAL_ENV", str(empty))
+    assert environment_with_torch() is None
+    assert current_environment().executable == empty / "bin" / "python"
 
 
 def test_tegra_systems_are_told_from_each_other() -> None:

@@ -153,7 +153,7 @@ def build(
         raise BadInput(
             "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
         )
-    chosen = [_auto(torchvision, torch)] if auto else named(names)
+    chosen = [auto_choice(torchvision, torch)] if auto else named(names)
     pythons = [text.replace(".", "") for text in python.split(",")] if python else []
     for text in pythons:
         if text not in PYTHONS:
@@ -201,7 +201,7 @@ def build(
         sys.exit(ProofFailed.exit_code)
 
 
-def _auto(torchvision: str | None, torch: str | None) -> Variant:
+def auto_choice(torchvision: str | None, torch: str | None) -> Variant:
     """The best variant for this machine; says on standard error what it is, and why it leaves a GPU idle if it does."""
     machine, row = detect(this_machine()), release(torchvision or pipeline.DEFAULT_RELEASE)
     cuda = row.torch_cuda(machine.platform)

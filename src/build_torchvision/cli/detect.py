@@ -14,7 +14,7 @@ from build_torchvision.cli.options import OUT, Json
 from build_torchvision.errors import BadInput
 from build_torchvision.machine.advice import Advice, Offer, advise
 from build_torchvision.machine.choose import Choice
-from build_torchvision.machine.environment import Environment, own_environment, read_environment
+from build_torchvision.machine.environment import Environment, environment_with_torch, read_environment
 from build_torchvision.machine.report import Machine
 from build_torchvision.machine.report import detect as read_machine
 from build_torchvision.machine.sources import this_machine
@@ -30,7 +30,7 @@ def detect(*, python: str | None = None, as_json: Json = False) -> None:
     ----------
     python
         The environment it is for, by its python or its folder: its Python and its torch then decide too. Or only a
-        Python, such as 3.12. Default: this program's own environment if torch is installed there, else Python 3.13.
+        Python, such as 3.12. Default: the active environment if torch is installed there, else Python 3.13.
     """
     version, environment = environment_of(python)
     machine = read_machine(this_machine(), environment)
@@ -45,7 +45,7 @@ def detect(*, python: str | None = None, as_json: Json = False) -> None:
 def environment_of(python: str | None) -> tuple[str | None, Environment | None]:
     """(Python of the matrix, environment) that --python means. Raises BadInput for what is neither."""
     if python is None:
-        return None, own_environment()
+        return None, environment_with_torch()
     if python.replace(".", "") in PYTHONS:
         return python.replace(".", ""), None
     if re.fullmatch(r"\d+(\.\d+)*", python) and not Path(python).exists():
@@ -89,7 +89,8 @@ def machine_json(machine: Machine) -> dict[str, Any]:
             "python": environment.python,
             "executable": str(environment.executable),
             "torch": environment.torch and {"version": environment.torch.version, "cuda": environment.torch.cuda},
-            "torchvision": environment.torchvision and {"version": environment.torchvision.version},
+            "torchvision": environment.torchvision
+            and {"version": environment.torchvision.version, "variant": environment.torchvision.variant},
         },
     }
 

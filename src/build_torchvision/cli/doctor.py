@@ -13,7 +13,7 @@ from build_torchvision.cli.options import OUT, Json
 from build_torchvision.errors import ProofFailed
 from build_torchvision.machine.causes.diagnosis import Diagnosis
 from build_torchvision.machine.doctor import Running, diagnose, running
-from build_torchvision.machine.environment import read_environment
+from build_torchvision.machine.environment import current_environment, read_environment
 from build_torchvision.machine.patient import Patient, examine
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
@@ -27,9 +27,9 @@ def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
     Parameters
     ----------
     python
-        The environment: its python, its folder or its site-packages. Default: the one this program runs in.
+        The environment: its python, its folder or its site-packages. Default: the one that is active.
     """
-    environment = read_environment((python or Path(sys.executable)).expanduser())
+    environment = read_environment(python.expanduser()) if python else current_environment()
     machine = detect(this_machine(), environment)
     patient = examine(environment, Path.cwd())
     found, state = diagnose(patient, machine), running(patient, machine)

@@ -184,7 +184,7 @@ def _release_for(machine: Machine, variant: Variant) -> tuple[Release | None, st
     """The release to build `variant` as, and what is missing for it."""
     usable = [row for row in releases().values() if variant.python in row.pythons and row.sha256]
     torch = machine.environment.torch if machine.environment else None
-    if torch is not None and torch.cuda == variant.cuda:
+    if torch is not None and variant.cuda in (None, torch.cuda):  # a CPU variant goes with a CUDA torch too
         paired = next((row for row in usable if row.torch == torch.public), None)
         if paired is not None:
             return paired, None
@@ -218,6 +218,9 @@ def _notes(
             f"No variant runs on this processor ({machine.cpu.model}, {machine.platform}): "
             "take the stock wheel, `pip install torchvision`."
         )
+    own = environment.torchvision if environment else None
+    if own is not None and best is not None and own.variant == str(best.variant):
+        yield f"{own.variant} is installed there already."
     if torch is not None and torch.cuda and not any(row.version == torch.cuda for row in toolkits().values()):
         yield f"torch {torch.version} was built with CUDA {torch.cuda}, which is no track of the matrix."
     if torch is not None and not torch.cuda and machine.gpus:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
+import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.torch_sdk import read_version
+from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 _REMEDY = "Name an environment's python, such as .venv/bin/python, or its folder."
 
@@ -25,6 +30,8 @@ class Installed:
     info: Path | None
     cuda: str | None = None
     """Of torch: the CUDA it was built with ("12.4")."""
+    variant: str | None = None
+    """Of a TorchVision that this project built: its variant's name."""
 
     @property
     def public(self) -> str:
@@ -58,13 +65,21 @@ def read_environment(python: Path) -> Environment:
     )
 
 
-def own_environment() -> Environment | None:
-    """The environment that this program runs in, if torch or TorchVision is installed there; a tool's own else."""
-    try:
-        own = read_environment(Path(sys.executable))
-    except BadInput:
-        return None
-    return own if own.torch or own.torchvision else None
+def current_environment() -> Environment:
+    """The environment that is active (VIRTUAL_ENV, CONDA_PREFIX), else the one that this program runs in."""
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        with suppress(BadInput):
+            if folder := os.environ.get(name):
+                return read_environment(Path(folder))
+    return read_environment(Path(sys.executable))
+
+
+def environment_with_torch() -> Environment | None:
+    """The current environment, if torch or TorchVision is installed there; without them it is no more than a tool's."""
+    with suppress(BadInput):
+        current = current_environment()
+        return current if current.torch or current.torchvision else None
+    return None
 
 
 def _locate(python: Path) -> tuple[Path, str, tuple[Path, ...]]:
@@ -139,13 +154,22 @@ def distributions(name: str, paths: tuple[Path, ...]) -> list[tuple[str, Path]]:
     return found
 
 
+def descriptor(info: Path | None) -> Mapping[str, Any]:
+    """What build_torchvision.json in the metadata folder `info` says; empty where there is none, or it is no object."""
+    with suppress(OSError, ValueError):
+        data = json.loads((info / DESCRIPTOR).read_text(encoding="utf-8")) if info else {}
+        return data if isinstance(data, dict) else {}
+    return {}
+
+
 def _installed(name: str, paths: tuple[Path, ...]) -> Installed | None:
     listed = distributions(name, paths)
     for path in paths:
         folder = path / name
         here = [(version, info) for version, info in listed if info.parent == path]
         if here:
-            return Installed(version=here[0][0], folder=folder, info=here[0][1])
+            variant = descriptor(here[0][1]).get("variant")
+            return Installed(version=here[0][0], folder=folder, info=here[0][1], variant=variant and str(variant))
         if (folder / "__init__.py").is_file():
             return Installed(version=_unlisted_version(folder), folder=folder, info=None)
     return None

@@ -5,24 +5,24 @@ Of libtorch's large libraries only symbol tables and the headers of fat binaries
 
 from __future__ import annotations
 
-import json
 import mmap
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PathDistribution
 from pathlib import Path
 from typing import Any
 
 from build_torchvision.facts import PLATFORMS
-from build_torchvision.machine.environment import Environment, distributions
+from build_torchvision.machine.environment import Environment, descriptor, distributions
 from build_torchvision.proof.elf import Elf, NotElf, defined_symbols, read_elf
 from build_torchvision.proof.fatbin import BadFatbin, images
 from build_torchvision.proof.instructions import Scan, scan
 from build_torchvision.proof.libraries import CUDART, TORCH, TORCH_CUDA
-from build_torchvision.wheel.descriptor import DESCRIPTOR
 
+TRIPLETS = tuple(f"{platform}-linux-gnu" for platform in PLATFORMS)
 EXTENSIONS = ("_C", "image")
 _NOT_COMPILED = re.compile(rb"\b(?:de|en)code_(?:jpeg|png|webp): torchvision not compiled with (\w+) support", re.I)
 
@@ -50,6 +50,8 @@ class Extension:
     path: Path
     fault: str | None = None
     elf: Elf | None = None
+    unfound: tuple[str, ...] = ()
+    """Needed libraries that the loader would find nowhere: not among torch's, nor by run paths, nor in the system's."""
     scan: Scan | None = None
     device: DeviceCode | None = None
     missing_codecs: tuple[str, ...] = ()
@@ -74,8 +76,6 @@ class Patient:
     """Library in torchvision.libs -> the symbols it brings."""
     torch_symbols: Mapping[str, frozenset[str]]
     """Library of torch -> the symbols it brings."""
-    torch_libraries: frozenset[str]
-    """Names of all libraries that torch or the NVIDIA packages beside it bring."""
     torch_device: DeviceCode | None
     libstdcxx: frozenset[str]
     """GLIBCXX and CXXABI versions of the libstdc++ that will be loaded; empty where none was found."""
@@ -87,17 +87,17 @@ def examine(environment: Environment, cwd: Path) -> Patient:
     info = found.info if found else None
     torch_lib = environment.torch.folder / "lib" if environment.torch else None
     site = found.folder.parent if found else None
+    loaded = frozenset(_names(torch_lib)) if torch_lib else frozenset[str]()
     return Patient(
         environment=environment,
         copies=tuple(path for _, path in distributions("torchvision", environment.paths)),
         shadow=_shadow(cwd, found.folder if found else None),
         requirement=_requirement(info),
-        descriptor=_descriptor(info),
+        descriptor=descriptor(info),
         recorded=frozenset(_absent(info)),
-        extensions=tuple(_extensions(found.folder)) if found else (),
+        extensions=tuple(_extensions(found.folder, loaded)) if found else (),
         bundled=dict(_bundled(site / "torchvision.libs")) if site else {},
         torch_symbols=dict(_symbols(torch_lib)) if torch_lib else {},
-        torch_libraries=frozenset(_names(torch_lib)) if torch_lib else frozenset(),
         torch_device=_device(torch_lib / "libtorch_cuda.so") if torch_lib else None,
         libstdcxx=_libstdcxx(environment),
     )
@@ -121,13 +121,6 @@ def _requirement(info: Path | None) -> str | None:
     return None
 
 
-def _descriptor(info: Path | None) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError, AttributeError):
-        data = json.loads((info / DESCRIPTOR).read_text(encoding="utf-8")) if info else {}
-        return data if isinstance(data, dict) else {}
-    return {}
-
-
 def _absent(info: Path | None) -> Iterator[str]:
     """What RECORD lists of shared objects and Python files, and is not there."""
     if info is None:
@@ -138,7 +131,8 @@ def _absent(info: Path | None) -> Iterator[str]:
             yield name
 
 
-def _extensions(folder: Path) -> Iterator[Extension]:
+def _extensions(folder: Path, loaded: frozenset[str]) -> Iterator[Extension]:
+    """TorchVision's own shared objects; `loaded` are the libraries that importing torch brings."""
     for path in sorted(folder.glob("*.so")):
         name = path.name.partition(".")[0].removesuffix("_stable")
         if name not in EXTENSIONS:
@@ -153,10 +147,33 @@ def _extensions(folder: Path) -> Iterator[Extension]:
             name=name,
             path=path,
             elf=elf,
+            unfound=tuple(name for name in elf.needed if name not in loaded and not _findable(name, elf, folder)),
             scan=scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None,
             device=_device(path),
             missing_codecs=tuple(sorted({match.decode().lower() for match in _NOT_COMPILED.findall(data)})),
         )
+
+
+def _findable(name: str, elf: Elf, folder: Path) -> bool:
+    """Whether the loader finds library `name` for an object in `folder`: by its run paths or the system's."""
+    own = [
+        Path(entry.replace("${ORIGIN}", str(folder)).replace("$ORIGIN", str(folder)))
+        for _, text in elf.run_paths
+        for entry in text.split(":")
+        if entry
+    ]
+    return any((path / name).exists() for path in (*own, *_system_folders()))
+
+
+@cache
+def _system_folders() -> tuple[Path, ...]:
+    """The loader's own folders and those of /etc/ld.so.conf.d."""
+    folders = [Path(root, lib) for root in ("/", "/usr", "/usr/local") for lib in ("lib", "lib64")]
+    folders += [Path(root, "lib", triplet) for root in ("/", "/usr") for triplet in TRIPLETS]
+    for listing in sorted(Path("/etc/ld.so.conf.d").glob("*.conf")):
+        with suppress(OSError):
+            folders += [Path(line) for line in listing.read_text(errors="replace").split() if line.startswith("/")]
+    return tuple(folders)
 
 
 def _bundled(folder: Path) -> Iterator[tuple[str, frozenset[str]]]:
@@ -200,9 +217,7 @@ def _device(path: Path) -> DeviceCode | None:
 def _libstdcxx(environment: Environment) -> frozenset[str]:
     """The symbol versions of the C++ library that this Python loads: its prefix's own (conda), else the system's."""
     prefix = environment.executable.absolute().parent.parent
-    system = [Path(folder, "libstdc++.so.6") for folder in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu")]
-    system += [Path("/usr/lib64/libstdc++.so.6"), Path("/usr/lib/libstdc++.so.6")]
-    for path in (prefix / "lib" / "libstdc++.so.6", *system):
+    for path in (folder / "libstdc++.so.6" for folder in (prefix / "lib", *_system_folders())):
         with suppress(OSError):
             found = re.findall(rb"\0((?:GLIBCXX|CXXABI)_[0-9.]+)(?=\0)", path.read_bytes())
             if found:

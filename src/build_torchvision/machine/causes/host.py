@@ -39,7 +39,7 @@ def too_old(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
 def illegal(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
     """Instructions that this processor does not have."""
     for extension in patient.extensions:
-        if extension.scan is None or not machine.cpu.features:
+        if extension.scan is None or extension.scan.platform != machine.platform or not machine.cpu.features:
             continue
         beyond = beyond_cpu(extension.scan, machine.cpu.features)
         if beyond:

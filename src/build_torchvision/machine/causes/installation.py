@@ -82,18 +82,21 @@ def damaged(patient: Patient, found: Installed, machine: Machine) -> Iterator[Di
             cause=f"its RECORD lists {len(gone)} files that are not there: {', '.join(gone[:4])}",
             mend=again,
         )
-    for extension in patient.extensions:
-        if extension.fault is not None:
-            yield Diagnosis(
-                name="damaged",
-                symptom=LOADING if extension.name == "_C" else "Failed to load image Python extension",
-                cause=f"{extension.path.name} is damaged: {extension.fault}",
-                mend=again,
-            )
-        elif extension.elf is not None and extension.elf.machine != machine.platform:
-            yield Diagnosis(
-                name="wrong platform",
-                symptom=LOADING + " / wrong ELF class or machine",
-                cause=f"{extension.path.name} is for {extension.elf.machine}, this machine is {machine.platform}",
-                mend=again,
-            )
+    cut = [extension for extension in patient.extensions if extension.fault is not None]
+    if cut:
+        yield Diagnosis(
+            name="damaged",
+            symptom=f"{LOADING if cut[0].name == '_C' else 'Failed to load image Python extension'} / Bus error",
+            cause="; ".join(f"{extension.path.name} is damaged: {extension.fault}" for extension in cut),
+            mend=again,
+        )
+    foreign = [extension for extension in patient.extensions if extension.elf]
+    foreign = [extension for extension in foreign if extension.elf and extension.elf.machine != machine.platform]
+    if foreign and foreign[0].elf is not None:
+        names = " and ".join(extension.path.name for extension in foreign)
+        yield Diagnosis(
+            name="wrong platform",
+            symptom=LOADING + " / wrong ELF class or machine",
+            cause=f"{names}: compiled for {foreign[0].elf.machine}, and this machine is {machine.platform}",
+            mend=again,
+        )

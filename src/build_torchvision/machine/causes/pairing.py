@@ -63,13 +63,11 @@ def unlinked(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
     """What the loader would not find: libraries first, then symbols."""
     environment = patient.environment
     again = mend.matching_torchvision(machine, environment, patient.requirement)
-    known = frozenset(patient.bundled) | patient.torch_libraries | frozenset(LOADERS)
-    system = frozenset().union(*(policy.libraries for _, policy in policies(machine.platform)))
+    system = frozenset(LOADERS).union(*(policy.libraries for _, policy in policies(machine.platform)))
     for extension in patient.extensions:
         if extension.elf is None:
             continue
-        missing = [name for name in extension.elf.needed if name not in known and name not in system]
-        missing = [name for name in missing if not name.startswith("libtorch_python")]
+        missing = [name for name in extension.unfound if name not in system and name not in patient.bundled]
         if missing:
             yield Diagnosis(
                 name="library missing",
@@ -84,6 +82,8 @@ def unlinked(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
 
 def _symbols(patient: Patient, extension: Extension, again: str) -> Iterator[Diagnosis]:
     torch = patient.environment.torch
+    if "libtorch_cpu.so" not in patient.torch_symbols:  # a torch whose libraries lie elsewhere: nothing to compare with
+        return
     assert torch is not None
     assert extension.elf is not None
     brought: Set[str] = frozenset().union(*patient.torch_symbols.values())

@@ -6,6 +6,7 @@ x86-64 and of AArch64 into .rodata. Where something else were there, it would no
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Decoder(Protocol):
 
     def allowed_features(self, isa: str, /) -> frozenset[str]:
         """The decoder's names of the features that code of `isa` may need."""
+
+    def unguarded(self, found: Scan, /) -> Counter[str]:
+        """feature -> instructions that need it, without those that run only where a test of the CPU allows it."""
 
     def usable(self, features: Iterable[str], /) -> frozenset[str]:
         """The decoder's names of the features that code may need on a CPU with `features`, archspec's names."""
@@ -71,7 +75,7 @@ def beyond_cpu(found: Scan, features: Iterable[str]) -> dict[str, int]:
     decoder = DECODERS[found.platform]
     known = {feature for isa in isas().values() if isa.platform == found.platform for feature in isa.features}
     lacking = decoder.usable(known) - decoder.usable(features)
-    return {name: count for name, count in sorted(found.features.items()) if name in lacking}
+    return {name: count for name, count in sorted(decoder.unguarded(found).items()) if name in lacking}
 
 
 def needing(found: Scan, feature: str) -> list[tuple[int, str]]:

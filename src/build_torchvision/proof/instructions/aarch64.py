@@ -91,6 +91,11 @@ def _is_for_programs(text: str) -> bool:
     )
 
 
+def unguarded(found: Scan) -> Counter[str]:
+    """The features met, without those of libgcc's atomic helpers, which ask the CPU before they use them."""
+    return Counter({name: count for name, count in found.features.items() if name != "HasLSE" or found.shown["lse"]})
+
+
 def decode(section: Section, found: Scan) -> None:
     """Decode every word of `section`; each distinct word is decoded once."""
     whole = len(section.data) & ~3

@@ -60,6 +60,11 @@ def usable(features: Iterable[str]) -> frozenset[str]:
     return V1 | V2 | {name for feature in features for name in names_of(feature)}
 
 
+def unguarded(found: Scan) -> Counter[str]:
+    """The features met: compilers write no code here that asks the CPU first."""
+    return found.features
+
+
 def decode(section: Section, found: Scan) -> None:
     """Decode `section` to its end."""
     counts: Counter[int] = Counter()

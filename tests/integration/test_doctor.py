@@ -1,0 +1,313 @@
+"""Broken environments made of real parts: what Python or the loader says there, and what `doctor` says of its files."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Build, Ran, build_torchvision
+
+from build_torchvision.facts import release
+from build_torchvision.inputs.registry import download
+from build_torchvision.inputs.torch_sdk import torch_sdk
+from build_torchvision.wheel import archive
+
+TORCH = "2.13.0"  # of the new C++ ABI; the release's own, 2.6.0, has the old one
+OPERATORS = "import torch, torchvision; torchvision.ops.nms(torch.rand(9, 4), torch.rand(9), 0.5)"
+# One call of an operator whose loops are vectorized.
+ALIGN = (
+    "import torch, torchvision; boxes = torch.tensor([[0, 0.0, 0, 9, 9]]); "
+    "torchvision.ops.roi_align(torch.rand(1, 3, 32, 32), boxes, 7)"
+)
+WEBP = "import torch, torchvision; torchvision.io.decode_webp(torch.zeros(99, dtype=torch.uint8))"
+LOAD = "import ctypes, torch; ctypes.CDLL({path!r})"
+
+
+def fetched(requirement: str, folder: Path, python: str, platform: str = "x86_64") -> Path:
+    return download(
+        requirement, folder, platform=platform, python=python, asked=f"Fetch {requirement}", remedy="Check the network."
+    )
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A Python environment in a folder."""
+
+    root: Path
+
+    @property
+    def python(self) -> Path:
+        return self.root / "bin" / "python"
+
+    @property
+    def site(self) -> Path:
+        (site,) = self.root.glob("lib/python3.*/site-packages")
+        return site
+
+    def doctor(self) -> tuple[list[dict[str, str]], dict[str, Any]]:
+        ran = build_torchvision("doctor", "--python", self.root, "--json")
+        report = ran.json()
+        assert report["healthy"] is (ran.code == 0)
+        return report["diagnoses"], report["running"]
+
+
+# --- from files alone: the release's own torch, unpacked but for what only a GPU needs --------------------------------
+
+
+@pytest.fixture
+def assembled(built: Build, tmp_path: Path) -> Callable[..., Environment]:
+    """Makes an environment of Python 3.12 from the true torch's own files and a wheel."""
+
+    def assemble(isa: str = "avx2", wheel: Path | None = None) -> Environment:
+        root = tmp_path / "env"
+        site = root / "lib" / "python3.12" / "site-packages"
+        site.mkdir(parents=True)
+        (root / "bin").mkdir()
+        (root / "bin" / "python").touch()
+        (root / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.1\n")
+        sdk = torch_sdk(None, release("0.21.0"), "312", "x86_64", cuda=False)
+        for part in sdk.root.glob("torch*"):
+            (site / part.name).symlink_to(part)
+        for part in archive.unpack(wheel or built.wheels[isa, "312"], tmp_path / "wheel").iterdir():
+            shutil.move(part, site)
+        return Environment(root)
+
+    return assemble
+
+
+def linked(library: Path, environment: Environment) -> str:
+    """What the loader says of `library` beside torch's libraries: it resolves every symbol and runs nothing."""
+    paths = f"{environment.site / 'torch' / 'lib'}:{environment.site / 'torchvision.libs'}"
+    done = subprocess.run(
+        ["ldd", "-r", library], env={"LD_LIBRARY_PATH": paths}, capture_output=True, text=True, check=False
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.compiler
+def test_what_was_built_is_healthy_beside_its_torch(assembled: Callable[..., Environment]) -> None:
+    environment = assembled()
+    found, state = environment.doctor()
+    assert found == []
+    assert state["variant"] == "torchvision-python312-cpu-avx2"
+    assert "AVX2" in state["isa"]
+    missing = linked(environment.site / "torchvision" / "_C.so", environment)
+    assert not re.search(r"undefined symbol.*torchvision/_C.so", missing)
+
+
+@pytest.mark.compiler
+def test_the_diagnosis_costs_under_a_second_of_cpu(assembled: Callable[..., Environment]) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from build_torchvision.machine import doctor, environment, patient, report, sources\n"
+        "began = time.process_time()\n"
+        "found = environment.read_environment(Path(sys.argv[1]))\n"
+        "machine = report.detect(sources.this_machine(), found)\n"
+        "doctor.diagnose(patient.examine(found, Path('/')), machine)\n"
+        "print(time.process_time() - began)"
+    )
+    root = assembled().root
+    spent = [float(subprocess.check_output([sys.executable, "-c", code, root])) for _ in range(3)]
+    assert min(spent) < 1.0, spent
+
+
+@pytest.mark.compiler
+def test_another_platforms_wheel(assembled: Callable[..., Environment], tmp_path: Path) -> None:
+    environment = assembled(wheel=fetched("torchvision==0.21.0", tmp_path, "312", "aarch64"))
+    found, _ = environment.doctor()
+    assert {one["name"] for one in found} == {"wrong platform"}
+    assert "not a dynamic executable" in linked(environment.site / "torchvision" / "_C.so", environment)
+
+
+@pytest.mark.compiler
+def test_a_build_from_a_newer_system(assembled: Callable[..., Environment]) -> None:
+    """One digit of a symbol version turned: the loader refuses the file in its own words."""
+    environment = assembled()
+    library = environment.site / "torchvision" / "image.so"
+    data = library.read_bytes()
+    assert data.count(b"\0GLIBC_2.14\0") == 1
+    library.write_bytes(data.replace(b"\0GLIBC_2.14\0", b"\0GLIBC_2.94\0"))
+    (one,) = environment.doctor()[0]
+    assert one["name"] == "system too old"
+    assert one["symptom"].split(" (")[0] in linked(library, environment)
+
+
+@pytest.mark.compiler
+def test_a_bundled_library_that_is_gone(assembled: Callable[..., Environment]) -> None:
+    environment = assembled()
+    next((environment.site / "torchvision.libs").glob("libjpeg*")).unlink()
+    (one,) = environment.doctor()[0]
+    assert one["name"] == "files missing"
+    assert re.search(r"libjpeg\S+ => not found", linked(environment.site / "torchvision" / "image.so", environment))
+
+
+@pytest.mark.compiler
+def test_an_extension_that_is_gone_or_cut_short(assembled: Callable[..., Environment]) -> None:
+    environment = assembled()
+    library = environment.site / "torchvision" / "_C.so"
+    _cut(library)
+    assert [one["name"] for one in environment.doctor()[0]] == ["damaged"]
+    library.unlink()
+    assert [one["name"] for one in environment.doctor()[0]] == ["no extension"]
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+# --- the failures themselves: torch installed, Python run -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SickBay:
+    """An environment with torch in it, and wheels of the old release made for that torch."""
+
+    environment: Environment
+    wheels: dict[str, Path]
+    python: str
+
+    def install(self, *arguments: str | Path) -> None:
+        command = [self.environment.python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps"]
+        subprocess.run([*command, *arguments], check=True, capture_output=True)
+
+    def run(self, code: str, *, cwd: Path = Path("/"), under: tuple[str, ...] = ()) -> Ran:
+        done = subprocess.run(
+            [*under, self.environment.python, "-c", code], cwd=cwd, capture_output=True, text=True, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def bay(tmp_path_factory: pytest.TempPathFactory) -> SickBay:
+    folder = tmp_path_factory.mktemp("bay")
+    python = f"{sys.version_info.major}{sys.version_info.minor}"
+    wheels = {}
+    for names, without in ((("cpu-avx2", "cpu-avx512"), ()), (("cpu-avx2",), ("--without", "webp"))):
+        request = (*names, "--python", python, "--torch", TORCH, "--allow-unpaired", *without, "--json")
+        out = folder / f"dist{len(without)}"
+        ran = build_torchvision("build", *request, "--out", out, "--build-dir", folder / f"objects{len(without)}")
+        for row in ran.json():
+            wheels["no webp" if without else row["variant"].rpartition("-")[2]] = Path(row["wheel"])
+    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+    environment = Environment(folder / "env")
+    command = [environment.python, "-m", "pip", "install", "--quiet", f"torch=={TORCH}", "numpy", "pillow"]
+    subprocess.run(command, check=True, capture_output=True)
+    return SickBay(environment, wheels, python)
+
+
+@pytest.fixture
+def well(bay: SickBay) -> Iterator[SickBay]:
+    """The environment in health, before and after."""
+    bay.install(bay.wheels["avx2"])
+    yield bay
+    shutil.rmtree(bay.environment.site / "torchvision", ignore_errors=True)
+
+
+@pytest.mark.nightly
+def test_in_health_it_imports_and_doctor_says_so(well: SickBay) -> None:
+    assert well.run(OPERATORS).code == 0
+    found, state = well.environment.doctor()
+    assert found == []
+    assert state["variant"].endswith("cpu-avx2")
+
+
+@pytest.mark.nightly
+def test_version_skew(well: SickBay, tmp_path: Path) -> None:
+    stock = fetched("torchvision==0.21.0", tmp_path, well.python)
+    well.install(stock)
+    assert "operator torchvision::nms does not exist" in well.run(OPERATORS).err
+    (one,) = well.environment.doctor()[0]
+    assert one["name"] == "version skew"
+    assert "torchvision==0.28.0" in one["mend"] or "--torchvision 0.28.0" in one["mend"]
+
+
+@pytest.mark.nightly
+def test_a_cuda_build_beside_a_cpu_torch(well: SickBay, tmp_path: Path) -> None:
+    if "cuda: Optional[str] = None" not in (well.environment.site / "torch" / "version.py").read_text():
+        pytest.skip("the registry's torch here has CUDA: both suit each other")
+    well.install(fetched("torchvision==0.28.0", tmp_path, well.python))
+    assert "operator torchvision::nms does not exist" in well.run(OPERATORS).err
+    (one,) = well.environment.doctor()[0]
+    assert one["name"] == "CUDA beside a CPU torch"
+
+
+@pytest.mark.nightly
+def test_no_compiled_operators_and_the_mending(well: SickBay) -> None:
+    (well.environment.site / "torchvision" / "_C.so").unlink()
+    ran = well.run(OPERATORS)
+    assert "torchvision::nms does not exist" in ran.err or "Couldn't load custom C++ ops" in ran.err
+    assert [one["name"] for one in well.environment.doctor()[0]] == ["no extension"]
+    well.install(well.wheels["avx2"])
+    assert well.environment.doctor()[0] == []
+    assert well.run(OPERATORS).code == 0
+
+
+@pytest.mark.nightly
+def test_an_extension_cut_short(well: SickBay) -> None:
+    _cut(well.environment.site / "torchvision" / "_C.so")
+    ran = well.run(OPERATORS)
+    assert ran.code == -signal.SIGBUS or "torchvision::nms does not exist" in ran.err
+    assert [one["name"] for one in well.environment.doctor()[0]] == ["damaged"]
+
+
+@pytest.mark.nightly
+def test_the_old_abi_beside_a_torch_of_the_new_one(well: SickBay, built: Build, tmp_path: Path) -> None:
+    """An extension whose compiler was told _GLIBCXX_USE_CXX11_ABI=0: it needs no Python, so any version's will do."""
+    other = archive.unpack(built.wheels["avx2", "313"], tmp_path / "other")
+    library = well.environment.site / "torchvision" / "_C.so"
+    shutil.copyfile(other / "torchvision" / "_C.so", library)
+    (one,) = [one for one in well.environment.doctor()[0] if one["name"] == "wrong C++ ABI"]
+    ran = well.run(LOAD.format(path=str(library)))
+    assert "undefined symbol" in ran.err
+    assert "_GLIBCXX_USE_CXX11_ABI=0" in one["cause"]
+
+
+@pytest.mark.nightly
+def test_a_bundled_library_gone(well: SickBay) -> None:
+    next((well.environment.site / "torchvision.libs").glob("libjpeg*")).unlink()
+    ran = well.run("import torchvision.io")
+    assert "cannot open shared object file" in ran.err
+    assert [one["name"] for one in well.environment.doctor()[0]] == ["files missing"]
+
+
+@pytest.mark.nightly
+def test_a_codec_left_out(well: SickBay) -> None:
+    well.install(well.wheels["no webp"])
+    ran = well.run(WEBP)
+    (one,) = well.environment.doctor()[0]
+    assert one["name"] == "codec missing"
+    assert one["symptom"] in ran.err
+
+
+@pytest.mark.nightly
+def test_a_source_tree_in_the_way(well: SickBay, tmp_path: Path) -> None:
+    shutil.copytree(well.environment.site / "torchvision", tmp_path / "torchvision")
+    for library in (tmp_path / "torchvision").glob("*.so"):
+        library.unlink()
+    assert "torchvision::nms does not exist" in well.run(OPERATORS, cwd=tmp_path).err
+    ran = build_torchvision("doctor", "--python", well.environment.root, "--json", cwd=tmp_path)
+    assert [one["name"] for one in ran.json()["diagnoses"]] == ["shadowed"]
+
+
+@pytest.mark.nightly
+def test_a_processor_without_the_feature(well: SickBay) -> None:
+    """A Haswell, by qemu: the program dies there, and doctor, run there too, says of what."""
+    qemu = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+    if qemu is None:
+        pytest.skip("qemu's user-mode emulator of x86-64 is not installed (Debian: qemu-user-static)")
+    haswell = (qemu, "-cpu", "Haswell")
+    assert well.run(ALIGN, under=haswell).code == 0, "avx2 code runs on a Haswell"
+    well.install(well.wheels["avx512"])
+    assert "Illegal instruction" in well.run(ALIGN, under=haswell).err
+    found = build_torchvision("doctor", "--python", well.environment.root, "--json", under=haswell).json()["diagnoses"]
+    (one,) = found
+    assert one["name"] == "illegal instruction"
+    assert "cpu-avx2" in one["mend"]
