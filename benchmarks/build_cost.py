@@ -1,6 +1,6 @@
 """What a build costs, beside upstream's own `setup.py bdist_wheel` on the same machine in the same run.
 
-    python benchmarks/build_cost.py [--torchvision 0.21.0] [--jobs 2] [--skip-upstream] [--json FILE]
+    python benchmarks/build_cost.py [--torchvision 0.21.0] [--jobs 2] [--cuda] [--skip-upstream] [--json FILE]
 
 Prints CPU seconds (user and system, of the process and all that it started), wall seconds, and the largest process's
 memory, each as measured now. Compilers' caches are kept out of both sides; what either has to download is there before
@@ -24,9 +24,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import _cuda_cost as cuda
 from rich.console import Console
 from rich.table import Table
 from uv import find_uv_bin
@@ -160,10 +161,17 @@ def main() -> None:
     parser.add_argument("--torchvision", default=pipeline.DEFAULT_RELEASE)
     parser.add_argument("--python", default="313")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cuda", action="store_true", help="CUDA 13.0 and torch 2.11: one, nine, thirty-six variants")
     parser.add_argument("--skip-upstream", action="store_true", help="measure ours alone, without ratios")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     known = release(options.torchvision)
+    if options.cuda:
+        with tempfile.TemporaryDirectory(prefix="build-cost-") as name:
+            costs = measure_cuda(known, options.python, options.jobs, Path(name), skip_upstream=options.skip_upstream)
+        if options.json:
+            options.json.write_text(json.dumps({"costs": [asdict(cost) for cost in costs]}, indent=1))
+        return
     with tempfile.TemporaryDirectory(prefix="build-cost-") as name:
         costs, kinds = measure(known, options.python, options.jobs, Path(name), skip_upstream=options.skip_upstream)
     report(costs, kinds)
@@ -182,6 +190,29 @@ def measure(
     one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
     every, _ = ours(variants, known, jobs, scratch / "every")
     return [*costs, one, every], by_kind(outcome)
+
+
+def measure_cuda(known: Release, python: str, jobs: int, scratch: Path, *, skip_upstream: bool) -> list[Cost]:
+    """[upstream's build for one SM, ours of each step], each printed as it is measured."""
+    console, costs, spent = Console(width=110), list[Cost](), dict[str, float]()
+
+    def note(cost: Cost) -> None:
+        costs.append(cost)
+        line = f"{cost.name}: {cost.cpu:.1f} CPU s, {cost.wall:.1f} s wall, largest process {cost.peak_mib:.0f} MiB"
+        console.print(line, highlight=False)
+
+    home, _ = cuda.toolkit_home(scratch / "cuda")
+    for pattern, _ in cuda.STEPS:
+        variants = cuda.variants_of(pattern, python)
+        made, _ = ours(variants, known, jobs, scratch / f"ours-{len(variants)}", torch=cuda.TORCH, allow_unpaired=True)
+        note(replace(made, name=f"ours: {cuda.TRACK}-{pattern}, {len(variants)} wheels"))
+        spent[pattern] = made.cpu
+        shutil.rmtree(scratch / f"ours-{len(variants)}")
+    if not skip_upstream:
+        note(upstream(cuda.pair(known), python, jobs, scratch, cuda.upstream_environment(home), "upstream, sm_90"))
+        for line in cuda.verdicts(costs[-1].cpu, spent.__getitem__):
+            console.print(line, highlight=False)
+    return costs
 
 
 def report(costs: list[Cost], kinds: Counter[str]) -> None:

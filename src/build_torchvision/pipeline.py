@@ -18,7 +18,7 @@ from build_torchvision.build.launcher import find_launcher
 from build_torchvision.build.runner import Outcome, exclusive, run_graph
 from build_torchvision.codegen import covers, cuda_codegen, isa_flags
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.facts import Release, release
+from build_torchvision.facts import Release, release, releases
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import Device, toolkit_libraries
 from build_torchvision.graph.groups import as_json
@@ -136,6 +136,8 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
 def gather(request: Request) -> Inputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
+    _check_told_cuda(request)
+    find_launcher(request.launcher, (), Path())  # raises for one that is not here
     compiler = find_compiler(request.compiler, platform, request.cc_prefix)
     for isa, flags in _isas(request.variants).items():
         if not accepts(compiler, flags):
@@ -179,6 +181,19 @@ def gather(request: Request) -> Inputs:
         cuda_compiler=cuda_compiler,
         carried=carried,
     )
+
+
+def _check_told_cuda(request: Request) -> None:
+    """Raises BadInput where the table says that the release's own torch is of another CUDA, before it is fetched."""
+    first, known = request.variants[0], request.release
+    if first.cuda and request.torch is None and first.cuda != known.cuda:
+        others = [other.torch for other in releases().values() if other.cuda == first.cuda]
+        raise BadInput(
+            f"Build track {first.track} of TorchVision {known.torchvision}",
+            f"Its torch, {known.torch}, is built with CUDA {known.cuda}, the track is {first.cuda}.",
+            f"Choose track cuda{known.cuda.replace('.', '_')}, or name a torch built with CUDA {first.cuda} and take "
+            f"--allow-unpaired: --torch {' or '.join(others) or 'FILE.whl'}.",
+        )
 
 
 def _check_covered(request: Request, torch: TorchSdk, carried: tuple[frozenset[str], frozenset[str]]) -> None:

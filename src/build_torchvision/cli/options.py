@@ -14,7 +14,15 @@ from rich.logging import RichHandler
 from build_torchvision import pipeline
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import release
-from build_torchvision.variants import Variant, enumerate_variants, every_variant, select
+from build_torchvision.variants import (
+    DEFAULT_TRACKS,
+    TRACKS,
+    Variant,
+    enumerate_variants,
+    every_variant,
+    expand_braces,
+    select,
+)
 
 OUT = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
 ERR = Console(stderr=True)
@@ -34,11 +42,29 @@ Without = Annotated[
 def named(names: tuple[str, ...]) -> list[Variant]:
     if not names:
         raise BadInput("naming a variant", "no name was given.", "Try `build-torchvision variants`, or `build --auto`.")
-    return [
-        found
-        for name in names
-        for found in (select([name], every_variant()) if "-python" in name else select([name], enumerate_variants()))
-    ]
+    return list(dict.fromkeys(found for name in names for found in _matching(name)))
+
+
+def _matching(pattern: str) -> list[Variant]:
+    """The variants that `pattern` names: of the nine core SMs, unless it names another itself.
+
+    Without "torchvision-pythonNNN-": the default Python, and the default tracks unless it begins with another.
+    """
+    everywhere = every_variant()
+    core = [variant for variant in everywhere if variant.sm is None or variant.gpu is None or variant.gpu.core]
+    if "-python" not in pattern:
+        tracks = [track for track in TRACKS if pattern.startswith(track)] or DEFAULT_TRACKS
+        core = enumerate_variants(tracks=tracks)
+        everywhere = tuple(enumerate_variants(tracks=tracks, sms=None))
+    found: list[Variant] = []
+    for glob in expand_braces(pattern):
+        for universe in (core, everywhere):
+            try:
+                found += select([glob], universe)
+                break
+            except BadInput:
+                continue
+    return found or select([pattern], everywhere)
 
 
 def request_of(
