@@ -244,6 +244,7 @@ def planner(request: Request, inputs: Inputs) -> Callable[[Set[str]], Graph]:
         torch=inputs.torch.version,
         cuda=inputs.cuda.version if inputs.cuda else None,
         codecs=frozenset(inputs.codecs.found),
+        nvjpeg=inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
     )
     ingredients = Ingredients(
         upstream=upstream,
@@ -518,6 +519,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
         torch=inputs.torch.version,
         cuda=variant.cuda,
         codecs=frozenset(inputs.codecs.found),
+        nvjpeg=inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
     )
     contents = Contents(
         variant=variant,
@@ -548,6 +550,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "codegen_kind": codegen.kind if codegen else None,
             "ptx": ptx,
             "codecs": sorted(inputs.codecs.found),
+            "nvjpeg": inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
         },
     )

@@ -52,11 +52,13 @@ class Upstream:
     written: Mapping[str, str] = field(default_factory=dict)
 
 
-def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, codecs: Set[str]) -> Upstream:
+def ask_upstream(
+    root: Path, *, version: str, torch: str, cuda: str | None, codecs: Set[str], nvjpeg: bool = True
+) -> Upstream:
     """Run `root`/setup.py against a stand-in torch. `version` goes into the metadata.
 
-    `cuda` is torch's CUDA version, or None for a CPU build. The host's own headers have no
-    say: setup.py sees exactly `codecs` (of jpeg, png, webp).
+    `cuda` is torch's CUDA version, or None for a CPU build; `nvjpeg` whether that toolkit has nvJPEG. The host's own
+    headers have no say: setup.py sees exactly `codecs` (of jpeg, png, webp).
     Raises BadInput when the script cannot be asked.
     """
     with tempfile.TemporaryDirectory(prefix="ask-setup-") as scratch:
@@ -75,7 +77,8 @@ def ask_upstream(root: Path, *, version: str, torch: str, cuda: str | None, code
         if cuda:
             cuda_home = str(Path(scratch, "cuda"))
             Path(cuda_home, "include").mkdir(parents=True)
-            Path(cuda_home, "include", "nvjpeg.h").touch()
+            if nvjpeg:
+                Path(cuda_home, "include", "nvjpeg.h").touch()
         env = {key: value for key, value in os.environ.items() if not key.startswith(("TORCHVISION_", "PYTHON"))}
         env |= {
             "PATH": f"{tools}:{os.environ.get('PATH', '')}",
