@@ -513,9 +513,10 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
     covered = variant.sm is None or inputs.carried is None or covers(*inputs.carried, variant.sm)
     paired = inputs.torch.version == request.release.torch and covered
     ptx = added_ptx(variant, request)
+    local = local_version(variant, paired=paired, ptx=ptx, labelled=request.labelled)
     upstream = ask_upstream(
         inputs.source.root,
-        version=f"{inputs.source.version}+{local_version(variant, paired=paired, ptx=ptx)}",
+        version=f"{inputs.source.version}+{local}".removesuffix("+"),
         torch=inputs.torch.version,
         cuda=variant.cuda,
         codecs=frozenset(inputs.codecs.found),

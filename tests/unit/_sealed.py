@@ -35,6 +35,9 @@ def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, l
         "isa_flags": ["-march=x86-64-v4"],
         "codec_versions": {"jpeg": "2.1.5", "png": "1.6.39", "webp": "1.2.4"},
     }
+    if labelled:
+        wheel.version = "0.21.0"
+        wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{label(parsed)}.whl"
     info = f"torchvision-{wheel.version}.dist-info"
 
     def add(files: dict[str, bytes]) -> None:
@@ -42,7 +45,5 @@ def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, l
         files[f"{info}/METADATA"] = files[f"{info}/METADATA"].replace(b"Name:", b"Requires-Python: >=3.9\nName:", 1)
 
     wheel.tamper = add
-    if labelled:
-        wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{label(parsed)}.whl"
     path = seal(wheel.write(folder), Proof(variant=variant, checks=()).dumps())  # now RECORD is right
     return seal(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps())

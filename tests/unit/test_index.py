@@ -21,8 +21,9 @@ from variantlib.variants_json import VariantsJson
 
 from build_torchvision.errors import BadInput, ProofFailed
 from build_torchvision.index import catalogue
-from build_torchvision.index.admission import RUN_PROOF, admit, admit_all, find_wheels
+from build_torchvision.index.admission import admit, admit_all, find_wheels
 from build_torchvision.index.provenance import check_signed, load_signer
+from build_torchvision.index.run_proof import save_run
 from build_torchvision.index.site import write_site
 from build_torchvision.proof.checks import Check, Proof
 from build_torchvision.wheel import archive
@@ -155,14 +156,25 @@ def test_two_wheels_of_one_name_and_other_bytes_are_refused(tmp_path: Path) -> N
 
 def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> None:
     path = sealed(tmp_path / "dist")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    ran = Proof(variant="torchvision-python313-cpu-avx512", checks=(Check(name="runs: nms", ok=True, detail=""),))
-    beside = path.with_name(path.name + RUN_PROOF)
-    beside.write_text(json.dumps({"sha256": digest, "proof": ran.to_json()}))
+    variant = "torchvision-python313-cpu-avx512"
+    ran = Proof(variant=variant, checks=(Check(name="runs: nms", ok=True, detail=""),))
+    saved = save_run(path, ran)
     assert admit(path).run_proof == ran
-    beside.write_text(json.dumps({"sha256": "0" * 64, "proof": ran.to_json()}))
-    with pytest.raises(ProofFailed, match="another wheel"):
+    text = saved.read_text()
+    for change, said in (
+        (lambda data: data | {"sha256": "0" * 64}, "another wheel"),
+        (lambda data: data | {"proof": Proof(variant=variant, checks=()).to_json()}, "no check of a run"),
+        (lambda data: {}, "cannot be read"),
+    ):
+        saved.write_text(json.dumps(change(json.loads(text))))
+        with pytest.raises(ProofFailed, match=said):
+            admit(path)
+    failed = Proof(variant=variant, checks=(Check(name="runs: nms", ok=False, detail="lost a box"),))
+    save_run(path, failed)
+    with pytest.raises(ProofFailed, match="lost a box"):
         admit(path)
+    with pytest.raises(BadInput, match="Nothing was run"):
+        save_run(path, Proof(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
 
 
 # --- what the site says -----------------------------------------------------------------------------------------------
@@ -247,14 +259,24 @@ def test_signed_provenance_is_checked_and_no_other_key_or_file_passes(dist: Path
         load_signer(public)
 
 
-def test_labelled_wheels_get_a_variants_file_that_variantlib_reads(tmp_path: Path) -> None:
+def test_labelled_wheels_share_a_version_and_one_variants_file_that_variantlib_reads(tmp_path: Path) -> None:
     for name in NAMES[2:]:
         sealed(tmp_path / "dist", name, labelled=True)
-    write_site(admit_all(find_wheels([tmp_path / "dist"])), tmp_path / "site")
-    pages = sorted((tmp_path / "site/simple/torchvision").glob("*-variants.json"))
-    assert pages
-    labels = {label for page in pages for label in VariantsJson(json.loads(page.read_text())).variants}
-    assert labels == {"avx2", "avx512"}
+    rows = write_site(admit_all(find_wheels([tmp_path / "dist"])), tmp_path / "site")
+    assert {row.version for row in rows} == {"0.21.0"}
+    (page,) = (tmp_path / "site/simple/torchvision").glob("*-variants.json")
+    assert page.name == "torchvision-0.21.0-variants.json"
+    assert set(VariantsJson(json.loads(page.read_text())).variants) == {"avx2", "avx512"}
+    assert page.name in (page.parent / "index.html").read_text()
+
+
+def test_a_label_that_is_not_the_variants_own_is_refused(tmp_path: Path) -> None:
+    path = sealed(tmp_path / "dist", labelled=True)
+    with pytest.raises(ProofFailed, match="its name says torchvision-python313-cpu-avx2"):
+        admit(path.rename(path.with_name(path.name.replace("avx512", "avx2"))))
+    path = sealed(tmp_path / "plain")
+    with pytest.raises(ProofFailed, match="the label is avx2"):
+        admit(path.rename(path.with_name(path.name.replace(".whl", "-avx2.whl"))))
 
 
 def test_the_same_wheels_give_the_same_site(dist: Path, site: Path, tmp_path: Path) -> None:

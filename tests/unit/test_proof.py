@@ -32,7 +32,7 @@ from build_torchvision.proof.probe import read_results
 from build_torchvision.proof.static import IMAGE_OPERATORS, OPERATORS, TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.proof.upstream import judge, read_report, upstream_tests
 from build_torchvision.variants import every_variant, parse
-from build_torchvision.wheel.descriptor import DESCRIPTOR, local_version
+from build_torchvision.wheel.descriptor import DESCRIPTOR, label, local_version
 
 RET = bytes.fromhex("c3")
 ADD_SSE = bytes.fromhex("0f58c2")  # addps xmm0, xmm2
@@ -181,6 +181,9 @@ def test_every_variant_is_claimed_by_the_file_name_of_its_wheel() -> None:
             version = f"0.21.0+{local_version(variant, paired=paired, ptx=ptx)}"
             tag = f"cp{variant.python}-cp{variant.python}-manylinux_2_28_{variant.platform}"
             assert parse_file_name(f"torchvision-{version}-{tag}.whl").claim() == (variant, paired, ptx)
+            shared = f"0.21.0+{local_version(variant, paired=paired, ptx=ptx, labelled=True)}".removesuffix("+")
+            labelled = parse_file_name(f"torchvision-{shared}-{tag}-{label(variant, ptx=ptx)}.whl")
+            assert labelled.claim() == (variant, paired, ptx)
 
 
 # --- planted faults, each caught by the check that is meant for it ----------------------------------------------------

@@ -144,7 +144,8 @@ def build(
     build_dir
         Where objects are kept; default: the cache, by inputs.
     labelled
-        End file names in the variant's label (-avx512bf16.whl), as variant-aware installers expect; pip refuses them.
+        End file names in the variant's label (-avx512bf16.whl) and give all of them the release's own version, so that
+        installers which know variants choose among them; pip refuses the names, `install` takes them.
     verify_
         Then prove each wheel at run time too, as `verify` does; another platform's under emulation.
     """

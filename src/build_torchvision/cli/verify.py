@@ -14,8 +14,10 @@ from build_torchvision import pipeline
 from build_torchvision.cli import screens
 from build_torchvision.cli.options import OUT, Json, Quiet, Torch, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput, ProofFailed
+from build_torchvision.index.run_proof import save_run
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.gpu import Gpu, Host
 from build_torchvision.variants import parse
 
@@ -32,6 +34,7 @@ def verify(
     time_box: float | None = None,
     emulate: Annotated[bool, Parameter(negative=())] = False,
     for_cpu: str | None = None,
+    save: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -62,12 +65,16 @@ def verify(
         vectors of 128 and of 512 bits, which must give the same results.
     for_cpu
         A processor on which it should run, by reading alone: graviton2, graviton3, graviton4, grace, archspec's name.
+    save
+        Keep each proof beside its wheel, WHEEL.proof.json, for `index` to take up.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("verify", "no wheel was named.", "Try `build-torchvision verify dist/*.whl`.")
     if static and (device or python):
         raise BadInput("verify --static", "it runs nothing, and --device or --python was given too.", "Give one.")
+    if save and (static or any(wheel.is_dir() for wheel in wheels)):
+        raise BadInput("verify --save", "only the proof of a wheel's run is kept.", "Leave out --static and folders.")
     if time_box is not None and (time_box <= 0 or not upstream_tests):
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
@@ -82,8 +89,10 @@ def verify(
         gpus=present() if device else None,
         source=source,
     )
-    proofs = []
+    proofs: list[Proof] = []
     for proof in pipeline.prove_all([(wheel, chosen) for wheel in wheels], trial):
+        if save and proof.ok:
+            save_run(wheels[len(proofs)], proof)
         proofs.append(proof)
         if not as_json:
             OUT.print(screens.proof_table(proof))

@@ -12,6 +12,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, ProofFailed
+from build_torchvision.index.run_proof import read_run
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.package import FileName, Package
 from build_torchvision.proof.seal import BROUGHT, proof_bytes, read_seal
@@ -19,7 +20,6 @@ from build_torchvision.proof.static import audit_wheel, claimed_variant
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.descriptor import DESCRIPTOR, VARIANT_JSON
 
-RUN_PROOF = ".proof.json"  # `verify --save` writes it beside the wheel
 BENCH = "bench.json"
 TOLD = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")  # without these there is no provenance
 AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
@@ -141,7 +141,7 @@ def admit(path: Path) -> Wheel:
         variant_json=package.files.get(f"{info}/{VARIANT_JSON}", b""),
         proof=proof,
         proof_sha256=hashlib.sha256(proof_bytes(package) or b"").hexdigest(),
-        run_proof=_run_proof(path, variant, digest),
+        run_proof=read_run(path, variant, digest),
         bench=_bench(path),
         bundled={PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()},
         packages=_packages(package),
@@ -151,26 +151,6 @@ def admit(path: Path) -> Wheel:
 def _torch(package: Package) -> str:
     requirements = map(Requirement, package.metadata.get_all("Requires-Dist", []))
     return next((str(found.specifier) for found in requirements if found.name == "torch"), "")
-
-
-def _run_proof(path: Path, variant: Variant, digest: str) -> Proof | None:
-    """What `verify --save` left beside the wheel. Raises ProofFailed for one that failed or is of other bytes."""
-    beside = path.with_name(path.name + RUN_PROOF)
-    if not beside.is_file():
-        return None
-    asked, again = f"Index {path.name}", f"Type `build-torchvision verify --save {path}`, or remove {beside.name}."
-    try:
-        saved = json.loads(beside.read_text(encoding="utf-8"))
-        proof = Proof.from_json(saved["proof"])
-        of = saved["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProofFailed(asked, f"{beside.name} cannot be read ({error!r}).", again) from error
-    if of != digest or proof.variant != str(variant):
-        raise ProofFailed(asked, f"{beside.name} is the proof of another wheel than this one.", again)
-    if not any(check.name.startswith("runs: ") for check in proof.checks):
-        raise ProofFailed(asked, f"{beside.name} has no check of a run.", again)
-    proof.require(again)
-    return proof
 
 
 def _bench(path: Path) -> Mapping[str, Any] | None:

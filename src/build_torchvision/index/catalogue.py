@@ -11,6 +11,8 @@ from urllib.parse import quote
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput
 from build_torchvision.index.admission import Wheel
+from build_torchvision.index.run_proof import run_checks
+from build_torchvision.proof.package import parse_file_name
 from build_torchvision.variants import Variant, parse
 
 NAME = "index.json"
@@ -45,6 +47,11 @@ class Record:
     def parsed(self) -> Variant:
         return parse(self.variant)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether only an installer that knows variants, or `install`, takes this file name."""
+        return parse_file_name(self.file).label is not None
+
 
 def address(file_name: str) -> str:
     """Where a file lies, relative to index.json."""
@@ -69,7 +76,7 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
         provenance=address(provenance),
         sbom=address(sbom),
         proof_checks=len(wheel.proof.checks),
-        run_checks=len(wheel.run_proof.checks) if wheel.run_proof else None,
+        run_checks=run_checks(wheel.run_proof) if wheel.run_proof else None,
         benchmark=dict(wheel.bench) if wheel.bench else None,
     )
 

@@ -102,6 +102,7 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
                 "checks": row.proof_checks,
                 "run": row.run_checks,
                 "bench": row.benchmark,
+                "labelled": row.labelled,
             }
             for row in records
         ],

@@ -41,7 +41,7 @@ def statement(wheel: Wheel) -> dict[str, Any]:
         {"name": "torch", "uri": f"pkg:pypi/torch@{said['torch']}"},
     ]
     inputs += [{"name": str(row["name"]), "uri": str(row["purl"])} for row in wheel.packages]
-    inside = ("isa_flags", "gencode", "compiler", "cxx11_abi", "torch_cuda", "codec_versions")
+    inside = ("isa_flags", "gencode", "ptx", "compiler", "cuda_compiler", "cxx11_abi", "torch_cuda", "codec_versions")
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": wheel.name, "digest": {"sha256": wheel.sha256}}],
@@ -55,7 +55,7 @@ def statement(wheel: Wheel) -> dict[str, Any]:
                     "torch": said["torch"],
                     "codecs": said.get("codecs", []),
                 },
-                "internalParameters": {key: said[key] for key in inside if key in said},
+                "internalParameters": {key: said[key] for key in inside if said.get(key) is not None},
                 "resolvedDependencies": inputs,
             },
             "runDetails": {

@@ -46,6 +46,7 @@ def _subject(wheel: Wheel) -> Component:
     shown = {
         "variant": str(wheel.variant),
         "compiler": said.get("compiler"),
+        "cuda_compiler": said.get("cuda_compiler"),
         "isa_flags": " ".join(said.get("isa_flags", [])),
         "gencode": " ".join(said.get("gencode", [])),
         "codegen_kind": said.get("codegen_kind"),

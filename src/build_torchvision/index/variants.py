@@ -1,7 +1,7 @@
 """`NAME-VERSION-variants.json`: what a variant-aware installer reads to choose among the wheels of one version.
 
 Made by variantlib's own merge of each wheel's variant.json. Only wheels whose file names carry their label take part
-(`build --variant-label`): to such an installer the others are plain wheels.
+(`build --variant-label`), and those share a version; to such an installer the others are plain wheels.
 """
 
 from __future__ import annotations

@@ -24,9 +24,10 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
 from build_torchvision.proof.checks import Check
 from build_torchvision.variants import Variant, every_variant
-from build_torchvision.wheel.descriptor import DESCRIPTOR, local_version
+from build_torchvision.wheel.descriptor import DESCRIPTOR, label, local_version
 
 MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
+UNPAIRED = "unpaired"  # all that the local version of a labelled wheel says
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -59,8 +60,11 @@ class FileName:
         return f"{self.name}-{self.version}-{self.python}-{self.abi}-{self.platform}.whl"
 
     def claim(self) -> Claim | None:
-        """What the local version and the Python tag say; None where they name no variant."""
+        """What the local version, or else the label, and the Python tag say; None where they name no variant."""
         local = Version(self.version).local
+        if self.label is not None and local in (None, UNPAIRED):
+            named = _labels().get((self.python, self.label))
+            return named and named._replace(paired=local is None)
         return _claims().get((self.python, local)) if local else None
 
 
@@ -77,6 +81,12 @@ def _claims() -> dict[tuple[str, str | None], Claim]:
     }
 
 
+@cache
+def _labels() -> dict[tuple[str, str], Claim]:
+    """(Python tag, label) -> what they say, but for what only the version says: whether torch is the pair."""
+    return {(f"cp{claim.variant.python}", label(claim.variant, ptx=claim.ptx)): claim for claim in _claims().values()}
+
+
 def parse_file_name(file_name: str) -> FileName:
     """Raises BadInput unless it reads NAME-VERSION-PYTHON-ABI-PLATFORM[-LABEL].whl."""
     parts = file_name.removesuffix(".whl").split("-")
@@ -91,9 +101,9 @@ def parse_file_name(file_name: str) -> FileName:
         Version(parts[1])
     except InvalidVersion as error:
         raise wrong from error
-    name, version, python, abi, platform, *label = parts
+    name, version, python, abi, platform, *rest = parts
     return FileName(
-        name=name, version=version, python=python, abi=abi, platform=platform, label=label[0] if label else None
+        name=name, version=version, python=python, abi=abi, platform=platform, label=rest[0] if rest else None
     )
 
 
@@ -174,6 +184,8 @@ def _identity(package: Package, variant: Variant) -> Iterator[str]:
     else:
         if claim.variant != variant:
             yield f"the file name says {claim.variant}, not {variant}"
+        if name.label not in (None, label(claim.variant, ptx=claim.ptx)):
+            yield f"the label is {name.label}, that of {claim.variant} is {label(claim.variant, ptx=claim.ptx)}"
         for mark, said in (("paired", claim.paired), ("ptx", claim.ptx)):
             if descriptor and bool(descriptor.get(mark)) is not said:
                 yield f"the file name says {mark}={said}, the descriptor {mark}={descriptor.get(mark)}"

@@ -25,11 +25,15 @@ def label(variant: Variant, *, ptx: bool = False) -> str:
     return "_".join([*_cuda_parts(variant), variant.isa, *(["ptx"] if ptx else [])])
 
 
-def local_version(variant: Variant, *, paired: bool, ptx: bool = False) -> str:
+def local_version(variant: Variant, *, paired: bool, ptx: bool = False, labelled: bool = False) -> str:
     """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.ptx` where PTX was added to the cubins,
 
-    `.unpaired` where torch is another release's, or has no code for the variant's SM.
+    `.unpaired` where torch is another release's, or has no code for the variant's SM. Where the file name is `labelled`
+    the label says all but this last, and the local part is empty: an installer that chooses by hardware chooses among
+    the wheels of one version.
     """
+    if labelled:
+        return "" if paired else "unpaired"
     parts = _cuda_parts(variant) or ["cpu"]
     isa = variant.isa.replace("_", "")  # PEP 440 reads _ as a separator: armv8_2 would become armv8.2
     return ".".join([*parts, isa, *(["ptx"] if ptx else []), *([] if paired else ["unpaired"])])

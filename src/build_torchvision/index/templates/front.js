@@ -53,7 +53,9 @@
   const wheelsOf = (name, python) =>
     data.wheels
       .filter((wheel) => wheel.name === name && wheel.python === python)
-      .sort((a, b) => b.release.localeCompare(a.release, undefined, { numeric: true }));
+      .sort(
+        (a, b) => a.labelled - b.labelled || b.release.localeCompare(a.release, undefined, { numeric: true }),
+      );
 
   // The name for a machine: one that is here, else the toolkit that serves the GPU best (the default one among equals).
   const bestName = (sm, isa, python) => {
@@ -115,11 +117,18 @@
 
   const bench = (wheel) => (wheel.bench?.geomean ? `${wheel.bench.geomean.toFixed(2)}× the stock wheel` : null);
 
-  const install = (wheel) => [
-    command("With pip", `pip install 'torchvision==${wheel.version}' --extra-index-url ${base}simple`),
-    command("With uv", `uv pip install 'torchvision==${wheel.version}' --index ${base}${wheel.name}/simple`),
-    command("Or let the tool look at the machine itself", `build-torchvision install --from ${base}`),
-  ];
+  const install = (wheel) => {
+    const tool = command("Let the tool look at the machine itself", `build-torchvision install --from ${base}`);
+    if (wheel.labelled) {
+      const text = "Its file name ends in a label, for installers that choose by hardware; pip does not take it yet.";
+      return [make("p", { textContent: text }), tool];
+    }
+    return [
+      command("With pip", `pip install 'torchvision==${wheel.version}' --extra-index-url ${base}simple`),
+      command("With uv", `uv pip install 'torchvision==${wheel.version}' --index ${base}${wheel.name}/simple`),
+      tool,
+    ];
+  };
 
   const sheet = (name, python, remarks) => {
     const { track, sm, isa } = partsOf(name);
