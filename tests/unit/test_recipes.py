@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
 from build_torchvision.errors import BadInput
+from build_torchvision.facts.evidence import evidence
 from build_torchvision.recipes import checkout, tree
-from build_torchvision.variants import enumerate_variants
+from build_torchvision.recipes.docs import status
+from build_torchvision.variants import enumerate_variants, parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,6 +27,27 @@ def test_this_checkout_has_not_drifted() -> None:
 def test_the_matrix_lists_every_variant_once() -> None:
     text = tree.generate({})["BUILD_MATRIX.md"]
     assert [text.count(f"`{variant}`") for variant in enumerate_variants()] == [1] * 60
+
+
+def test_each_status_names_a_test_that_exists_and_is_nightly_if_it_says_so() -> None:
+    for row in evidence():
+        path, name = row.test.split("::")
+        tree_ = ast.parse((ROOT / path).read_text())
+        (function,) = (node for node in tree_.body if isinstance(node, ast.FunctionDef) and node.name == name)
+        marks = " ".join(ast.unparse(mark) for mark in function.decorator_list)
+        marks += "".join(
+            ast.unparse(node.value)
+            for node in tree_.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+        )
+        assert ("nightly" in marks) == row.nightly, row.test
+
+
+def test_the_status_says_the_most_that_is_tested_of_each_variant() -> None:
+    known = status()
+    assert len(known["recipe"]) == 60
+    assert known["run"][parse("torchvision-python313-cpu-avx2")] == "operators, upstream's tests"
+    assert parse("torchvision-python313-cuda12_8-sm90-avx2") not in known["run"]  # no GPU where the tests run
 
 
 def test_every_kind_of_drift_is_seen() -> None:

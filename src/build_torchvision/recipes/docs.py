@@ -6,9 +6,10 @@ from collections import Counter
 
 from build_torchvision.codegen import cuda_codegen, driver_floor, ships
 from build_torchvision.facts import gpus, isas, toolkits
+from build_torchvision.facts.evidence import COLUMNS, Column, evidence
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.text import render
-from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, parse, service
+from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, parse, select, service
 
 
 def files() -> dict[str, str]:
@@ -32,12 +33,22 @@ def _matrix() -> str:
         cpu=sum(variant.sm is None for variant in variants),
         gpus=_gpu_table(),
         isas=_isa_table(),
-        rows=[_row(variant) for variant in variants],
+        rows=[_row(variant, status()) for variant in variants],
+        evidence=evidence(),
         other_tracks=[(track, toolkit.version) for track, toolkit in toolkits().items() if track != variants[0].track],
     )
 
 
-def _row(variant: Variant) -> dict[str, str]:
+def status() -> dict[Column, dict[Variant, str]]:
+    """Column of BUILD_MATRIX.md -> variant -> what the tests do with it; without any it is not there."""
+    found: dict[Column, dict[Variant, str]] = {column: {} for column in COLUMNS}
+    for row in evidence():
+        for variant in select(row.variants, enumerate_variants()):
+            found[row.column].setdefault(variant, f"{row.does}{', nightly' if row.nightly else ''}")
+    return found
+
+
+def _row(variant: Variant, known: dict[Column, dict[Variant, str]]) -> dict[str, str]:
     codegen = cuda_codegen(variant)
     gpu = variant.gpu
     return {
@@ -47,6 +58,7 @@ def _row(variant: Variant) -> dict[str, str]:
         "platform": variant.platform,
         "codegen": codegen.kind if codegen else "-",
         "driver": driver_floor(variant) or "-",
+        **{column: known[column].get(variant, "-") for column in COLUMNS},
         "ships": "-" if gpu is None else "yes" if ships(variant) else "no",
     }
 
