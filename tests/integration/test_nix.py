@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from build_torchvision.proof.fatbin import images
 from build_torchvision.proof.instructions import evidence, scan
 from build_torchvision.recipes import checkout, flox, tree
 from build_torchvision.recipes.flox import TorchSource
+from build_torchvision.recipes.nix import why_broken
 from build_torchvision.variants import Variant, enumerate_variants, parse
 
 pytestmark = pytest.mark.nix
@@ -151,6 +154,43 @@ def test_the_other_tracks_and_pythons_are_attributes_too(nix: Nix) -> None:
     name = "torchvision-python312-cuda13_0-sm121-armv9"
     torch = nix.eval(f'(import (root + "/default.nix") {{ inherit nixpkgs; }}).all.{name}.torch.cudaCapabilities')
     assert torch == ["12.1"]
+
+
+@pytest.mark.parametrize("track", ["cuda12_9", "cuda13_0"])
+def test_the_recipes_of_other_tracks_hold_too(track: str, nix: Nix, tmp_path: Path) -> None:
+    """All but those that the package set cannot evaluate, which have a test of their own (trap 4)."""
+    copy = nix.copy(tmp_path / "tree")
+    variants = [v for v in enumerate_variants(tracks=[track], sms=None) if not why_broken(v)]
+    folder = copy.tree / ".flox" / "other"
+    folder.mkdir()
+    for path, text in flox.files(variants).items():
+        (folder / Path(path).name).write_text(text, encoding="utf-8")
+    seen = copy.look(folder)
+    assert len(seen) == len(variants) > 50
+    assert {name: found for name in seen if (found := problems(parse(name), seen[name]))} == {}
+    assert sharing(seen) == []
+
+
+def test_a_made_up_gpu_is_rows_and_one_command(nix: Nix, tmp_path: Path) -> None:
+    """sm130 in a copy of the tree: three tables, `recipes`, and Nix evaluates its recipes."""
+    copy = nix.copy(tmp_path / "tree")
+    facts = copy.tree / "src" / "build_torchvision" / "facts"
+    rows = tomllib.loads((facts / "gpus.toml").read_text("utf-8"))["sm120"]
+    row = {**rows, "capability": "13.0", "architecture": "Made-up", "products": ["MX 130"], "names": ["MX 130"]}
+    with (facts / "gpus.toml").open("a", encoding="utf-8") as table:
+        lines = [f"{key} = {json.dumps(value)}" for key, value in row.items()]
+        table.write("\n".join(["\n[sm130]", *lines, ""]))
+    copy.plant("src/build_torchvision/facts/toolkits.toml", '"sm100", "sm120"]', '"sm100", "sm120", "sm130"]')
+    copy.plant("src/build_torchvision/facts/nixpkgs.toml", "sm121 = {", 'sm130 = { first = "12.8" }\nsm121 = {')
+    env = {**copy.env, "PYTHONPATH": str(copy.tree / "src")}
+    command = [sys.executable, "-m", "build_torchvision.cli.main", "recipes", "--out", copy.tree]
+    run(command, asked="writing the recipes", env=env)
+    name = "torchvision-python313-cuda12_8-sm130-avx512"
+    assert len(list((copy.tree / ".flox/pkgs").iterdir())) == 66
+    seen = copy.look(one_recipe(copy, name))[name]
+    assert arch_list(seen["package"]) == arch_list(seen["torch"]) == seen["torch"]["arches"] == "13.0"
+    assert seen["nccl"] == ["-gencode=arch=compute_130,code=sm_130"]
+    assert "MX 130" in seen["package"]["meta"]["description"]
 
 
 def test_hydra_gets_a_job_a_variant(nix: Nix, looked: dict[str, Any]) -> None:

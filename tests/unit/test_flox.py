@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.process import run
 from build_torchvision.recipes import flox, nix, tree
 from build_torchvision.recipes.flox import TorchSource
 from build_torchvision.variants import TRACKS, enumerate_variants, every_variant, parse
@@ -129,6 +131,15 @@ def test_the_libraries_that_nix_fetches_are_those_of_pyproject() -> None:
     assert len(pins) == 3
     for name, version in pins:
         assert needed[name.replace("_", "-")].contains(version, prereleases=True)
+
+
+def test_the_proof_on_a_farm_imports_no_more_than_nix_gives_it() -> None:
+    text = """import sys, build_torchvision.proof.__main__
+print(*{name.partition('.')[0] for name, module in sys.modules.items()
+        if 'site-packages' in (getattr(module, '__file__', None) or '')})"""
+    imported = set(run([sys.executable, "-c", text], asked="importing the proof").stdout.split())
+    given = {"auditwheel", "filelock", "lz4", "packaging", "platformdirs", "elftools", "zstandard"}
+    assert imported - {"_distutils_hack"} <= given | {"capstone", "iced_x86", "variantlib"}
 
 
 # --- the manifest, by Flox's published schema of version 1 manifests (additional properties are errors there) ---------
