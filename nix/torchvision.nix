@@ -71,6 +71,12 @@ let
     else
       ""
   );
+  # The codec that nixpkgs' torchvision leaves out and the published wheels have, from the set that torch is of.
+  inherit (companion.packages.pkgs or set) libwebp;
+  webp = ''
+    export TORCHVISION_INCLUDE="${libwebp.dev or libwebp}/include:$TORCHVISION_INCLUDE"
+    export TORCHVISION_LIBRARY="${libwebp}/lib:$TORCHVISION_LIBRARY"
+  '';
   march = builtins.replaceStrings [ "-march=" ] [ "gccarch-" ] (builtins.head variant.flags);
 
   built = companion.torchvision.overrideAttrs (
@@ -80,7 +86,8 @@ let
     in
     tuned
     // {
-      preConfigure = tuned.preConfigure + (if codegen == null then "" else cuda);
+      buildInputs = (old.buildInputs or [ ]) ++ [ libwebp ];
+      preConfigure = tuned.preConfigure + webp + (if codegen == null then "" else cuda);
       pname = name;
       name = "${name}-${old.version}";
       pythonImportsCheck = [

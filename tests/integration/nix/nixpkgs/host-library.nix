@@ -9,7 +9,8 @@ stdenv.mkDerivation {
     mkdir -p $out/lib $dev/include
     for header in $headers; do
       found=$(echo "#include <$header>" | /usr/bin/gcc -include stdio.h -M -E -x c - | tr ' ' '\n' | grep "/$header$" | head -n 1)
-      ln -s "$found" $dev/include/
+      mkdir -p "$(dirname "$dev/include/$header")"
+      ln -s "$found" "$dev/include/$header"
     done
     found=$(/usr/bin/gcc -print-file-name=$library)
     ln -s "$found" $out/lib/$library

@@ -83,7 +83,7 @@ let
       callPackage = lib.callPackageWith (pkgs // { inherit pkgs; } // final);
     in
     {
-      inherit python buildPythonPackage callPackage;
+      inherit lib pkgs python buildPythonPackage callPackage;
       torch = callPackage ./torch.nix { inherit inputs sitePackages; };
       torchvision = callPackage ./torchvision.nix { inherit inputs; };
       pytorch = final.torch;

@@ -56,7 +56,9 @@ installPhase() {
 }
 fixupPhase() {
   runHook preFixup
+  # Run paths: what is in the store and needed, as nixpkgs' own fixup leaves them.
   find "$out" -name '*.so' -exec strip -S {} +
+  find "$out" -name '*.so' -exec "$patchelf" --shrink-rpath --allowed-rpath-prefixes "$NIX_STORE" {} ';'
   mkdir -p "$out/nix-support"
   echo "${propagatedBuildInputs:-}" > "$out/nix-support/propagated-build-inputs"
   runHook postFixup

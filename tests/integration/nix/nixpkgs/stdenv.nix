@@ -1,5 +1,5 @@
 # mkDerivation with overrideAttrs, passthru, meta and its refusals; phases and the compiler wrapper are in setup.sh.
-{ lib, system, config, cc }:
+{ lib, system, config, cc, inputs }:
 let
   # What a derivation's environment does not hold.
   kept = [ "passthru" "meta" "env" "pythonImportsCheckHook" ];
@@ -32,6 +32,7 @@ let
           setup = ./setup.sh;
           ccWrapper = ./cc-wrapper.sh;
           hostCc = cc;
+          patchelf = if inputs == null then "" else inputs.patchelf;
         }
       );
     in
