@@ -101,6 +101,14 @@ def test_the_quickstart_is_right_about_building(copy: Copy) -> None:
     assert [path.suffix for path in (copy.root / "dist").iterdir()] == [".whl"]
 
 
+@pytest.mark.nightly
+def test_the_quickstart_is_right_about_using_what_came_out(copy: Copy) -> None:
+    for text in ("build-torchvision build --auto", *typed("QUICKSTART.md", "torch")):
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip() == "tensor([0])"
+
+
 def test_a_removed_row_removes_its_recipes(copy: Copy) -> None:
     table = copy.root / "src/build_torchvision/facts/isas.toml"
     table.write_text(table.read_text().partition("[armv9]")[0])

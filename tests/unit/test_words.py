@@ -89,8 +89,10 @@ def test_every_variant_and_file_that_is_named_exists(path: Path) -> None:
     for name in set(re.findall(r"torchvision-python\d+-[a-z0-9_]+(?:-sm\d+)?-[a-z0-9_]+(?![\w*-])", text)):
         if "sm130" not in name:  # RECIPE_TEMPLATE.md's made-up GPU
             assert str(parse(name)) == name
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (ROOT / target).exists(), target
+    named = re.findall(r"\]\(([^)#:]+)\)", text)
+    named += re.findall(r"`((?:tests|nix|src|benchmarks|docs|proof|\.flox|\.github|\.ci)/[\w./-]+)`", prose(text))
+    for target in named:
+        assert (ROOT / target).exists() or (ROOT / "src/build_torchvision" / target).exists(), target
 
 
 def test_the_guide_explains_every_check_and_no_other() -> None:

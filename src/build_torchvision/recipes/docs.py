@@ -9,7 +9,16 @@ from build_torchvision.facts import gpus, isas, toolkits
 from build_torchvision.facts.evidence import COLUMNS, Column, evidence
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.text import render
-from build_torchvision.variants import CORE_SMS, Variant, enumerate_variants, parse, select, service
+from build_torchvision.variants import (
+    CORE_SMS,
+    DEFAULT_PYTHON,
+    Variant,
+    enumerate_variants,
+    every_variant,
+    parse,
+    select,
+    service,
+)
 
 
 def files() -> dict[str, str]:
@@ -42,9 +51,11 @@ def _matrix() -> str:
 def status() -> dict[Column, dict[Variant, str]]:
     """Column of BUILD_MATRIX.md -> variant -> what the tests do with it; without any it is not there."""
     found: dict[Column, dict[Variant, str]] = {column: {} for column in COLUMNS}
+    universe, default = [v for v in every_variant() if v.python == DEFAULT_PYTHON], set(enumerate_variants())
     for row in evidence():
-        for variant in select(row.variants, enumerate_variants()):
-            found[row.column].setdefault(variant, f"{row.does}{', nightly' if row.nightly else ''}")
+        for variant in select(row.variants, universe):
+            if variant in default:
+                found[row.column].setdefault(variant, f"{row.does}{', nightly' if row.nightly else ''}")
     return found
 
 
