@@ -41,7 +41,7 @@
   const KINDS = ["native", "compatible", "ptx", "cpu"];
   const isaOf = (name) => data.isas.find((isa) => isa.name === name);
   const chain = (name) => (name ? [name, ...chain(isaOf(name).contains)] : []);
-  const gpuOf = (sm) => data.gpus.find((gpu) => gpu.sm === sm);
+  const pythons = [...new Set(data.wheels.map((wheel) => wheel.python))].sort();
   const trackOf = (name) => data.tracks.find((row) => row.track === name);
   const kindOf = (track, sm) => (sm ? trackOf(track)?.kinds[sm] : "cpu");
   const rank = (kind) => KINDS.indexOf(kind);
@@ -56,6 +56,8 @@
       .sort(
         (a, b) => a.labelled - b.labelled || b.release.localeCompare(a.release, undefined, { numeric: true }),
       );
+
+  const pythonsOf = (name) => pythons.filter((python) => wheelsOf(name, python).length);
 
   // The name for a machine: one that is here, else the toolkit that serves the GPU best (the default one among equals).
   const bestName = (sm, isa, python) => {
@@ -141,11 +143,12 @@
         fact("TorchVision", wheel.release),
         fact("PyTorch", wheel.torch),
         fact("Size", `${(wheel.size / 1e6).toFixed(1)} MB`),
-        fact("Proof", `${wheel.checks} checks hold` + (wheel.run ? `, ${wheel.run} of a run` : "")),
+        fact("Proof", `${wheel.checks} checks hold` + (wheel.run ? `, ${wheel.run} more in a run` : "")),
       );
       if (bench(wheel)) facts.append(fact("Speed", bench(wheel)));
     } else {
-      facts.append(fact("Here", "not built"));
+      const others = pythonsOf(name).map(dotted).join(", ");
+      facts.append(fact("Here", others ? `not for this Python, but for ${others}` : "not built"));
     }
     nodes.push(facts);
     const said = [...remarks, ...(data.notes[name] ?? []).map((index) => data.sentences[index])];
@@ -183,7 +186,6 @@
     ...[...data.gpus].reverse().map((gpu) => option(gpu.sm, `${gpu.sm}: ${gpu.products.join(", ")} (${gpu.architecture})`)),
   );
   $("isa").append(...data.isas.map((isa) => option(isa.name, `${isa.name}: ${isa.cpus}`)));
-  const pythons = [...new Set(data.wheels.map((wheel) => wheel.python))].sort();
   $("python").append(...pythons.map((python) => option(python, dotted(python))));
   $("python").value = pythons.includes(data.python) ? data.python : pythons.at(-1);
 
@@ -191,6 +193,8 @@
     answer(bestName($("gpu").value, $("isa").value, $("python").value), $("python").value, remarks);
   const show = (name) => {
     const { sm, isa } = partsOf(name);
+    const here = pythonsOf(name);
+    if (here.length && !here.includes($("python").value)) $("python").value = here.at(-1);
     [$("gpu").value, $("isa").value] = [sm, isa];
     answer(name, $("python").value);
   };
