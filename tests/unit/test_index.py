@@ -22,6 +22,7 @@ from variantlib.variants_json import VariantsJson
 from build_torchvision.errors import BadInput, ProofFailed
 from build_torchvision.index import catalogue
 from build_torchvision.index.admission import admit, admit_all, find_wheels
+from build_torchvision.index.front import front_page
 from build_torchvision.index.provenance import check_signed, load_signer
 from build_torchvision.index.run_proof import save_run
 from build_torchvision.index.site import write_site
@@ -175,6 +176,31 @@ def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> 
         admit(path)
     with pytest.raises(BadInput, match="Nothing was run"):
         save_run(path, Proof(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
+
+
+def test_a_benchmark_counts_only_for_the_bytes_that_were_measured(tmp_path: Path) -> None:
+    path = sealed(tmp_path / "dist")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    beside = path.with_name(path.name + ".bench.json")
+    said = {"sha256": digest, "against": "torchvision 0.21.0", "machine": "AMD EPYC", "geomean": 1.42, "rows": []}
+    beside.write_text(json.dumps(said))
+    wheel = admit(path)
+    assert wheel.bench == {"against": "torchvision 0.21.0", "machine": "AMD EPYC", "geomean": 1.42}
+    assert "1.42\u00d7 torchvision 0.21.0" in front_page(
+        [catalogue.record(wheel, provenance="p", sbom="s")], signed=False
+    )
+    for change, complaint in (
+        ({"sha256": "0" * 64}, "another wheel"),
+        ({"geomean": "fast"}, "does not say how fast"),
+        ({"geomean": 0}, "does not say how fast"),
+        ({"machine": ""}, "does not say how fast"),
+    ):
+        beside.write_text(json.dumps(said | change))
+        with pytest.raises(ProofFailed, match=complaint):
+            admit(path)
+    beside.write_text("[]")
+    with pytest.raises(ProofFailed, match="cannot be read"):
+        admit(path)
 
 
 # --- what the site says -----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, ProofFailed
+from build_torchvision.index.benchmark import read_benchmark
 from build_torchvision.index.run_proof import read_run
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.package import FileName, Package
@@ -20,7 +21,6 @@ from build_torchvision.proof.static import audit_wheel, claimed_variant
 from build_torchvision.variants import Variant
 from build_torchvision.wheel.descriptor import DESCRIPTOR, VARIANT_JSON
 
-BENCH = "bench.json"
 TOLD = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")  # without these there is no provenance
 AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
 
@@ -142,7 +142,7 @@ def admit(path: Path) -> Wheel:
         proof=proof,
         proof_sha256=hashlib.sha256(proof_bytes(package) or b"").hexdigest(),
         run_proof=read_run(path, variant, digest),
-        bench=_bench(path),
+        bench=read_benchmark(path, digest),
         bundled={PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()},
         packages=_packages(package),
     )
@@ -151,11 +151,6 @@ def admit(path: Path) -> Wheel:
 def _torch(package: Package) -> str:
     requirements = map(Requirement, package.metadata.get_all("Requires-Dist", []))
     return next((str(found.specifier) for found in requirements if found.name == "torch"), "")
-
-
-def _bench(path: Path) -> Mapping[str, Any] | None:
-    """The benchmark beside the wheel that is this wheel's: `NAME.whl.bench.json`, or an entry of `bench.json`."""
-    return None
 
 
 def _packages(package: Package) -> tuple[Mapping[str, Any], ...]:

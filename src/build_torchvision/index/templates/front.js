@@ -117,7 +117,7 @@
     return make("div", { className: "command" }, make("span", { textContent: title }), line);
   };
 
-  const bench = (wheel) => (wheel.bench?.geomean ? `${wheel.bench.geomean.toFixed(2)}× the stock wheel` : null);
+  const bench = (wheel) => (wheel.bench ? `${wheel.bench.geomean.toFixed(2)}× ${wheel.bench.against} (${wheel.bench.machine})` : null);
 
   const install = (wheel) => {
     const tool = command("Let the tool look at the machine itself", `build-torchvision install --from ${base}`);
