@@ -13,9 +13,10 @@ from _elf import Object, fatbin
 from _machines import record, sources
 
 from build_torchvision.machine.causes.diagnosis import Diagnosis
+from build_torchvision.machine.causes.gpu import served
 from build_torchvision.machine.doctor import diagnose, running
 from build_torchvision.machine.environment import read_environment
-from build_torchvision.machine.patient import examine
+from build_torchvision.machine.patient import device_code, examine
 from build_torchvision.machine.report import Machine, detect
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
@@ -219,7 +220,7 @@ def test_the_wrong_abi_flag_is_told_from_other_undefined_symbols(old_torch: bool
         undefined = {NEW if old_torch else OLD: None}
         setattr(site, name, replace(getattr(site, name), undefined=undefined))
     found, _ = examined(site.write(tmp_path))
-    assert {one.name for one in found} == {"wrong C++ ABI"}
+    assert [one.name for one in found] == ["wrong C++ ABI"]
     assert f"_GLIBCXX_USE_CXX11_ABI={int(old_torch)}" in found[0].cause
     assert found[0].symptom == f"undefined symbol: {NEW if old_torch else OLD}"
 
@@ -291,6 +292,22 @@ def test_no_kernel_image_is_foreseen(tmp_path: Path) -> None:
     assert one.name == "no kernel image"
     assert "no kernel image is available" in one.symptom
     assert "torchvision-python312-cuda12_8-sm90-avx512bf16" in one.mend
+
+
+@pytest.mark.parametrize(
+    ("name", "loads"),
+    [("ptx80", True), ("sm80-ptx80", True), ("sm80-sm90", True), ("sm80", False), ("sm90", True)],
+)
+def test_the_foresight_is_what_an_h100_does(name: str, loads: bool, tmp_path: Path) -> None:
+    """`loads` is what cuModuleLoadData answered there (driver 580): 0, or 209, "no kernel image is available"."""
+    library = tmp_path / "_C.so"
+    library.write_bytes(
+        Object(fatbin=Path(__file__).with_name("fatbins").joinpath(f"{name}.fatbin").read_bytes()).build()
+    )
+    device = device_code(library)
+    assert device is not None
+    (h100,) = detect(sources(record("h100"))).gpus
+    assert (served(device, h100) is not None) is loads
 
 
 def test_a_torch_without_code_for_the_gpu_is_told_apart(tmp_path: Path) -> None:

@@ -94,6 +94,14 @@ def test_the_best_choice_runs_and_each_other_says_why_it_is_behind(name: str) ->
             assert choice.variant.platform == machine.platform
 
 
+@pytest.mark.parametrize(
+    ("name", "isa"),
+    [("haswell", "avx2"), ("l40s", "avx512bf16"), ("graviton3", "armv8_2"), ("thor", "armv9"), ("rosetta", None)],
+)
+def test_the_isa_is_the_highest_that_every_core_has(name: str, isa: str | None) -> None:
+    assert recorded(name).cpu.isa == isa
+
+
 def archspecs_recordings() -> list[Path]:
     folder = importlib.resources.files("archspec.json") / "tests" / "targets"
     return [
@@ -150,6 +158,7 @@ def test_no_driver_is_an_answer() -> None:
         (
             {
                 "/proc/self/cgroup": "0::/user.slice/build.scope\n",
+                "/sys/fs/cgroup/cpu.max": "200000 100000\n",
                 "/sys/fs/cgroup/user.slice/build.scope/cpu.max": "50000 100000\n",
             },
             None,
@@ -354,6 +363,22 @@ def test_on_an_h100_the_torch_that_is_there_decides() -> None:
     assert offer is not None
     assert (offer.choice.variant.short, offer.choice.kind) == ("cuda13_0-sm90-avx512bf16", "native")
     assert offer.build.endswith("--torchvision 0.26.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "best_release", "seed_release"),
+    [("rtx4090", "0.25.0", "0.25.0"), ("thor", "0.28.0", None), ("zen2", "0.21.0", "0.21.0")],
+)
+def test_without_a_torch_the_release_is_the_newest_whose_torch_has_that_cuda(
+    name: str, best_release: str, seed_release: str | None
+) -> None:
+    advice = advise(recorded(name))
+    assert advice.best is not None
+    assert advice.seed is not None
+    assert advice.best.release is not None
+    assert advice.best.release.torchvision == best_release
+    assert (advice.seed.release and advice.seed.release.torchvision) == seed_release
+    assert (seed_release is None) == ("--torch" in (advice.seed.needs or ""))
 
 
 def test_the_release_is_the_one_that_goes_with_the_installed_torch() -> None:

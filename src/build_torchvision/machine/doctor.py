@@ -40,7 +40,7 @@ def diagnose(patient: Patient, machine: Machine) -> tuple[Diagnosis, ...]:
     broken = [*installation.mixed(patient, found, machine), *installation.damaged(patient, found, machine)]
     unpaired = [] if broken else list(pairing.mismatched(patient, found, torch, machine))
     unlinked = [] if broken or unpaired else list(pairing.unlinked(patient, machine))
-    return (
+    return _told_once(
         *installation.shadowed(patient),
         *broken,
         *unpaired,
@@ -50,6 +50,14 @@ def diagnose(patient: Patient, machine: Machine) -> tuple[Diagnosis, ...]:
         *host.without_codecs(patient, machine),
         *gpu.unserved(patient, torch, machine),
     )
+
+
+def _told_once(*found: Diagnosis) -> tuple[Diagnosis, ...]:
+    """Both extensions tend to suffer from one cause, and then one command mends both: it is told once."""
+    first: dict[tuple[str, str], Diagnosis] = {}
+    for one in found:
+        first.setdefault((one.name, one.mend), one)
+    return tuple(first.values())
 
 
 def running(patient: Patient, machine: Machine) -> Running | None:

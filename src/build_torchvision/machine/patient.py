@@ -98,7 +98,7 @@ def examine(environment: Environment, cwd: Path) -> Patient:
         extensions=tuple(_extensions(found.folder, loaded)) if found else (),
         bundled=dict(_bundled(site / "torchvision.libs")) if site else {},
         torch_symbols=dict(_symbols(torch_lib)) if torch_lib else {},
-        torch_device=_device(torch_lib / "libtorch_cuda.so") if torch_lib else None,
+        torch_device=device_code(torch_lib / "libtorch_cuda.so") if torch_lib else None,
         libstdcxx=_libstdcxx(environment),
     )
 
@@ -149,7 +149,7 @@ def _extensions(folder: Path, loaded: frozenset[str]) -> Iterator[Extension]:
             elf=elf,
             unfound=tuple(name for name in elf.needed if name not in loaded and not _findable(name, elf, folder)),
             scan=scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None,
-            device=_device(path),
+            device=device_code(path),
             missing_codecs=tuple(sorted({match.decode().lower() for match in _NOT_COMPILED.findall(data)})),
         )
 
@@ -198,7 +198,7 @@ def _names(lib: Path) -> Iterator[str]:
             yield from (path.name for path in folder.iterdir() if ".so" in path.name)
 
 
-def _device(path: Path) -> DeviceCode | None:
+def device_code(path: Path) -> DeviceCode | None:
     """The GPU code of the library at `path`: a tenth of a CPU second for 450 MB."""
     groups: dict[tuple[frozenset[str], frozenset[str]], int] = {}
     try:
