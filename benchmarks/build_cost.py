@@ -183,13 +183,15 @@ def measure(
     known: Release, python: str, jobs: int, scratch: Path, *, skip_upstream: bool
 ) -> tuple[list[Cost], Counter[str]]:
     """[upstream's build, ours of one variant, of all four], and where ours of one went."""
-    costs = [] if skip_upstream else [upstream(known, python, jobs, scratch, {"FORCE_CUDA": "0"}, "upstream")]
     universe = enumerate_variants(python, ("cpu",))
     variants = [variant for variant in select(["cpu-avx*"], universe) if variant.platform == "x86_64"]
     pipeline.gather(pipeline.Request(variants=tuple(variants), release=known))
     one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
     every, _ = ours(variants, known, jobs, scratch / "every")
-    return [*costs, one, every], by_kind(outcome)
+    kinds = by_kind(outcome)
+    # Last: the largest child's memory that the system reports is that of all children so far.
+    costs = [] if skip_upstream else [upstream(known, python, jobs, scratch, {"FORCE_CUDA": "0"}, "upstream")]
+    return [*costs, one, every], kinds
 
 
 def measure_cuda(known: Release, python: str, jobs: int, scratch: Path, *, skip_upstream: bool) -> list[Cost]:
