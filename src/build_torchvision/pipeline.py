@@ -22,7 +22,7 @@ from build_torchvision.facts import Release, release, releases
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import Device, toolkit_libraries
 from build_torchvision.graph.groups import as_json
-from build_torchvision.graph.plan import Ingredients, plan_graph
+from build_torchvision.graph.plan import Ingredients, plan_graphs
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, cross_package, find_compiler
@@ -151,8 +151,14 @@ def gather(request: Request) -> Inputs:
     first = request.variants[0]
     cuda, cuda_compiler, carried = None, None, None
     if first.cuda:
-        cuda = cuda_sdk(first.track, request.cuda)
+        cuda = cuda_sdk(first.track, request.cuda, platform)
         cuda_compiler = find_cuda_compiler(request.cuda_compiler, compiler, cuda, request.cuda)
+        if cuda_compiler.family == "nvcc" and is_foreign(platform):
+            raise BadInput(
+                f"Build {first} with {cuda_compiler.origin}",
+                f"Its host halves would be {host.machine()} code: only clang crosses to {platform} here.",
+                "Choose --cuda-compiler clang, or leave it out.",
+            )
         made = (cuda_codegen(variant) for variant in request.variants)
         check_architectures(cuda_compiler, cuda, sorted({f"sm{codegen.number}" for codegen in made if codegen}))
     torch = torch_sdk(
@@ -214,12 +220,18 @@ def carries(carried: tuple[frozenset[str], frozenset[str]]) -> str:
     return f"cubins for {cubins or 'nothing'} and {'PTX for ' + ptx if ptx else 'no PTX'}"
 
 
-def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
-    """Compile and link every extension that `request`'s variants need, each action once, in `folder`.
+Part = tuple[Request, Inputs]
+"""What one platform adds to a graph."""
 
-    With `request.only` just that group is built; a manifest in `folder` lets another build take its objects.
+
+def compile_all(parts: Sequence[Part], folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
+    """Compile and link every extension that the variants of `parts` need, each action once, in `folder`.
+
+    The parts are of one track, each of another platform. With `only` in the request just that group is built; a
+    manifest in `folder` lets another build take its objects.
     """
-    planned, launcher = planner(request, inputs), find_launcher(request.launcher, inputs.tools, folder)
+    request, tools = parts[0][0], tuple(word for _, inputs in parts for word in inputs.tools)
+    planned, launcher = planner(parts), find_launcher(request.launcher, tools, folder)
 
     def plan(split: Set[str]) -> Graph:
         graph = planned(split)
@@ -236,8 +248,17 @@ def compile_all(request: Request, inputs: Inputs, folder: Path, console: Console
     return outcome
 
 
-def planner(request: Request, inputs: Inputs) -> Callable[[Set[str]], Graph]:
-    """Units that do not compile as one -> the graph of `request`."""
+def planner(parts: Sequence[Part]) -> Callable[[Set[str]], Graph]:
+    """Units that do not compile as one -> the graph of `parts`."""
+    platforms = [_ingredients(request, inputs) for request, inputs in parts]
+
+    def plan(split: Set[str]) -> Graph:
+        return plan_graphs(platforms, split)
+
+    return plan
+
+
+def _ingredients(request: Request, inputs: Inputs) -> Ingredients:
     upstream = ask_upstream(
         inputs.source.root,
         version=inputs.source.version,
@@ -246,7 +267,7 @@ def planner(request: Request, inputs: Inputs) -> Callable[[Set[str]], Graph]:
         codecs=frozenset(inputs.codecs.found),
         nvjpeg=inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
     )
-    ingredients = Ingredients(
+    return Ingredients(
         upstream=upstream,
         source_root=inputs.source.root,
         torch=inputs.torch,
@@ -259,39 +280,35 @@ def planner(request: Request, inputs: Inputs) -> Callable[[Set[str]], Graph]:
         device=_device(request, inputs),
     )
 
-    def plan(split: Set[str]) -> Graph:
-        return plan_graph(ingredients, split)
-
-    return plan
-
 
 def plan_actions(request: Request) -> list[dict[str, object]]:
     """Every action that `build` would run, in groups, a graph each track. Inputs are fetched; nothing is compiled."""
     made: list[dict[str, object]] = []
-    for track in dict.fromkeys(variant.track for variant in request.variants):
-        part = replace(request, variants=tuple(variant for variant in request.variants if variant.track == track))
-        graph = planner(part, gather(part))(frozenset())
-        made.append({"track": track, "groups": as_json(graph), "notes": list(graph.notes)})
+    for requests in _tracks(request):
+        graph = planner([(part, gather(part)) for part in requests])(frozenset())
+        made.append({"track": requests[0].variants[0].track, "groups": as_json(graph), "notes": list(graph.notes)})
     return made
 
 
 def build(
     request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
 ) -> tuple[list[Built], list[Outcome]]:
-    """Build, pack and statically prove every variant of `request`, a graph each track and platform.
+    """Build, pack and statically prove every variant of `request`, a graph each track.
 
     Raises ProofFailed when a wheel is not what its name says; it is then set aside.
     """
     built, outcomes = [], []
-    for part in _parts(request):
-        inputs, track = gather(part), part.variants[0].track
-        base = folder / track if folder else cache_dir() / "builds" / inputs.key
+    for requests in _tracks(request):
+        parts = [(part, gather(part)) for part in requests]
+        track = requests[0].variants[0].track
+        base = folder / track if folder else cache_dir() / "builds" / "-".join(inputs.key for _, inputs in parts)
         with exclusive(base, console):
-            outcome = compile_all(part, inputs, base, console, verbose=verbose)
+            outcome = compile_all(parts, base, console, verbose=verbose)
             outcomes.append(outcome)
-            for variant in () if request.only else part.variants:
-                console.print(f"packing and proving {variant}", highlight=False)
-                built.append(_prove_and_seal(_package(variant, part, inputs, outcome), variant, inputs))
+            for part, inputs in () if request.only else parts:
+                for variant in part.variants:
+                    console.print(f"packing and proving {variant}", highlight=False)
+                    built.append(_prove_and_seal(_package(variant, part, inputs, outcome), variant, inputs))
     return built, outcomes
 
 
@@ -429,10 +446,15 @@ def _check_tools(request: Request) -> None:
 
 def _parts(request: Request) -> list[Request]:
     """`request` by track and platform."""
-    kinds = dict.fromkeys((variant.track, variant.platform) for variant in request.variants)
-    return [
-        replace(request, variants=tuple(v for v in request.variants if (v.track, v.platform) == kind)) for kind in kinds
-    ]
+    return [part for requests in _tracks(request) for part in requests]
+
+
+def _tracks(request: Request) -> list[list[Request]]:
+    """`request` by track, and each track by platform."""
+    found: dict[str, dict[str, list[Variant]]] = {}
+    for variant in request.variants:
+        found.setdefault(variant.track, {}).setdefault(variant.platform, []).append(variant)
+    return [[replace(request, variants=tuple(chosen)) for chosen in platforms.values()] for platforms in found.values()]
 
 
 def check_provable(wheel: Path, variant: Variant | None, trial: Trial) -> None:

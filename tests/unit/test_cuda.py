@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from build_torchvision.facts.cuda_wheels import CudaWheel
 from build_torchvision.graph.actions import Kind
 from build_torchvision.graph.device import Device
 from build_torchvision.graph.groups import groups, identities, needs, without
-from build_torchvision.graph.plan import Ingredients, plan_graph
+from build_torchvision.graph.plan import Ingredients, plan_graph, plan_graphs
 from build_torchvision.graph.units import isolated_text, plan_units
 from build_torchvision.inputs import cuda_compiler, cuda_sdk
 from build_torchvision.inputs.codecs import Codecs
@@ -309,6 +309,22 @@ def test_nothing_that_variants_share_is_done_twice() -> None:
     }
     commands = [(action.command, action.output) for action in graph.actions]
     assert len(set(commands)) == len(commands)
+
+
+def test_platforms_of_one_graph_share_their_device_code() -> None:
+    x86 = ingredients("cuda12_8-sm{80,90}-avx{2,512}")
+    arm = replace(x86, platform="aarch64", isas={"armv9": ("-march=y",)})
+    graph = plan_graphs([x86, arm])
+    kinds = Counter((action.kind, action.output.partition("/")[0]) for action in graph.actions)
+    assert kinds[Kind.DEVICE, "x86_64"] == 2
+    assert kinds[Kind.DEVICE, "aarch64"] == 0
+    assert kinds[Kind.ASSEMBLE, "aarch64"] == kinds[Kind.ASSEMBLE, "x86_64"] == 2
+    assert {"sm80-avx2", "sm90-armv9"} <= graph.extensions.keys()
+    made = {action.output for action in graph.actions}
+    for action in graph.actions:
+        assert all(path in made or path in graph.files or path.startswith("/") for path in action.inputs), action.output
+    (assembled,) = (action for action in graph.actions if action.output == "aarch64/sm90/_C/cuda.o")
+    assert assembled.inputs == ("x86_64/sm90/_C/cuda.ptx", "tools/aarch64/device-object")
 
 
 def test_every_action_is_one_process_of_which_nothing_comes_later() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.table import Table
 
 from build_torchvision import pipeline
@@ -29,6 +31,7 @@ def prepare(
     without: Without = (),
     compiler: str = "auto",
     cc_prefix: str | None = None,
+    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -40,6 +43,7 @@ def prepare(
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     request = replace(request_of(named(names), torchvision, torch, without, compiler), cc_prefix=cc_prefix)
+    request = replace(request, allow_unpaired=allow_unpaired)
     found = pipeline.prepare(request)
     if as_json:
         print(json.dumps(dict(found), indent=2))

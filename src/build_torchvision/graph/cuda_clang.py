@@ -3,7 +3,7 @@
 clang embeds a unit's device code as a constant in the host half. Here the host half is parsed with a placeholder, whose
 constant is then turned into a reference to a symbol that each SM's device object defines: what differs between variants
 is one linked object, and its size and alignment are the linker's business. `-cuid` fixes the names of what both halves
-refer to.
+refer to. PTX is the same whatever the host: in a graph of several platforms the first one's serves all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from build_torchvision.graph.actions import Action, Kind
 from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
-from build_torchvision.graph.tools import CXX, DEVICE_OBJECT, GENERATE
+from build_torchvision.graph.tools import Tools
 
 PLACEHOLDER = "placeholder.fatbin"
 UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
@@ -31,13 +31,15 @@ class ClangPlanner:
 
     def plan(self, unit: CudaUnit) -> Halves:
         made = Halves()
-        command = (CXX, *self.flags, *unit.common, *unit.settings, f"-cuid={unit.cuid}")
-        made.objects[None] = [self._host(unit, command, made)]
+        made.objects[None] = [self._host(unit, made)]
         for sm in self.device.sms:
-            made.objects[sm] = [self._device(unit, sm, command, made)]
+            made.objects[sm] = [self._device(unit, sm, made)]
         return made
 
-    def _host(self, unit: CudaUnit, command: tuple[str, ...], made: Halves) -> str:
+    def _command(self, unit: CudaUnit) -> tuple[str, ...]:
+        return (Tools(unit.platform).cxx, *self.flags, *unit.common, *unit.settings, f"-cuid={unit.cuid}")
+
+    def _host(self, unit: CudaUnit, made: Halves) -> str:
         placeholder = f"{unit.platform}/cuda/{PLACEHOLDER}"
         made.files[placeholder] = "placeholder"
         parsed, spliced = f"{unit.platform}/parsed/{unit.stem}.ll", f"{unit.platform}/ir/{unit.stem}.ll"
@@ -46,8 +48,8 @@ class ClangPlanner:
             Action(
                 output=parsed,
                 kind=Kind.FRONTEND,
-                command=(*command, "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
-                inputs=(unit.source, placeholder, CXX),
+                command=(*self._command(unit), "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
+                inputs=(unit.source, placeholder, Tools(unit.platform).cxx),
                 label=f"parse the host half of {unit.stem}",
                 unit=unit.key,
             )
@@ -63,18 +65,19 @@ class ClangPlanner:
             )
         )
         output = f"{unit.platform}/baseline/{unit.stem}.o"
-        made.actions.append(generate(spliced, output, f"{unit.stem}, host half"))
+        made.actions.append(generate(spliced, output, f"{unit.stem}, host half", unit.platform))
         return output
 
-    def _device(self, unit: CudaUnit, sm: str, command: tuple[str, ...], made: Halves) -> str:
-        codegen, base = self.device.sms[sm], f"{unit.platform}/{sm}/{unit.stem}"
+    def _device(self, unit: CudaUnit, sm: str, made: Halves) -> str:
+        codegen, first, tools = self.device.sms[sm], unit.twin or unit, Tools(unit.platform)
+        ptx, output = f"{first.platform}/{sm}/{unit.stem}.ptx", f"{unit.platform}/{sm}/{unit.stem}.o"
         side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", "-S")
         made.actions.append(
             Action(
-                output=f"{base}.ptx",
+                output=ptx,
                 kind=Kind.DEVICE,
-                command=(*command, *side, *_to(unit.source, f"{base}.ptx")),
-                inputs=(unit.source, CXX),
+                command=(*self._command(first), *side, *_to(first.source, ptx)),
+                inputs=(first.source, Tools(first.platform).cxx),
                 label=f"{unit.stem} for {sm}",
                 group=sm,
                 unit=unit.key,
@@ -84,26 +87,29 @@ class ClangPlanner:
         options = (f"-fsm={codegen.number}", f"-fship={ships}", f"-fsymbol={unit.symbol}")
         made.actions.append(
             Action(
-                output=f"{base}.o",
+                output=output,
                 kind=Kind.ASSEMBLE,
-                command=(DEVICE_OBJECT, *options, "-x", "cpp-output", "-c", f"{base}.ptx", "-o", f"{base}.o"),
-                inputs=(f"{base}.ptx", DEVICE_OBJECT),
+                command=(tools.device_object, *options, "-x", "cpp-output", "-c", ptx, "-o", output),
+                inputs=(ptx, tools.device_object),
                 label=f"assemble {unit.stem} for {sm}",
                 group=sm,
                 depfile=False,
             )
         )
-        return f"{base}.o"
+        return output
 
 
-def generate(bitcode: str, output: str, label: str, flags: tuple[str, ...] = (), group: str | None = None) -> Action:
+def generate(
+    bitcode: str, output: str, label: str, platform: str, flags: tuple[str, ...] = (), group: str | None = None
+) -> Action:
     """IR -> object, for the platform's baseline or for the ISA that `group` names."""
+    program = Tools(platform).generate
     options = (*flags, "-O3", "-fPIC", "-w", "-x", "cpp-output")
     action = Action(
         output=output,
         kind=Kind.CODEGEN,
-        command=(GENERATE, *options, "-c", bitcode, "-o", output),
-        inputs=(bitcode, GENERATE),
+        command=(program, *options, "-c", bitcode, "-o", output),
+        inputs=(bitcode, program),
         label=f"generate {label}",
         depfile=False,
     )

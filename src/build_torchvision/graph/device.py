@@ -41,7 +41,8 @@ class Device:
 class CudaUnit:
     """One CUDA source file: `stem` is "extension/name", `settings` its macros and folders, `common` every unit's flags.
 
-    `key` is its name as a unit of several sources, None for one that stands alone.
+    `key` is its name as a unit of several sources, None for one that stands alone. `twin` is the same unit on the first
+    platform of the graph, whose device code serves this one too; None on the first itself.
     """
 
     stem: str
@@ -50,6 +51,7 @@ class CudaUnit:
     settings: Sequence[str]
     common: Sequence[str]
     key: str | None
+    twin: CudaUnit | None = None
 
     @property
     def symbol(self) -> str:

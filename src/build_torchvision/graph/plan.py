@@ -17,7 +17,7 @@ from build_torchvision.graph.actions import LINKS, PLATFORM, Action, Graph, Kind
 from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaPlanner, CudaUnit, Device, toolkit_libraries
-from build_torchvision.graph.tools import CC, CXX, clang_tools, device_tools
+from build_torchvision.graph.tools import Tools, clang_tools, device_tools
 from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
@@ -68,12 +68,31 @@ def plan_graph(ingredients: Ingredients, split: Set[str] = frozenset()) -> Graph
 
     `split` names units that did not compile as one. Pure: nothing is read or run.
     """
-    return _Planner(ingredients, split).graph()
+    return plan_graphs([ingredients], split)
+
+
+def plan_graphs(platforms: Sequence[Ingredients], split: Set[str] = frozenset()) -> Graph:
+    """One graph for all `platforms`, of which the first one's device code serves the others too."""
+    planners: list[_Planner] = []
+    for ingredients in platforms:
+        planners.append(_Planner(ingredients, split, planners[0] if planners else None))
+    graphs = [planner.graph() for planner in planners]
+    actions: dict[str, Action] = {}
+    for graph in graphs:
+        for action in graph.actions:
+            actions.setdefault(action.output, action)
+    return Graph(
+        actions=tuple(actions.values()),
+        files={path: text for graph in graphs for path, text in graph.files.items()},
+        extensions={target: modules for graph in graphs for target, modules in graph.extensions.items()},
+        notes=tuple(dict.fromkeys(note for graph in graphs for note in graph.notes)),
+    )
 
 
 class _Planner:
-    def __init__(self, ingredients: Ingredients, split: Set[str]) -> None:
-        self.want, self.split = ingredients, split
+    def __init__(self, ingredients: Ingredients, split: Set[str], first: _Planner | None = None) -> None:
+        self.want, self.split, self.first = ingredients, split, first
+        self.tools = Tools(ingredients.platform)
         self.actions: dict[str, Action] = {}
         self.files: dict[str, str] = {}
         self.notes: list[str] = []
@@ -84,15 +103,15 @@ class _Planner:
         cuda = device.sdk if device else None
         self.cxx, self.cc = ingredients.compiler.command, ingredients.compiler.c_command
         if self.clang:
-            self.cxx, self.cc = (CXX,), (CC,)
-            self.files |= clang_tools(ingredients.compiler)
+            self.cxx, self.cc = (self.tools.cxx,), (self.tools.cc,)
+            self.files |= clang_tools(ingredients.compiler, self.tools)
         self.cuda: CudaPlanner | None = None
         if device:
             self.cuda = NvccPlanner(device)
             if isinstance(device.compiler, Clang):
                 self.cuda = ClangPlanner(device)
-                self.files |= clang_tools(device.compiler.compiler)
-                self.files |= device_tools(ingredients.compiler.linker, device.sdk)
+                self.files |= clang_tools(device.compiler.compiler, self.tools)
+                self.files |= device_tools(ingredients.compiler.linker, device.sdk, self.tools)
         self.prefix_maps = (
             f"-ffile-prefix-map={ingredients.source_root}=torchvision",
             f"-ffile-prefix-map={torch.root}=torch-sdk",
@@ -190,7 +209,7 @@ class _Planner:
                     depfile=False,
                 )
             )
-            return self._add(generate(bitcode, output, label, flags, isa))
+            return self._add(generate(bitcode, output, label, platform, flags, isa))
         waits, use = self._header(isa)
         command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
         return self._add(_compile(output, command, (source, waits), label, key, isa))
@@ -222,22 +241,24 @@ class _Planner:
     def _cuda(self, extension: Extension, unit: Unit) -> dict[tuple[str | None, str | None], list[str]]:
         """A CUDA unit: its host half, and its device half for each SM, as the CUDA compiler's planner makes them."""
         assert self.cuda is not None, "setup.py names CUDA sources only when it is asked for them"
-        stem = f"{extension.module}/{unit.name}"
-        halves = self.cuda.plan(
-            CudaUnit(
-                stem=stem,
-                source=self._source(unit, extension),
-                platform=self.want.platform,
-                settings=self._settings(extension),
-                common=self.common,
-                key=stem if len(unit.sources) > 1 else None,
-            )
-        )
+        halves = self.cuda.plan(self._cuda_unit(extension, unit))
         for action in halves.actions:
             self._add(action)
         self.files |= halves.files
         self.notes += halves.notes
         return {(None, sm): outputs for sm, outputs in halves.objects.items()}
+
+    def _cuda_unit(self, extension: Extension, unit: Unit) -> CudaUnit:
+        stem = f"{extension.module}/{unit.name}"
+        return CudaUnit(
+            stem=stem,
+            source=self._source(unit, extension),
+            platform=self.want.platform,
+            settings=self._settings(extension),
+            common=self.common,
+            key=stem if len(unit.sources) > 1 else None,
+            twin=self.first._cuda_unit(extension, unit) if self.first else None,
+        )
 
     def _link(self, extension: Extension, isa: str, sm: str | None, objects: Sequence[str]) -> None:
         target = target_name(isa, sm)

@@ -9,25 +9,47 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk
 
-CXX, CC, GENERATE, DEVICE_OBJECT = "tools/clang++", "tools/clang", "tools/generate", "tools/device-object"
+
+@dataclass(frozen=True)
+class Tools:
+    """Where a platform's programs are in the build folder."""
+
+    platform: str
+
+    @property
+    def cxx(self) -> str:
+        return f"tools/{self.platform}/clang++"
+
+    @property
+    def cc(self) -> str:
+        return f"tools/{self.platform}/clang"
+
+    @property
+    def generate(self) -> str:
+        return f"tools/{self.platform}/generate"
+
+    @property
+    def device_object(self) -> str:
+        return f"tools/{self.platform}/device-object"
 
 
-def clang_tools(compiler: Compiler) -> dict[str, str]:
+def clang_tools(compiler: Compiler, tools: Tools) -> dict[str, str]:
     """Path in the build folder -> text: clang for C++ and C, and the same clang for LLVM IR."""
     command = shlex.join(compiler.command)
     rotate = 'for word; do shift; [ "$word" = cpp-output ] && word=ir; set -- "$@" "$word"; done'
     return {
-        CXX: f'#!/bin/sh\nexec {command} "$@"\n',
-        CC: f'#!/bin/sh\nexec {shlex.join(compiler.c_command)} "$@"\n',
-        GENERATE: f'#!/bin/sh\n{rotate}\nexec {command} "$@"\n',
+        tools.cxx: f'#!/bin/sh\nexec {command} "$@"\n',
+        tools.cc: f'#!/bin/sh\nexec {shlex.join(compiler.c_command)} "$@"\n',
+        tools.generate: f'#!/bin/sh\n{rotate}\nexec {command} "$@"\n',
     }
 
 
-def device_tools(linker: Sequence[str], sdk: CudaSdk) -> dict[str, str]:
+def device_tools(linker: Sequence[str], sdk: CudaSdk, tools: Tools) -> dict[str, str]:
     """Path in the build folder -> text: PTX to the object that holds a fat binary under a symbol.
 
     `-fship=` lists kinds of images, elf or ptx or both; `-fsymbol=` names them for the linker; `-fsm=90`. What ptxas
@@ -40,7 +62,7 @@ def device_tools(linker: Sequence[str], sdk: CudaSdk) -> dict[str, str]:
     )
     words = ('"$symbol" ' * 4).strip() + ' "$out.fatbin" "$symbol" "$symbol"'
     return {
-        DEVICE_OBJECT: f"""#!/bin/sh
+        tools.device_object: f"""#!/bin/sh
 set -e
 while [ $# -gt 0 ]; do
   case $1 in

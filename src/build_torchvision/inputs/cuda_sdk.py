@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import platform as host
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.errors import BadInput, MissingInput
@@ -43,13 +44,17 @@ class CudaSdk:
         return frozenset(f"sm{number}" for number in re.findall(r"'sm_(\d+)'", text))
 
 
-def cuda_sdk(track: str, given: Path | None = None) -> CudaSdk:
-    """The toolkit of `track`: the one at `given`, or the registry's pinned wheels (x86-64 hosts).
+def cuda_sdk(track: str, given: Path | None = None, platform: str | None = None) -> CudaSdk:
+    """The toolkit of `track`: the one at `given`, or the registry's pinned wheels for this machine.
 
-    Raises BadInput where the toolkit's version is not the track's or its ptxas disagrees with the facts' SMs,
-    MissingInput naming what an installed one lacks, FetchFailed when the registry does not serve it.
+    `platform` is what is built for, None for this machine's: a foreign one's libraries come from the registry too,
+    while headers and tools are the same for all. Raises BadInput where the toolkit's version is not the track's or its
+    ptxas disagrees with the facts' SMs, MissingInput naming what an installed one lacks, FetchFailed when the registry
+    does not serve it.
     """
     sdk = _installed(track, given) if given is not None else _from_registry(track)
+    if platform is not None and platform != host.machine():
+        sdk = _for_platform(sdk, platform)
     known, told = sdk.architectures & gpus().keys(), frozenset(toolkits()[track].native)
     if known != told:
         surplus = [f"{sm} is in the table and not in ptxas" for sm in sorted(told - known)]
@@ -63,6 +68,21 @@ def cuda_sdk(track: str, given: Path | None = None) -> CudaSdk:
     return sdk
 
 
+def _for_platform(sdk: CudaSdk, platform: str) -> CudaSdk:
+    """`sdk` with the libraries of `platform` to link."""
+    wheels = tuple(replace(wheel, keep=("lib",)) for wheel in cuda_wheels()[sdk.track] if "lib" in wheel.keep)
+    tree = _assembled(f"{sdk.track}-libraries", wheels, platform)
+    cudart = _library(tree, "libcudart")
+    if cudart is None:
+        raise MissingInput(
+            f"Build track {sdk.track} for {platform}",
+            f"The registry's wheels in {tree} hold no libcudart.",
+            f"Remove {tree.parent} to fetch them anew.",
+        )
+    origin = f"{sdk.origin}, with {platform}'s libraries from the package registry"
+    return replace(sdk, cudart=cudart, nvjpeg=_library(tree, "libnvjpeg") if sdk.nvjpeg else None, origin=origin)
+
+
 def _from_registry(track: str) -> CudaSdk:
     tree = _assembled(track, cuda_wheels()[track])
     return _read(track, tree, _packer(), f"the package registry's wheels of CUDA {toolkits()[track].version}")
@@ -72,9 +92,9 @@ def _packer() -> Path:
     return _assembled("fatbinary", cuda_wheels()["fatbinary"]) / "bin" / "fatbinary"
 
 
-def _assembled(name: str, wheels: tuple[CudaWheel, ...]) -> Path:
+def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.machine()) -> Path:
     pins = hashlib.sha256(repr(wheels).encode()).hexdigest()[:16]  # another pin is another entry
-    entry = cache_dir() / "cuda" / f"{name}-{pins}"
+    entry = cache_dir() / "cuda" / (f"{name}-{pins}" if platform == "x86_64" else f"{name}-{platform}-{pins}")
 
     def fill(part: Path) -> None:
         part.mkdir()
@@ -83,7 +103,7 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...]) -> Path:
                 fetched = download(
                     f"{wheel.package}=={wheel.version}",
                     Path(folder),
-                    platform="x86_64",
+                    platform=platform,
                     python=None,
                     asked=f"Fetch {wheel.package} {wheel.version}",
                     remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",

@@ -25,6 +25,8 @@ from build_torchvision.inputs.registry import WHEEL_PLATFORMS, download, extract
 log = logging.getLogger(__name__)
 FOLDERS = ("torch/include/", "torch/share/cmake/")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
+CUDA_ON_ARM = "2.11.0"
+"""The first torch whose aarch64 wheel in the package registry has CUDA (file lists of the published wheels)."""
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -182,8 +184,24 @@ def _from_registry(version: str, python: str, platform: str, cuda: bool) -> Torc
                 remedy="Check the network and pip's configuration, or name a wheel with --torch FILE.whl.",
             )
             _extract(wheel, part, cuda, f"{wheel.name} from the package registry")
+        if cuda and not all((part / "tree" / "torch" / "lib" / name).is_file() for name in CUDA_LIBRARIES):
+            raise _cpu_only(asked, wanted, platform)  # nothing is kept: a configured index may serve another tomorrow
 
     return _published(entry, fill)
+
+
+def _cpu_only(asked: str, version: Version, platform: str) -> BadInput:
+    obstacle = f"The package registry's torch {version.public} for {platform} is CPU-only"
+    if platform != "aarch64":
+        return BadInput(asked, f"{obstacle}.", "Name a wheel built with CUDA: --torch FILE.whl.")
+    return BadInput(
+        asked,
+        f"{obstacle}: its wheels for Arm have CUDA from {CUDA_ON_ARM} on, and that is CUDA 13.0. For CUDA 12 only "
+        "PyTorch's own index has them.",
+        "Name such a wheel with --torch FILE.whl, or add that index to pip's configuration (`pip config set "
+        f"global.extra-index-url URL`) and repeat this; or take track cuda13_0 with --torch {CUDA_ON_ARM} "
+        "--allow-unpaired.",
+    )
 
 
 def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:

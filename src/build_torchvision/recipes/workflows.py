@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from build_torchvision.codegen import ships
 from build_torchvision.facts import releases, toolkits, version_key
 from build_torchvision.facts.actions import actions
+from build_torchvision.inputs.torch_sdk import CUDA_ON_ARM
 from build_torchvision.recipes.text import render
 from build_torchvision.variants import CPU, DEFAULT_RELEASE, Variant, enumerate_variants
 
 # Hosted runners by platform (GitHub docs, "Choosing the runner for a job"): Ubuntu 24.04, one of the README's systems.
 RUNNERS = {"x86_64": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
-CUDA_ON_ARM = "2.11.0"
-"""The first torch whose aarch64 wheel in the package registry has CUDA (file lists of the published wheels)."""
 WORKFLOWS = ("pull-request", "nightly", "release")
 
 
