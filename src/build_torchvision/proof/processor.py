@@ -37,15 +37,15 @@ def check_processor(variant: Variant, name: str, scans: Sequence[Scan]) -> Check
     `scans` are of the package's own code, and tell what of it would stop there.
     """
     features = features_of(name)
-    title, known = f"runs on {name}", processors().get(name.lower(), name)
-    called = name if known == name else f"{name} ({known})"
+    known = processors().get(name.lower(), name)
+    called, isa = name if known == name else f"{name} ({known})", variant.isa_facts
     family = TARGETS[known].family.name
     if family != variant.platform:
-        return Check(name=title, ok=False, detail=f"{called} is {family}, and {variant.isa} is {variant.platform}")
-    lacking = [feature for feature in variant.isa_facts.features if feature not in features]
+        return Check(name="processor", ok=False, detail=f"{called} is {family}, {isa.name} is {isa.platform}")
+    lacking = [feature for feature in isa.features if feature not in features]
     if not lacking:
-        return Check(name=title, ok=True, detail=f"{called} has all {len(variant.isa_facts.features)} features of it")
-    fitting = [isa for isa in isas().values() if isa.platform == family and set(isa.features) <= features]
+        return Check(name="processor", ok=True, detail=f"{called} has all {len(isa.features)} features of it")
+    fitting = [each for each in isas().values() if each.platform == family and set(each.features) <= features]
     instead = (
         f"Its variant is {(better := replace(variant, isa=fitting[-1].name))}: `build-torchvision build {better}`."
         if fitting
@@ -58,7 +58,7 @@ def check_processor(variant: Variant, name: str, scans: Sequence[Scan]) -> Check
         f"{called} lacks {', '.join(found)}, and {variant.isa} code may use all of it: the first such instruction "
         f"stops a program with SIGILL. {instead}"
     )
-    return Check(name=title, ok=False, detail=detail)
+    return Check(name="processor", ok=False, detail=detail)
 
 
 def _use(scans: Sequence[Scan], feature: str) -> str | None:
