@@ -16,6 +16,7 @@ import pytest
 from conftest import Build, Ran, build_torchvision
 
 from build_torchvision.facts import release
+from build_torchvision.inputs.emulator import QEMU_PACKAGE, qemu_names
 from build_torchvision.inputs.registry import download
 from build_torchvision.inputs.torch_sdk import torch_sdk
 from build_torchvision.wheel import archive
@@ -302,9 +303,9 @@ def test_a_source_tree_in_the_way(well: SickBay, tmp_path: Path) -> None:
 @pytest.mark.nightly
 def test_a_processor_without_the_feature(well: SickBay) -> None:
     """A Haswell, by qemu: the program dies there, and doctor, run there too, says of what."""
-    qemu = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+    qemu = next((found for name in qemu_names("x86_64") if (found := shutil.which(name))), None)
     if qemu is None:
-        pytest.skip("qemu's user-mode emulator of x86-64 is not installed (Debian: qemu-user-static)")
+        pytest.skip(f"qemu's user-mode emulator of x86-64 is not installed (Debian: {QEMU_PACKAGE})")
     haswell = (qemu, "-cpu", "Haswell")
     assert well.run(ALIGN, under=haswell).code == 0, "avx2 code runs on a Haswell"
     well.install(well.wheels["avx512"])
