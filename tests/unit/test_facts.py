@@ -106,6 +106,18 @@ def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
     assert service("cuda12_4", "sm107") is None
 
 
+def test_the_rows_that_recipe_template_shows_are_complete(tables: Path) -> None:
+    """Each row of the document by itself; that all of them together regenerate everything is an integration test."""
+    document = (Path(__file__).parents[2] / "RECIPE_TEMPLATE.md").read_text()
+    shown = re.findall(r"cat >> src/build_torchvision/facts/(\w+)\.toml <<'ROW'\n(.*?)\nROW\n", document, re.DOTALL)
+    assert sorted(table for table, _ in shown) == sorted(LOADERS)
+    for table, row in shown:
+        with (tables / f"{table}.toml").open("a") as out:
+            out.write(row + "\n")
+    for table, load in LOADERS.items():
+        assert len(load()) == (tables / f"{table}.toml").read_text().count("\n[")
+
+
 def test_rows_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
         gpus()["sm80"] = gpus()["sm90"]  # type: ignore[index]  # that it is refused is the point

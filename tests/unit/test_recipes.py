@@ -26,7 +26,7 @@ def test_this_checkout_has_not_drifted() -> None:
 
 def test_the_matrix_lists_every_variant_once() -> None:
     text = tree.generate({})["BUILD_MATRIX.md"]
-    assert [text.count(f"`{variant}`") for variant in enumerate_variants()] == [1] * 60
+    assert [text.count(f"`{variant}`") for variant in enumerate_variants()] == [1] * len(enumerate_variants())
 
 
 def test_each_status_names_a_test_that_exists_and_is_nightly_if_it_says_so() -> None:
@@ -45,7 +45,7 @@ def test_each_status_names_a_test_that_exists_and_is_nightly_if_it_says_so() -> 
 
 def test_the_status_says_the_most_that_is_tested_of_each_variant() -> None:
     known = status()
-    assert len(known["recipe"]) == 60
+    assert known["recipe"].keys() == set(enumerate_variants())
     assert known["run"][parse("torchvision-python313-cpu-avx2")] == "operators, upstream's tests"
     assert parse("torchvision-python313-cuda12_8-sm90-avx2") not in known["run"]  # no GPU where the tests run
 
