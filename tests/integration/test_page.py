@@ -31,7 +31,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-HERE = ["cpu-avx2", "cpu-avx512", "cuda12_8-sm89-avx2", "cuda12_8-sm90-avx512bf16", "cuda12_4-sm86-avx2"]
+HERE = [
+    "cpu-avx2",
+    "cpu-avx512",
+    "cpu-avx512vnni",
+    "cuda12_8-sm89-avx2",
+    "cuda12_8-sm90-avx512bf16",
+    "cuda12_4-sm86-avx2",
+]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 
@@ -40,6 +47,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of an index with a few wheels of every kind: one verified by a run, one for two Pythons."""
     rows = [wheel(name, "0.21.0" if "cpu" in name else "0.23.0") for name in HERE]
     rows[0] = replace(rows[0], run_checks=22)
+    measured = {
+        "against": "the stock wheel of 0.21.0",
+        "machine": "AMD EPYC",
+        "geomean": 1.4231,
+        "low": 1.4,
+        "high": 1.45,
+    }
+    rows[1] = replace(rows[1], benchmark=measured)
+    rows[2] = replace(rows[2], file=rows[2].file.replace(".whl", "-avx512vnni.whl"))
     rows.append(replace(rows[1], variant=rows[1].variant.replace("313", "312"), python="312"))
     rows = [replace(row, codegen_kind=kind.kind if (kind := cuda_codegen(row.parsed)) else None) for row in rows]
     folder = tmp_path_factory.mktemp("page")
@@ -166,6 +182,20 @@ def test_picking_shows_the_wheel_and_the_commands_for_this_very_address(page: Pa
     facts = page.locator("#answer .facts").inner_text()
     for text in ("native", "0.23.0", "2.8.0", "17 checks hold"):
         assert text in facts
+
+
+def test_proof_run_and_benchmark_are_told(page: Page) -> None:
+    page.select_option("#isa", "avx512")
+    facts = page.locator("#answer .facts").inner_text()
+    assert "1.42\u00d7 the stock wheel of 0.21.0 (1.40 to 1.45, one thread, AMD EPYC)" in facts
+    assert "more in a run" not in facts
+    page.select_option("#isa", "avx2")
+    assert "17 checks hold, 22 more in a run" in page.locator("#answer .facts").inner_text()
+
+
+def test_a_wheel_whose_name_pip_does_not_take_gets_no_pip_command(page: Page, address: str) -> None:
+    page.select_option("#isa", "avx512vnni")
+    assert page.locator("#answer pre").all_inner_texts() == [f"build-torchvision install --from {address}"]
 
 
 def test_what_is_not_built_gets_the_build_command_and_the_nearest_that_runs(page: Page) -> None:

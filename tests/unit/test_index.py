@@ -178,29 +178,37 @@ def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> 
         save_run(path, Proof(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
 
 
-def test_a_benchmark_counts_only_for_the_bytes_that_were_measured(tmp_path: Path) -> None:
+def test_a_benchmark_is_shown_with_the_wheel_that_it_measured_alone(tmp_path: Path) -> None:
     path = sealed(tmp_path / "dist")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    beside = path.with_name(path.name + ".bench.json")
-    said = {"sha256": digest, "against": "torchvision 0.21.0", "machine": "AMD EPYC", "geomean": 1.42, "rows": []}
+    ratio = {"value": 1.4231, "low": 1.4, "high": 1.45}
+    said = {
+        "about": {"torchvision": "0.21.0", "torch": "2.6.0", "machine": "AMD EPYC (zen4), 2 cores"},
+        "means": {"cpu.avx512": {"1": {"all": ratio}, "2": {"all": ratio}}},
+        "bytes": {"cpu.avx512": {"wheel": path.stat().st_size}},
+    }
+    beside = path.with_name("bench.json")
     beside.write_text(json.dumps(said))
     wheel = admit(path)
-    assert wheel.bench == {"against": "torchvision 0.21.0", "machine": "AMD EPYC", "geomean": 1.42}
-    assert "1.42\u00d7 torchvision 0.21.0" in front_page(
-        [catalogue.record(wheel, provenance="p", sbom="s")], signed=False
-    )
-    for change, complaint in (
-        ({"sha256": "0" * 64}, "another wheel"),
-        ({"geomean": "fast"}, "does not say how fast"),
-        ({"geomean": 0}, "does not say how fast"),
-        ({"machine": ""}, "does not say how fast"),
+    assert wheel.bench == {
+        "against": "the stock wheel of 0.21.0",
+        "machine": "AMD EPYC (zen4), 2 cores",
+        "geomean": 1.4231,
+        "low": 1.4,
+        "high": 1.45,
+    }
+    row = catalogue.record(wheel, provenance="p", sbom="s")
+    assert "1.42\u00d7 the stock wheel of 0.21.0" in front_page([row], signed=False)
+    for key, other in (
+        ("bytes", {"cpu.avx512": {"wheel": 1}}),
+        ("bytes", {"cpu.avx2": {"wheel": path.stat().st_size}}),
+        ("about", {"torchvision": "0.22.1", "machine": "x"}),
     ):
-        beside.write_text(json.dumps(said | change))
-        with pytest.raises(ProofFailed, match=complaint):
+        beside.write_text(json.dumps(said | {key: other}))
+        assert admit(path).bench is None
+    for wrong in ("[]", "{}", json.dumps(said | {"means": {}})):
+        beside.write_text(wrong)
+        with pytest.raises(BadInput, match="not what `bench --out` writes"):
             admit(path)
-    beside.write_text("[]")
-    with pytest.raises(ProofFailed, match="cannot be read"):
-        admit(path)
 
 
 # --- what the site says -----------------------------------------------------------------------------------------------

@@ -142,7 +142,7 @@ def admit(path: Path) -> Wheel:
         proof=proof,
         proof_sha256=hashlib.sha256(proof_bytes(package) or b"").hexdigest(),
         run_proof=read_run(path, variant, digest),
-        bench=read_benchmark(path, digest),
+        bench=read_benchmark(path, package.file_name),
         bundled={PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()},
         packages=_packages(package),
     )

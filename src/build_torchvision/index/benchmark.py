@@ -1,8 +1,7 @@
-"""A benchmark kept beside the wheel that was measured, WHEEL.bench.json, for the index to show.
+"""What `bench --out DIST` measured, shown with the wheels that it measured: DIST/bench.json beside them.
 
-    {"sha256": the wheel's, "against": "torchvision 0.21.0", "geomean": 1.42, "machine": "AMD EPYC, 2 cores"}
-
-`geomean` is how many times faster than `against` the operators are, their geometric mean; what else is there is kept.
+Of its documented shape this reads `about` (torchvision, machine), `means` (local version -> threads -> "all" -> ratio
+with its interval, stock's time over the wheel's) and `bytes` (local version -> size of the wheel).
 """
 
 from __future__ import annotations
@@ -12,33 +11,36 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from build_torchvision.errors import ProofFailed
+from build_torchvision.errors import BadInput
+from build_torchvision.proof.package import FileName
 
-SUFFIX = ".bench.json"
+NAME = "bench.json"
 
 
-def read_benchmark(wheel: Path, sha256: str) -> Mapping[str, Any] | None:
-    """What lies beside `wheel`, None without one. Raises ProofFailed for one that is of other bytes or says no number.
+def read_benchmark(wheel: Path, name: FileName) -> Mapping[str, Any] | None:
+    """{"against", "machine", "geomean", "low", "high"} of one thread, None where this very wheel was not measured.
 
-    A slower wheel's number is shown as well as a faster one's.
+    `geomean` is how many times faster than the stock wheel the operators are; below 1 it is slower, and shown as well.
+    A benchmark of another release, variant or size (another Python's wheel, an older build) is not this wheel's.
+    Raises BadInput for a file that is no benchmark.
     """
-    path = wheel.with_name(wheel.name + SUFFIX)
+    path = wheel.with_name(NAME)
     if not path.is_file():
         return None
-    asked, again = f"Index {wheel.name}", f"Measure this wheel again, or remove {path.name}."
+    release, _, local = name.version.partition("+")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        of, against, machine, geomean = (found[key] for key in ("sha256", "against", "machine", "geomean"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ProofFailed(asked, f"{path.name} cannot be read ({error!r}).", again) from error
-    if of != sha256:
-        raise ProofFailed(asked, f"{path.name} is the benchmark of another wheel than this one.", again)
-    if (
-        not isinstance(geomean, int | float)
-        or isinstance(geomean, bool)
-        or not geomean > 0
-        or not against
-        or not machine
-    ):
-        raise ProofFailed(asked, f"{path.name} does not say how fast, against what and where.", again)
-    return {key: found[key] for key in ("against", "machine", "geomean")}
+        about, means, sizes = found["about"], found["means"], found["bytes"]
+        if about["torchvision"] != release or sizes.get(local, {}).get("wheel") != wheel.stat().st_size:
+            return None
+        ratio = {key: float(means[local]["1"]["all"][mean]) for key, mean in _RATIO.items()}
+        return {"against": f"the stock wheel of {release}", "machine": str(about["machine"]), **ratio}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"Index {wheel.name}",
+            f"{path} is not what `bench --out` writes ({error!r}).",
+            f"Remove it, or type `build-torchvision bench {wheel} --out {wheel.parent}`.",
+        ) from error
+
+
+_RATIO = {"geomean": "value", "low": "low", "high": "high"}

@@ -117,7 +117,9 @@
     return make("div", { className: "command" }, make("span", { textContent: title }), line);
   };
 
-  const bench = (wheel) => (wheel.bench ? `${wheel.bench.geomean.toFixed(2)}× ${wheel.bench.against} (${wheel.bench.machine})` : null);
+  const bench = ({ bench: found }) =>
+    found &&
+    `${found.geomean.toFixed(2)}× ${found.against} (${found.low.toFixed(2)} to ${found.high.toFixed(2)}, one thread, ${found.machine})`;
 
   const install = (wheel) => {
     const tool = command("Let the tool look at the machine itself", `build-torchvision install --from ${base}`);
