@@ -170,13 +170,13 @@ def main() -> int:
     held = True
     for wheel in asked.wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
-        (proof,) = pipeline.prove_all(
-            [(wheel, None)],
+        trial = pipeline.Trial(
             upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
             python=asked.python,
-            host=host,
+            gpus=host,
             source=asked.source,
         )
+        (proof,) = pipeline.prove_all([(wheel, None)], trial)
         proofs.append(proof)
         OUT.print(proof_table(proof))
         if served is None:

@@ -26,11 +26,16 @@ def on(place: Place, gpu: Gpu, *, jit: bool, cache: Path | None = None) -> Place
     return place.under(**variables)
 
 
+def has_nvjpeg(package: Package) -> bool:
+    """Whether JPEGs are decoded and encoded on the GPU: the library came along."""
+    return any("libnvjpeg" in name for name in package.bundled)
+
+
 def run_on_gpu(place: Place, package: Package, gpu: Gpu, way: Way) -> tuple[Check, ...]:
     """Call every CUDA operator, and prove that the driver compiled nothing, or that it had to."""
     device = {
         "capability": gpu.capability,
-        "nvjpeg": any("libnvjpeg" in name for name in package.bundled),
+        "nvjpeg": has_nvjpeg(package),
         "kernels": sorted(registered_kernels(package.extensions)),
         "refused": False,
     }

@@ -21,13 +21,13 @@ from build_torchvision.inputs.emulator import CHOOSE_CPU, Emulator
 from build_torchvision.process import run
 from build_torchvision.proof.checks import Check, Proof
 from build_torchvision.proof.gpu import Gpu, Way
-from build_torchvision.proof.gpu_run import on, run_on_gpu
+from build_torchvision.proof.gpu_run import has_nvjpeg, on, run_on_gpu
 from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.libraries import CODECS
 from build_torchvision.proof.package import Package, parse_file_name
 from build_torchvision.proof.place import BESIDE, Environment, Place, laid_over
 from build_torchvision.proof.probe import probe
-from build_torchvision.proof.upstream import CPU_SUITE, GPU_SUITE, Stock, upstream_tests
+from build_torchvision.proof.upstream import CPU_SUITE, Stock, gpu_suite, upstream_tests
 
 SLOWER = 10  # how many times longer an emulated processor may take
 _PYTHON_FACTS = "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0)"
@@ -215,7 +215,7 @@ def _run_at(
                 checks += run_on_gpu(place, package, *gpu)
             if upstream is not None and gpu is not None:
                 there = on(place, gpu[0], jit=gpu[1] == "ptx")
-                checks.append(upstream_tests(upstream, there, GPU_SUITE, stock))
+                checks.append(upstream_tests(upstream, there, gpu_suite(nvjpeg=has_nvjpeg(package)), stock))
             elif upstream is not None:
                 there = emulating(place, processors[0]) if processors else place
                 checks.append(upstream_tests(upstream, there, CPU_SUITE, stock, time_box=time_box))

@@ -28,7 +28,10 @@ MANY = 200  # so many failures are no trait of upstream's tests, and are not tri
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Which of upstream's tests to run: files of its test/, a pytest mark, and how many pass (0.21.0) at least."""
+    """Which of upstream's tests to run: files of its test/, a pytest mark, and how many are expected to pass (0.21.0).
+
+    A failure that is upstream's own counts as a pass: it ran, and what it found is no fault of the package.
+    """
 
     files: tuple[str, ...]
     at_least: int
@@ -36,7 +39,14 @@ class Suite:
 
 
 CPU_SUITE = Suite(files=("test_ops.py",), at_least=755)
-GPU_SUITE = Suite(files=("test_ops.py", "test_image.py"), at_least=390, mark="needs_cuda")
+REPEATS = 3  # a failure of ours alone that passes so many times afterwards is unsteady, and named
+
+
+def gpu_suite(*, nvjpeg: bool) -> Suite:
+    """The CUDA tests of operators, and where nvJPEG is built in those of images (measured on an H100)."""
+    if nvjpeg:
+        return Suite(files=("test_ops.py", "test_image.py"), at_least=434, mark="needs_cuda")
+    return Suite(files=("test_ops.py",), at_least=410, mark="needs_cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +98,8 @@ def upstream_tests(
 ) -> Check:
     """Run upstream's tests against the torchvision at `place`: at least so many pass, and what fails is upstream's own.
 
-    A failure is upstream's own when the same test fails with `stock` too, beside the same torch; each is named.
+    A failure is upstream's own when the same test fails with `stock` too, beside the same torch; each is named, and so
+    is one that does not come back when its test is repeated.
     The tests are copied away first: in the source tree they would import its torchvision/, which has no operators.
     `time_box`, in seconds, stops before all have run: then one must pass, and which ran is told. `timeout` is in
     seconds.
@@ -123,7 +134,13 @@ def upstream_tests(
         if isinstance(again, Check):
             return again
         shared = frozenset(case.node for case in again if case.outcome == "failed")
-        return judge(cases, suite.at_least, shared=shared, stock=f"torchvision {stock.version}")
+        steady = {case.node for case in failed} - shared
+        unsteady = frozenset(steady)
+        for _ in range(REPEATS if steady else 0):
+            found = _run(root, place, sorted(steady), timeout)
+            passed = [case.node for case in found if case.outcome == "passed"] if isinstance(found, list) else []
+            unsteady &= frozenset(passed)
+        return judge(cases, suite.at_least, shared=shared, unsteady=unsteady, stock=f"torchvision {stock.version}")
 
 
 def _with_tools(place: Place, folder: Path) -> Place:
@@ -190,11 +207,14 @@ def judge(
     at_least: int,
     *,
     shared: frozenset[str] = frozenset(),
+    unsteady: frozenset[str] = frozenset(),
     stock: str = "",
     hint: str = "",
     which: bool = False,
 ) -> Check:
-    """The verdict. `shared` are the failing tests that fail with the package `stock` too; `which` names what ran."""
+    """The verdict. `shared` are the failing tests that fail with the package `stock` too; `which` names what ran.
+
+    `unsteady` are those that passed when they were run again."""
     skipped = [case for case in cases if case.outcome == "skipped"]
     failed = [case for case in cases if case.outcome == "failed"]
     passed = len(cases) - len(skipped) - len(failed)
@@ -203,16 +223,18 @@ def judge(
     if which:
         ran = Counter(case.test.replace("::", ".") for case in cases if case.outcome != "skipped")
         counts += f"; what ran: {', '.join(f'{name} x {count}' for name, count in sorted(ran.items()))}"
-    own = [case for case in failed if case.node not in shared]
-    problems = [f"{counts}: {case.node.partition('::')[2]} failed: {case.message[:200]}" for case in own[:3]]
+    own = [case for case in failed if case.node not in shared | unsteady]
+    problems = [f"{case.node.partition('::')[2]} failed: {case.message[:200]}" for case in own[:3]]
     problems += [f"and {len(own) - 3} more of ours"] if len(own) > 3 else []
     problems += [hint] if own and hint else []
-    if passed < at_least:
-        problems.append(f"{counts}, where at least {at_least} should pass")
+    excused = passed + len(failed) - len(own)
+    problems += [f"{excused} passed or are upstream's own, of at least {at_least}"] if excused < at_least else []
     common = Counter((case.test, _plain(case.message)) for case in failed if case.node in shared)
     named = "; ".join(f"{test} ({count}): {message}" for (test, message), count in common.most_common())
-    said = f"{counts}; all that failed fail with {stock} too: {named}" if named else counts
-    return Check.of("upstream tests", problems, said)
+    once = "; ".join(f"{case.node.partition('::')[2]}: {case.message}" for case in failed if case.node in unsteady)
+    said = f"{counts}; fails with {stock} too: {named}" if named else counts
+    said += f"; failed once, and passed {REPEATS} times when run again: {once}" if once else ""
+    return Check.of("upstream tests", [said, *problems] if problems else [], said)
 
 
 def _plain(message: str) -> str:

@@ -1,0 +1,55 @@
+"""What upstream's tests say of a package is told apart from what they say of themselves. Needs nothing but pytest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from build_torchvision.proof.place import Place
+from build_torchvision.proof.upstream import Stock, Suite, upstream_tests
+
+PASSES = "def test_that_passes(): pass\n"
+FAILS = "def test_that_fails(): assert False, 'always'\n"
+SKIPPED = "import pytest\npytest.skip('not here', allow_module_level=True)\n"
+ONCE = """\
+from pathlib import Path
+def test_that_fails_once():
+    seen = Path(__file__).with_name("seen")
+    before = seen.exists()
+    seen.touch()
+    assert before
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "stock", "ok", "said"),
+    [
+        (PASSES, True, True, "1 passed, 0 failed"),
+        (PASSES + FAILS, True, True, "fails with torchvision 0.26.0 too: test_that_fails (1): AssertionError: always"),
+        (PASSES + FAILS, False, False, "test_that_fails failed: AssertionError: always"),
+        (PASSES + ONCE, True, True, "failed once, and passed 3 times when run again: test_that_fails_once"),
+        (
+            "import pytest\npytest.skip('not here', allow_module_level=True)",
+            True,
+            False,
+            "0 passed or are upstream's own",
+        ),
+    ],
+)
+def test_what_fails_is_tried_with_the_stock_package_and_again(
+    text: str, stock: bool, ok: bool, said: str, tmp_path: Path
+) -> None:
+    """With a real pytest, and a torchvision/ that is only a name."""
+    source, over = tmp_path / "source", tmp_path / "over"
+    for folder in (source / "test", over / "torchvision"):
+        folder.mkdir(parents=True)
+    (source / "test" / "test_ops.py").write_text(text)
+    (over / "torchvision" / "__init__.py").touch()
+    (over / "scipy.py").touch()
+    place = Place(python=Path(sys.executable), over=(over,))
+    beside = Stock(place=place, version="0.26.0" if stock else None, fetch=False)
+    check = upstream_tests(source, place, Suite(files=("test_ops.py",), at_least=1), beside)
+    assert check.ok is ok
+    assert said in check.detail
