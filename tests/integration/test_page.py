@@ -336,10 +336,12 @@ def test_no_width_scrolls_sideways(width: int, browser: Browser, address: str) -
 
 
 def test_on_paper_every_track_is_open_and_the_finder_is_gone(browser: Browser, address: str, tmp_path: Path) -> None:
-    page = browser.new_page()
+    page = browser.new_page(viewport={"width": 794, "height": 1123})  # A4 at 96 pixels an inch
     page.goto(address)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 794
+    assert page.evaluate("getComputedStyle(document.querySelector('.wheels tr')).display") == "table-row"
     assert not page.locator("#find").is_visible()
     assert page.locator("table.grid:visible").count() == 4
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
