@@ -93,6 +93,12 @@ def test_the_torch_that_is_installed_decides_the_release() -> None:
     assert best(machine("haswell", "2.6.0+cpu"), rows, "x")[0].record.torchvision == "0.21.0"
 
 
+def test_of_one_variant_the_wheel_beside_its_own_torch_comes_first() -> None:
+    versions = ["0.21.0+cpu.avx2.ptx.unpaired", "0.21.0+cpu.avx2.unpaired", "0.21.0+cpu.avx2", "0.21.0+cpu.avx2.ptx"]
+    found = best(machine("haswell"), [wheel("cpu-avx2", version=version) for version in versions], "x")
+    assert [row.record.version for row in found] == [versions[2], versions[3], versions[1], versions[0]]
+
+
 def test_a_torch_mismatch_is_refused_with_both_versions() -> None:
     with pytest.raises(MissingInput) as caught:
         best(machine("haswell", "2.7.1+cpu"), [wheel("cpu-avx2")], "x")

@@ -15,7 +15,7 @@ from build_torchvision.machine.advice import advise
 from build_torchvision.machine.choose import choose
 from build_torchvision.machine.report import Machine
 from build_torchvision.proof.package import parse_file_name
-from build_torchvision.variants import TRACKS, enumerate_variants
+from build_torchvision.variants import TRACKS, Variant, enumerate_variants
 
 NEAREST = 3
 
@@ -32,14 +32,15 @@ class Judged:
 def judge(machine: Machine, records: Sequence[Record]) -> list[Judged]:
     """All of `records`, ranked for `machine` and its environment: those that fit first, best first.
 
-    Variants are ranked as `detect` ranks them; among wheels of one variant the newest release comes first.
+    Variants are ranked as `detect` ranks them; among wheels of one variant the newest release comes first, and in it
+    the one with its own torch and no PTX added.
     """
     fitting = [row for row in records if not list(_obstacles(machine, row))]
     ranked = choose(machine, dict.fromkeys(row.parsed for row in fitting))
     judged = [
         Judged(record=row, fits=choice.fits, why=choice.why)
         for choice in ranked
-        for row in sorted(_of(choice.variant, fitting), key=lambda row: version_key(row.torchvision), reverse=True)
+        for row in _of(choice.variant, fitting)
     ]
     rest = [row for row in records if row not in fitting]
     about = {choice.variant: choice for choice in choose(machine, dict.fromkeys(row.parsed for row in rest))}
@@ -80,8 +81,12 @@ def _against_all(machine: Machine, found: Judged) -> str:
     return f"the best of those wheels; against {ranked[0].variant}, the best that could be built, {why}"
 
 
-def _of(variant: object, records: Sequence[Record]) -> Iterator[Record]:
-    return (row for row in records if row.parsed == variant)
+def _of(variant: Variant, records: Sequence[Record]) -> list[Record]:
+    marked = sorted(
+        (row for row in records if row.parsed == variant),
+        key=lambda row: ("unpaired" in row.version, ".ptx" in row.version),
+    )
+    return sorted(marked, key=lambda row: version_key(row.torchvision), reverse=True)
 
 
 def _obstacles(machine: Machine, row: Record) -> Iterator[str]:

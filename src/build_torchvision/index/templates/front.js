@@ -54,7 +54,10 @@
     data.wheels
       .filter((wheel) => wheel.name === name && wheel.python === python)
       .sort(
-        (a, b) => a.labelled - b.labelled || b.release.localeCompare(a.release, undefined, { numeric: true }),
+        (a, b) =>
+          a.labelled - b.labelled ||
+          b.release.localeCompare(a.release, undefined, { numeric: true }) ||
+          a.version.length - b.version.length, // the one with its own torch and no PTX added
       );
 
   const pythonsOf = (name) => pythons.filter((python) => wheelsOf(name, python).length);
