@@ -37,7 +37,7 @@ def cuobjdump(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "cuobjdump"
 
 
-@pytest.mark.parametrize("name", ["sm80", "sm90", "sm80-sm90", "sm80-ptx80", "ptx80"])
+@pytest.mark.parametrize("name", ["sm80", "sm90", "sm90a", "sm80-sm90", "sm80-ptx80", "ptx80"])
 def test_images_and_kernels_are_those_that_cuobjdump_sees(name: str, cuobjdump: Path, tmp_path: Path) -> None:
     library = tmp_path / "lib.so"
     library.write_bytes(Object(fatbin=(FATBINS / f"{name}.fatbin").read_bytes()).build())
@@ -47,8 +47,8 @@ def test_images_and_kernels_are_those_that_cuobjdump_sees(name: str, cuobjdump: 
         done = subprocess.run([cuobjdump, option, library], capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
 
-    found = {("cubin", f"sm{sm}") for sm in re.findall(r"\.sm_(\d+)\.cubin", told("-lelf"))}
-    found |= {("ptx", f"sm{sm}") for sm in re.findall(r"\.sm_(\d+)\.ptx", told("-lptx"))}
+    found = {("cubin", f"sm{sm}") for sm in re.findall(r"\.sm_(\d+[af]?)\.cubin", told("-lelf"))}
+    found |= {("ptx", f"sm{sm}") for sm in re.findall(r"\.sm_(\d+[af]?)\.ptx", told("-lptx"))}
     assert {(image.kind, image.sm) for image in ours} == found
     used = sorted((m["name"], int(m["registers"]), int(m["stack"])) for m in FUNCTION.finditer(told("-res-usage")))
     mine = [kernel for image in ours if image.kind == "cubin" for kernel in kernels(image)]

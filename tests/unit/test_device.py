@@ -74,10 +74,11 @@ def test_ptx_beside_a_cubin_holds_only_where_it_was_asked_for() -> None:
         (("sm80-sm90",), "holds a cubin for sm80"),
         (("sm90", "sm80"), "holds a cubin for sm80"),
         (("sm80",), "lacks a cubin for sm90"),
+        (("sm90a",), "holds a cubin for sm90a"),
         (("ptx80",), "holds PTX for sm80"),
         ((), "without CUDA"),
     ],
-    ids=["an extra SM", "an extra fat binary", "a wrong SM", "PTX for a cubin", "none"],
+    ids=["an extra SM", "an extra fat binary", "a wrong SM", "an SM of its own", "PTX for a cubin", "none"],
 )
 def test_code_that_was_not_planned_turns_it_red(fatbins: tuple[str, ...], said: str) -> None:
     assert said in failing(check_device_code(extension(*fatbins), SM90))["device code"]
@@ -152,6 +153,10 @@ CUBIN80, CUBIN90, PTX80 = ("cubin", "sm80"), ("cubin", "sm90"), ("ptx", "sm80")
         ([{("cubin", "sm87")}], "8.7", "cubin"),
         ([{("cubin", "sm120")}], "12.1", "cubin"),
         ([{("ptx", "sm100")}], "13.0", "ptx"),
+        ([{("cubin", "sm90a")}], "9.0", "cubin"),
+        ([{("ptx", "sm90a")}], "10.0", None),
+        ([{("cubin", "sm100f")}], "10.3", "cubin"),
+        ([{("ptx", "sm100f")}], "12.0", None),
         ([], "9.0", None),
     ],
 )

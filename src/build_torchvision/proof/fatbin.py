@@ -26,6 +26,7 @@ SECTION = ".nv_fatbin"
 _HEADER, _IMAGE = struct.Struct("<IHHQ"), struct.Struct("<HHIQ")
 _KINDS: dict[int, Literal["ptx", "cubin"]] = {1: "ptx", 2: "cubin"}
 _LZ4, _ZSTD = 0x2000, 0x8000
+_SUFFIXES = {0x100000: "a", 0x200000: "f"}  # code for that very architecture, or for its family, alone
 _FRAME_SIZE, _REGISTERS = 0x11, 0x2F  # EIATTR_FRAME_SIZE and EIATTR_REGCOUNT in .nv.info: (symbol, number)
 
 
@@ -35,7 +36,10 @@ class BadFatbin(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """One image of a fat binary. `sm` is "sm90"; `data` is the cubin or the PTX text, None if not asked for."""
+    """One image of a fat binary. `sm` is "sm90", or as ptxas calls them "sm90a" and "sm100f".
+
+    `data` is the cubin or the PTX text, None if not asked for.
+    """
 
     kind: Literal["ptx", "cubin"]
     sm: str
@@ -83,14 +87,19 @@ def _images(data: bytes | mmap.mmap, position: int, end: int, contents: bool) ->
             body = lz4.block.decompress(body[:compressed], uncompressed_size=whole)
         elif body is not None and flags & _ZSTD:
             body = zstandard.decompress(body[:compressed], max_output_size=whole)
-        yield Image(kind=_KINDS[kind], sm=f"sm{sm}", data=body)
+        suffix = next((text for flag, text in _SUFFIXES.items() if flags & flag), "")
+        yield Image(kind=_KINDS[kind], sm=f"sm{sm}{suffix}", data=body)
         position += header + size
 
 
 def architectures(library: Path) -> tuple[frozenset[str], frozenset[str]]:
-    """(SMs with cubins, SMs with PTX) in a shared library of any size, without running it."""
+    """(SMs with cubins, SMs with PTX) in a shared library of any size, without running it.
+
+    Code for one architecture alone ("sm90a") is left out: a library has it for single kernels, beside the others.
+    """
     with library.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        found = [image for group in images(data, contents=False) for image in group]
+        every = [image for group in images(data, contents=False) for image in group]
+    found = [image for image in every if image.sm[-1].isdigit()]
     return (
         frozenset(image.sm for image in found if image.kind == "cubin"),
         frozenset(image.sm for image in found if image.kind == "ptx"),

@@ -72,6 +72,7 @@ def way(groups: Sequence[Group], capability: str) -> Way | None:
 
     A cubin for X.y runs on X.z with z >= y and on no other major version; PTX for X.y is compiled for any capability
     >= X.y (CUDA programming guide, "Application compatibility"). Tegra's cubins and other GPUs' serve only themselves.
+    Code of an SM ending in a runs on that one alone, in f in its family.
     """
     found = {_way(group, capability) for group in groups}
     if not found or None in found:
@@ -83,9 +84,20 @@ def _way(group: Group, capability: str) -> Way | None:
     want = version_key(capability)
     own = "sm" + capability.replace(".", "")
     cubins, texts = ({sm for kind, sm in group if kind == wanted} for wanted in ("cubin", "ptx"))
-    if any(sm == own or (_number(sm)[0] == want[0] and _number(sm) < want and not _tegra(sm, own)) for sm in cubins):
+    if any(
+        _reaches(sm, want) and (_number(sm) == want or not _tegra(sm, own))
+        for sm in cubins
+        if _number(sm)[0] == want[0]
+    ):
         return "cubin"
-    return "ptx" if any(_number(sm) <= want for sm in texts) else None
+    return "ptx" if any(_reaches(sm, want) for sm in texts) else None
+
+
+def _reaches(sm: str, want: tuple[int, ...]) -> bool:
+    """Whether code for `sm` may run on capability `want`: "sm90a" on 9.0 alone, "sm100f" on 10.x from 10.0."""
+    if sm.endswith("a"):
+        return _number(sm) == want
+    return _number(sm) <= want and (not sm.endswith("f") or _number(sm)[0] == want[0])
 
 
 def _tegra(*sms: str) -> bool:
@@ -93,7 +105,8 @@ def _tegra(*sms: str) -> bool:
 
 
 def _number(sm: str) -> tuple[int, int]:
-    return int(sm[2:-1]), int(sm[-1])
+    digits = sm.removeprefix("sm").rstrip("af")
+    return int(digits[:-1]), int(digits[-1])
 
 
 def choose(groups: Sequence[Group], host: Host) -> tuple[Gpu, Way] | None:

@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 SETS = {
     "sm80": ["cubin80"],
     "sm90": ["cubin90"],
+    "sm90a": ["cubin90a"],
     "sm80-sm90": ["cubin80", "cubin90"],
     "sm80-ptx80": ["cubin80", "ptx80"],
     "ptx80": ["ptx80"],
@@ -23,7 +24,7 @@ def main() -> None:
     sdk, clang = cuda_sdk("cuda13_0"), find_compiler("clang", "x86_64")
     with tempfile.TemporaryDirectory() as name:
         options = {}
-        for sm in ("80", "90"):
+        for sm in ("80", "90", "90a"):
             ptx, cubin = Path(name, f"{sm}.ptx"), Path(name, f"{sm}.cubin")
             flags = ("-x", "cuda", "--cuda-device-only", "-nocudainc", "-nocudalib", f"--cuda-gpu-arch=sm_{sm}", "-O1")
             source = HERE / "tiny.cu"
