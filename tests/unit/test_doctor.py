@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -369,6 +370,17 @@ def test_what_is_not_installed_is_named(gone: str, name: str, tmp_path: Path) ->
     one = only(Site(tamper=remove).write(tmp_path))
     assert one.name == name
     assert "-m pip install" in one.mend
+
+
+def test_where_neither_is_installed_torch_comes_along(tmp_path: Path) -> None:
+    def remove(site: Path) -> None:
+        for path in site.iterdir():
+            shutil.rmtree(path)
+
+    one = only(Site(tamper=remove).write(tmp_path))
+    assert one.name == "no torchvision"
+    assert "&& " in one.mend
+    assert "--no-deps" not in one.mend
 
 
 def test_a_cause_hides_its_consequences(tmp_path: Path) -> None:

@@ -62,13 +62,14 @@ def matching_torchvision(machine: Machine, environment: Environment, requirement
     return pip(environment, "--force-reinstall", f"torch=={pair.torch}", f"torchvision=={pair.torchvision}")
 
 
-def variant_for(machine: Machine) -> str:
-    """Build and install the variant that fits this machine and the environment's torch."""
+def variant_for(machine: Machine, *, deps: bool = False) -> str:
+    """Build and install the variant that fits this machine and the environment's torch; with `deps` that torch too."""
+    options = [] if deps else ["--force-reinstall", "--no-deps"]
     best = advise(machine).best
     if best is None:
         assert machine.environment is not None
-        return pip(machine.environment, "--force-reinstall", "--no-deps", "torchvision")
-    return f"{best.build} && {best.install.replace('pip install', 'pip install --force-reinstall --no-deps')}"
+        return pip(machine.environment, *options, "torchvision")
+    return f"{best.build} && {best.install.replace('pip install', ' '.join(['pip install', *options]))}"
 
 
 def older_pair(machine: Machine, environment: Environment) -> str | None:

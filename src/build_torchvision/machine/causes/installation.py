@@ -22,7 +22,7 @@ def absent(patient: Patient, machine: Machine) -> Iterator[Diagnosis]:
             name="no torchvision",
             symptom="ModuleNotFoundError: No module named 'torchvision'",
             cause=f"no folder of {', '.join(map(str, environment.paths)) or 'this environment'} holds torchvision",
-            mend=mend.matching_torchvision(machine, environment) if torch else mend.variant_for(machine),
+            mend=mend.matching_torchvision(machine, environment) if torch else mend.variant_for(machine, deps=True),
         )
     elif torch is None:
         row = releases().get(found.public)
