@@ -10,12 +10,13 @@ from typing import Literal
 
 import pytest
 
-from build_torchvision import pipeline
+from build_torchvision import gather
 from build_torchvision.build.splice import splice
 from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import gpus, release, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel
+from build_torchvision.gather import Request
 from build_torchvision.graph.actions import Kind
 from build_torchvision.graph.device import Device
 from build_torchvision.graph.groups import groups, identities, needs, without
@@ -27,7 +28,6 @@ from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, check_architectures, find_cuda_compiler
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
-from build_torchvision.pipeline import Request
 from build_torchvision.variants import enumerate_variants, parse, select
 
 WRAPPER = (
@@ -248,11 +248,11 @@ def torch(version: str = "2.8.0") -> TorchSdk:
 def test_a_torch_that_does_not_serve_the_gpu_is_refused_with_what_it_carries() -> None:
     thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
     carried = (frozenset({"sm80", "sm90", "sm100", "sm120"}), frozenset({"sm120"}))
-    pipeline._check_covered(Request(variants=(hopper,), release=release("0.23.0")), torch(), carried)
+    gather._check_covered(Request(variants=(hopper,), release=release("0.23.0")), torch(), carried)
     with pytest.raises(BadInput, match=r"for sm110 .* it carries cubins for sm80, sm90, sm100, sm120 and PTX"):
-        pipeline._check_covered(Request(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
+        gather._check_covered(Request(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
     allowed = Request(variants=(thor,), release=release("0.23.0"), allow_unpaired=True)
-    pipeline._check_covered(allowed, torch(), carried)
+    gather._check_covered(allowed, torch(), carried)
 
 
 KERNELS = ("torchvision/csrc/ops/cuda/a_kernel.cu", "torchvision/csrc/ops/cuda/b_kernel.cu")

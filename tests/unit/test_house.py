@@ -23,6 +23,7 @@ ORDER = (
     "wheel",
     "proof",
     "recipes",
+    "gather",
     "pipeline",
     "machine",
     "index",
