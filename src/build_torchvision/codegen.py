@@ -42,6 +42,11 @@ class Codegen:
         return self.gencode[0].partition(",")[0].removeprefix("arch=compute_")
 
     @property
+    def base(self) -> str:
+        """`number` as an SM: "sm120"."""
+        return f"sm{self.number}"
+
+    @property
     def cubin(self) -> bool:
         """Whether a cubin is shipped."""
         return any("code=sm_" in option for option in self.gencode)

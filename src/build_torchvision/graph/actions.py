@@ -28,7 +28,7 @@ PLATFORM, LINKS = "platform", "link"  # groups; the others are named after the I
 class Action:
     """One call of a compiler or linker. Paths are relative to the build folder or absolute.
 
-    `group` says for what it is done: the whole platform, one ISA, one SM, or the links at the end.
+    `group` says for what it is done: the whole platform, one ISA, one SM that is compiled for, or the links.
     """
 
     output: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from build_torchvision.codegen import Codegen
 from build_torchvision.graph.actions import Action, Kind
 from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
 from build_torchvision.graph.tools import Tools
@@ -32,8 +33,8 @@ class ClangPlanner:
     def plan(self, unit: CudaUnit) -> Halves:
         made = Halves()
         made.objects[None] = [self._host(unit, made)]
-        for sm in self.device.sms:
-            made.objects[sm] = [self._device(unit, sm, made)]
+        for sm, codegen in self.device.sms.items():
+            made.objects[sm] = [self._device(unit, codegen, made)]
         return made
 
     def _command(self, unit: CudaUnit) -> tuple[str, ...]:
@@ -68,9 +69,9 @@ class ClangPlanner:
         made.actions.append(generate(spliced, output, f"{unit.stem}, host half", unit.platform))
         return output
 
-    def _device(self, unit: CudaUnit, sm: str, made: Halves) -> str:
-        codegen, first, tools = self.device.sms[sm], unit.twin or unit, Tools(unit.platform)
-        ptx, output = f"{first.platform}/{sm}/{unit.stem}.ptx", f"{unit.platform}/{sm}/{unit.stem}.o"
+    def _device(self, unit: CudaUnit, codegen: Codegen, made: Halves) -> str:
+        sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
+        ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
         side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", "-S")
         made.actions.append(
             Action(
@@ -85,6 +86,7 @@ class ClangPlanner:
         )
         ships = "+".join(kind for kind, shipped in (("elf", codegen.cubin), ("ptx", codegen.ptx)) if shipped)
         options = (f"-fsm={codegen.number}", f"-fship={ships}", f"-fsymbol={unit.symbol}")
+        output = f"{unit.platform}/{sm}/{unit.stem}.{ships}.o"
         made.actions.append(
             Action(
                 output=output,

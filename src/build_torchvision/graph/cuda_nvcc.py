@@ -38,12 +38,12 @@ class NvccPlanner:
                 f"{unit.stem} is compiled whole for each SM"
             )
             for sm, codegen in self.device.sms.items():
-                made.objects[sm] = [self._compile(unit, made, command, codegen, sm)]
+                made.objects[sm] = [self._compile(unit, made, command, codegen, _name(codegen))]
             return made
         first = Codegen(kind="native", gencode=(f"arch=compute_{HOST_SM},code=sm_{HOST_SM}",), arch_list="", reason="")
         host = self._compile(unit, made, command, first, None)
         for sm, codegen in self.device.sms.items():
-            base = f"{unit.platform}/{sm}/{unit.stem}"
+            base = f"{unit.platform}/{_name(codegen)}/{unit.stem}"
             fatbin = f"{base}.fatbin"
             made.actions.append(
                 Action(
@@ -51,8 +51,8 @@ class NvccPlanner:
                     kind=Kind.DEVICE,
                     command=(*command, *_gencode(codegen), "-fatbin", *_to(unit.source, fatbin)),
                     inputs=(unit.source,),
-                    label=f"{unit.stem} for {sm}",
-                    group=sm,
+                    label=f"{unit.stem} for {_name(codegen)}",
+                    group=codegen.base,
                     unit=unit.key,
                 )
             )
@@ -62,7 +62,7 @@ class NvccPlanner:
                     kind=Kind.REWRITE,
                     command=(*self.device.splice, host, fatbin, f"{base}.o"),
                     inputs=(host, fatbin),
-                    label=f"join the halves of {unit.stem} for {sm}",
+                    label=f"join the halves of {unit.stem} for {_name(codegen)}",
                     group=LINKS,
                     depfile=False,
                 )
@@ -70,19 +70,27 @@ class NvccPlanner:
             made.objects[sm] = [f"{base}.o"]
         return made
 
-    def _compile(self, unit: CudaUnit, made: Halves, command: tuple[str, ...], codegen: Codegen, sm: str | None) -> str:
-        output = f"{unit.platform}/{sm or 'baseline'}/{unit.stem}.o"
+    def _compile(
+        self, unit: CudaUnit, made: Halves, command: tuple[str, ...], codegen: Codegen, name: str | None
+    ) -> str:
+        """The whole unit for `codegen`, as the object called after `name`; None is the host half."""
+        output = f"{unit.platform}/{name or 'baseline'}/{unit.stem}.o"
         action = Action(
             output=output,
             kind=Kind.COMPILE,
             command=(*command, *_gencode(codegen), "-c", *_to(unit.source, output)),
             inputs=(unit.source,),
-            label=f"{unit.stem} for {sm}" if sm else f"host half of {unit.stem}",
-            group=sm or PLATFORM,
+            label=f"{unit.stem} for {name}" if name else f"host half of {unit.stem}",
+            group=codegen.base if name else PLATFORM,
             unit=unit.key,
         )
         made.actions.append(action)
         return output
+
+
+def _name(codegen: Codegen) -> str:
+    """What is shipped, as a folder's name: variants that ship the same share it."""
+    return codegen.base + (("+ptx" if codegen.cubin else ".ptx") if codegen.ptx else "")
 
 
 def _gencode(codegen: Codegen) -> tuple[str, ...]:
