@@ -39,13 +39,16 @@ class Tools:
 
 
 def clang_tools(compiler: Compiler, tools: Tools) -> dict[str, str]:
-    """Path in the build folder -> text: clang for C++ and C, and the same clang for LLVM IR."""
-    command = shlex.join(compiler.command)
+    """Path in the build folder -> text: clang for C++ and C, and the same clang for LLVM IR.
+
+    The version is in each text, since a cache may know a compiler by its file alone.
+    """
+    command, head = shlex.join(compiler.command), f"#!/bin/sh\n# {compiler.origin}, clang {compiler.version}\n"
     rotate = 'for word; do shift; [ "$word" = cpp-output ] && word=ir; set -- "$@" "$word"; done'
     return {
-        tools.cxx: f'#!/bin/sh\nexec {command} "$@"\n',
-        tools.cc: f'#!/bin/sh\nexec {shlex.join(compiler.c_command)} "$@"\n',
-        tools.generate: f'#!/bin/sh\n{rotate}\nexec {command} "$@"\n',
+        tools.cxx: f'{head}exec {command} "$@"\n',
+        tools.cc: f'{head}exec {shlex.join(compiler.c_command)} "$@"\n',
+        tools.generate: f'{head}{rotate}\nexec {command} "$@"\n',
     }
 
 

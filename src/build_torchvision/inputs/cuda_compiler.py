@@ -108,7 +108,7 @@ def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Pat
 
     auto is clang, and nvcc where there is none. Measured here on 0.21.0, all CUDA sources as one unit: clang's device
     half costs 9.6 CPU seconds and its host half 10.3, nvcc 13.0's 19.1 and 53.6, and clang's halves are joined by the
-    linker. benchmarks/NOTES.md has both compilers' kernels on a GPU. `compiler` is the C++ compiler, `given` the folder
+    linker. benchmarks/gpu.py times both compilers' kernels on a GPU. `compiler` is the C++ compiler, `given` the folder
     of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
     """
     asked = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
