@@ -107,7 +107,7 @@ def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Pat
     """The CUDA compiler for `sdk`'s track that `choice` ("auto", "clang", "nvcc") names.
 
     auto is clang, and nvcc where there is none. Measured here on 0.21.0, all CUDA sources as one unit: clang's device
-    half costs 9.6 CPU seconds and its host half 10.3, nvcc 13.0's 19.1 and 53.6, and clang's halves are joined by the
+    half costs 10.4 CPU seconds and its host half 11.5, nvcc 13.0's 19.1 and 53.6, and clang's halves are joined by the
     linker. benchmarks/gpu.py times both compilers' kernels on a GPU. `compiler` is the C++ compiler, `given` the folder
     of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
     """
