@@ -17,6 +17,7 @@ from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, 
 from build_torchvision.inputs.registry import download, extract
 from build_torchvision.process import run
 
+PROGRAMS = ("bin/*", "nvvm/bin/*")
 HEADERS = ("cuda.h", "cuda_runtime.h", "cublas_v2.h", "cusparse.h", "cusolverDn.h", "curand.h", "nv/target")
 
 
@@ -109,12 +110,13 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
                     remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
                 )
                 extract(fetched, part / "tree", lambda name, kept=wheel.keep: _place(name, kept), package=_stem(wheel))  # type: ignore[misc]
-        for program in (part / "tree" / "bin").glob("*"):
-            program.chmod(0o755)
         write_inventory(part, {"origin": "registry"}, _size)
 
     publish(entry, fill, lambda found: inventory_fault(found, _size))
     read_facts(entry)
+    for pattern in PROGRAMS:
+        for program in (entry / "tree").glob(pattern):
+            program.chmod(0o755)  # a wheel's own modes are not unpacked
     return entry / "tree"
 
 
