@@ -209,6 +209,24 @@ def test_a_truncated_toolkit_wheel_is_refused_and_leaves_nothing(
     assert [path for path in (tmp_path / "cache" / "cuda").iterdir() if not path.name.endswith(".lock")] == []
 
 
+def test_a_toolkits_programs_can_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
+    def whole(requirement: str, folder: Path, **_: object) -> Path:
+        wheel = folder / "nvidia_x-1-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in ("bin/nvcc", "nvvm/bin/cicc", "include/x.h"):
+                archive.writestr(f"nvidia/cu13/{name}", "x")
+            archive.writestr("nvidia_x-1.dist-info/RECORD", "")
+        return wheel
+
+    monkeypatch.setattr(cuda_sdk, "download", whole)
+    keep = ("bin", "nvvm", "include")
+    tree = cuda_sdk._assembled("x", (CudaWheel(package="nvidia-x", version="1", keep=keep),))
+    runs = {
+        str(path.relative_to(tree)): bool(path.stat().st_mode & 0o111) for path in tree.rglob("*") if path.is_file()
+    }
+    assert runs == {"bin/nvcc": True, "nvvm/bin/cicc": True, "include/x.h": False}
+
+
 def test_without_a_network_an_installed_toolkit_is_asked_for(monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
     def offline(requirement: str, folder: Path, *, asked: str, remedy: str, **_: object) -> Path:
         raise FetchFailed(asked, "No address.", remedy)
