@@ -341,7 +341,7 @@ def test_platforms_of_one_graph_share_their_device_code() -> None:
     made = {action.output for action in graph.actions}
     for action in graph.actions:
         assert all(path in made or path in graph.files or path.startswith("/") for path in action.inputs), action.output
-    (assembled,) = (action for action in graph.actions if action.output == "aarch64/sm90/_C/cuda.o")
+    (assembled,) = (action for action in graph.actions if action.output == "aarch64/sm90/_C/cuda.elf.o")
     assert assembled.inputs == ("x86_64/sm90/_C/cuda.ptx", "tools/aarch64/device-object")
 
 
