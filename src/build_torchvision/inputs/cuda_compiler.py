@@ -106,10 +106,11 @@ class Nvcc:
 def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Path | None = None) -> CudaCompiler:
     """The CUDA compiler for `sdk`'s track that `choice` ("auto", "clang", "nvcc") names.
 
-    auto is clang, and nvcc where there is none. Measured here on 0.21.0, all CUDA sources as one unit: clang's device
-    half costs 10.4 CPU seconds and its host half 11.5, nvcc 13.0's 19.1 and 53.6, and clang's halves are joined by the
-    linker. benchmarks/gpu.py times both compilers' kernels on a GPU. `compiler` is the C++ compiler, `given` the folder
-    of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
+    auto is clang, and nvcc where there is none. Measured on 0.21.0, all CUDA sources as one unit: clang's device half
+    costs 10.4 CPU seconds and its host half 11.5, nvcc 13.0's 19.1 and 53.6. On an H100 their kernels are equal, but
+    for deform_conv2d, where clang's are 3 and 6 % behind (benchmarks/NOTES.md): that for half the build, and for every
+    track without an installation, while the registry has no nvcc before 13.0. `compiler` is the C++ compiler, `given`
+    the folder of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
     """
     asked = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
     if choice not in CHOICES:
