@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts.evidence import evidence
-from build_torchvision.recipes import checkout, tree
+from build_torchvision.recipes import checkout, docs, tree
 from build_torchvision.recipes.docs import status
 from build_torchvision.variants import enumerate_variants, parse
 
@@ -48,6 +49,13 @@ def test_the_status_says_the_most_that_is_tested_of_each_variant() -> None:
     assert known["recipe"].keys() == set(enumerate_variants())
     assert known["run"][parse("torchvision-python313-cpu-avx2")] == "operators, upstream's tests"
     assert parse("torchvision-python313-cuda12_8-sm90-avx2") not in known["run"]  # no GPU where the tests run
+
+
+def test_evidence_for_a_variant_that_does_not_exist_names_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(evidence()[0], name="made-up", variants=("cpu-avx9",))
+    monkeypatch.setattr(docs, "evidence", lambda: (row,))
+    with pytest.raises(BadInput, match=r"evidence.toml \[made-up\]"):
+        status()
 
 
 def test_every_kind_of_drift_is_seen() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from build_torchvision.codegen import cuda_codegen, driver_floor, ships
+from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus, isas, toolkits
 from build_torchvision.facts.evidence import COLUMNS, Column, evidence
 from build_torchvision.recipes import flox
@@ -53,7 +54,11 @@ def status() -> dict[Column, dict[Variant, str]]:
     found: dict[Column, dict[Variant, str]] = {column: {} for column in COLUMNS}
     universe, default = [v for v in every_variant() if v.python == DEFAULT_PYTHON], set(enumerate_variants())
     for row in evidence():
-        for variant in select(row.variants, universe):
+        try:
+            chosen = select(row.variants, universe)
+        except BadInput as error:
+            raise BadInput(f"evidence.toml [{row.name}], {error.asked}", error.obstacle, error.remedy) from error
+        for variant in chosen:
             if variant in default:
                 found[row.column].setdefault(variant, f"{row.does}{', nightly' if row.nightly else ''}")
     return found
