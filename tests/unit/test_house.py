@@ -26,6 +26,7 @@ ORDER = (
     "gather",
     "pipeline",
     "machine",
+    "bench",
     "index",
     "cli",
 )

@@ -18,6 +18,7 @@ from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, gen
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaPlanner, CudaUnit, Device, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
+from build_torchvision.graph.tuning import codegen_flags, parse_flags
 from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
@@ -188,7 +189,17 @@ class _Planner:
         if self.clang and isa:
             waits, use = self._header(None)
             parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
-            front = (*self.cxx, *self.common, *use, *settings, *UNOPTIMIZED_IR, source, "-o", parsed)
+            front = (
+                *self.cxx,
+                *self.common,
+                *use,
+                *settings,
+                *parse_flags(unit),
+                *UNOPTIMIZED_IR,
+                source,
+                "-o",
+                parsed,
+            )
             self._add(
                 Action(
                     output=parsed,
@@ -209,7 +220,8 @@ class _Planner:
                     depfile=False,
                 )
             )
-            return self._add(generate(bitcode, output, label, platform, flags, isa))
+            code = (*flags, *codegen_flags(unit, platform))
+            return self._add(generate(bitcode, output, label, platform, code, isa))
         waits, use = self._header(isa)
         command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
         return self._add(_compile(output, command, (source, waits), label, key, isa))

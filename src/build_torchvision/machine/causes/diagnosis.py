@@ -9,10 +9,12 @@ LOADING = "Couldn't load custom C++ ops / operator torchvision::nms does not exi
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """One thing that is wrong: `name` in two words, `symptom` the error's own text, `cause` what the files show."""
+    """`name` is the cause in two words, `symptom` the error's own text, `cause` what in the files shows it,
+
+    `mend` the one command.
+    """
 
     name: str
     symptom: str
     cause: str
     mend: str
-    """One shell command."""

@@ -1,0 +1,81 @@
+"""Executed in an environment of its own, not imported: times one torchvision, on demand.
+
+    python -I _worker.py FOLDER THREADS
+
+FOLDER holds `torchvision/`. Commands are JSON lines on standard input, answers JSON lines on standard output:
+{"list": true} -> [[name, size, direction, group], ...]; {"make": key} readies a case; {"time": runs} -> seconds of
+CPU and of wall clock for that many calls; {"save": path}, {"compare": path} -> the largest error relative to the other
+contender's result; {"about": true} -> versions.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FOLDER, THREADS = str(Path(sys.argv[1]).resolve()), int(sys.argv[2])
+sys.path.insert(0, FOLDER)
+sys.path.insert(1, str(Path(__file__).parent))
+
+import torch  # noqa: E402
+
+torch.set_num_threads(THREADS)
+
+import torchvision  # noqa: E402
+from _cases import cases  # noqa: E402
+
+if not str(torchvision.__file__).startswith(FOLDER):
+    sys.exit(f"{torchvision.__file__} was imported, not the torchvision of {FOLDER}")
+torch.ops.load_library(str(Path(FOLDER, "torchvision", "image.so")))
+CASES = {case.key: case for case in cases()}
+SEED = 20
+
+
+def flat(result: Any) -> list[torch.Tensor]:
+    found = [result] if isinstance(result, torch.Tensor) else list(result)
+    return [tensor.int_repr() if tensor.is_quantized else tensor for tensor in found]
+
+
+def error(mine: list[torch.Tensor], other: list[torch.Tensor]) -> float:
+    """The largest difference relative to the largest value of the other's; infinity for another shape or NaN."""
+    worst = 0.0
+    for a, b in zip(mine, other, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return float("inf")
+        if a.numel():
+            gap = float((a.double() - b.double()).abs().max()) / max(float(b.double().abs().max()), 1e-30)
+            worst = max(worst, gap if gap == gap else float("inf"))
+    return worst
+
+
+def main() -> None:
+    call: Any = None
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: Any = None
+        if "list" in command:
+            answer = [[case.name, case.size, case.direction, case.group] for case in CASES.values()]
+        elif "about" in command:
+            answer = {"torch": torch.__version__, "torchvision": torchvision.__version__, "threads": THREADS}
+        elif "make" in command:
+            case = CASES[command["make"]]
+            torch.manual_seed(SEED)
+            call = case.make(case.size)
+            call()
+        elif "save" in command:
+            torch.save(flat(call()), command["save"])
+        elif "compare" in command:
+            answer = error(flat(call()), torch.load(command["compare"]))
+        else:
+            runs = command["time"]
+            wall, cpu = time.perf_counter(), time.thread_time()
+            for _ in range(runs):
+                call()
+            answer = [time.thread_time() - cpu, time.perf_counter() - wall]
+        print(json.dumps(answer), flush=True)
+
+
+main()

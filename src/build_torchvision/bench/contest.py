@@ -1,0 +1,238 @@
+"""A contest: the stock wheel and variants of the same release, a process each, timed in turns.
+
+Two TorchVisions cannot share a process, since they register the same operators. They share a torch: each wheel is
+unpacked into a folder of its own, and a worker puts that folder first on its path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock
+from uv import find_uv_bin
+
+from build_torchvision.errors import BadInput, ProcessFailed
+from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.registry import download
+from build_torchvision.process import run
+from build_torchvision.proof.package import parse_file_name
+from build_torchvision.proof.runtime import find_python
+
+WORKER = Path(__file__).with_name("_worker.py")
+LEAST_ROUNDS = 5
+SLICE = 0.01
+"""Seconds of one timing, at least: many calls where one takes less."""
+STOCK, AGAIN = "stock", "stock, again"
+IMPORT = "import time, sys; sys.path.insert(0, sys.argv[1]); import torch; t = time.process_time(); import torchvision"
+IMPORT += "; print(time.process_time() - t)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A wheel, unpacked into `folder`."""
+
+    name: str
+    wheel: Path
+    folder: Path
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the wheel, of what it unpacks to, and of its compiled operators."""
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        return {
+            "wheel": self.wheel.stat().st_size,
+            "unpacked": sum(path.stat().st_size for path in files),
+            "_C.so": (self.folder / "torchvision" / "_C.so").stat().st_size,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of one call, a round each, by contender; `errors`: the largest difference from the stock wheel's result.
+
+    CPU seconds of the calling thread with one thread, seconds of the wall clock with more.
+    """
+
+    name: str
+    size: str
+    direction: str
+    group: str
+    threads: int
+    seconds: dict[str, list[float]]
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def arena(wheels: Sequence[Path], *, torch: str, python: Path | None = None) -> Iterator[tuple[Path, list[Contender]]]:
+    """An interpreter with torch, and the contenders: the stock wheel twice, then `wheels`.
+
+    `torch` is a version; `python` an interpreter that has it already, else an environment is made and kept in the
+    cache. Raises BadInput unless the wheels are of one release and Python, FetchFailed without the stock wheel.
+    """
+    names = [parse_file_name(wheel.name) for wheel in wheels]
+    for wheel in wheels:
+        if not wheel.is_file():
+            raise BadInput(f"bench {wheel}", "there is no such file.", "Check the path; `build` prints it.")
+    releases = {name.version.partition("+")[0] for name in names}
+    tags = {name.python for name in names}
+    if len(releases) != 1 or len(tags) != 1:
+        raise BadInput(
+            "bench",
+            f"the wheels are of {sorted(releases)} for {sorted(tags)}.",
+            "Give wheels of one release and Python.",
+        )
+    (release_name,), version = releases, next(iter(tags)).removeprefix("cp")
+    interpreter = python or _environment(torch, version)
+    platform = "aarch64" if names[0].platform.endswith("aarch64") else "x86_64"
+    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+        asked = f"fetching the stock torchvision {release_name}"
+        remedy = "Check the network."
+        kept = cache_dir() / "stock" / f"{release_name}-{version}-{platform}"
+        with FileLock(f"{_made(kept)}.lock"):
+            found = list(kept.glob("torchvision-*.whl"))
+            stock = (
+                found[0]
+                if found
+                else download(
+                    f"torchvision=={release_name}", kept, platform=platform, python=version, asked=asked, remedy=remedy
+                )
+            )
+        named = [(STOCK, stock), *((name.version.partition("+")[2], w) for name, w in zip(names, wheels, strict=True))]
+        contenders = []
+        for number, (name, wheel) in enumerate(named):
+            folder = Path(scratch, str(number))
+            shutil.unpack_archive(wheel, folder, "zip")
+            contenders.append(Contender(name=name, wheel=wheel, folder=folder))
+        again = Contender(name=AGAIN, wheel=stock, folder=contenders[0].folder)
+        yield interpreter, [contenders[0], again, *contenders[1:]]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _environment(torch: str, python: str) -> Path:
+    venv, uv = cache_dir() / f"bench-{python}-torch-{torch}", find_uv_bin()
+    interpreter, asked = venv / "bin" / "python", f"installing torch {torch} to measure beside it"
+    with FileLock(f"{venv}.lock"):
+        if not (venv / "complete").exists():
+            shutil.rmtree(venv, ignore_errors=True)
+            run([uv, "venv", "-q", "--no-project", "--python", find_python(python), venv], asked=asked)
+            remedy = "Check the network and the free disk space: torch takes up to 5 GB."
+            command: list[str | Path] = [uv, "pip", "install", "-q", "--python", interpreter]
+            run([*command, f"torch=={torch}", "numpy", "pillow"], asked=asked, remedy=remedy, timeout=3600)
+            (venv / "complete").touch()
+    return interpreter
+
+
+class Worker:
+    """One contender's process, with torch and its torchvision loaded."""
+
+    def __init__(self, python: Path, contender: Contender, threads: int) -> None:
+        self.name = contender.name
+        self.process = subprocess.Popen(
+            [str(python), "-I", str(WORKER), str(contender.folder), str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, **command: Any) -> Any:
+        """Send one command. Raises ProcessFailed when the worker is gone: what it printed stands above."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        line = ""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.write(json.dumps(command) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        if not line:
+            code = self.process.wait()
+            raise ProcessFailed(
+                f"timing {self.name}, {command}", f"its process ended with {code}.", "`verify` the wheel."
+            )
+        return json.loads(line)
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def contest(
+    python: Path,
+    contenders: Sequence[Contender],
+    *,
+    threads: int,
+    seconds: float,
+    only: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
+) -> list[Timing]:
+    """Time every case whose key holds a word of `only` (all when empty), about `seconds` a case and contender."""
+    timings = []
+    with contextlib.ExitStack() as stack:
+        workers = [stack.enter_context(Worker(python, contender, threads)) for contender in contenders]
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        for name, size, direction, group in workers[0].ask(list=True):
+            key = f"{name}/{size}/{direction}"
+            if only and not any(word in key for word in only):
+                continue
+            report(key)
+            for worker in workers:
+                worker.ask(make=key)
+            workers[0].ask(save=str(scratch / "stock.pt"))
+            errors = {worker.name: worker.ask(compare=str(scratch / "stock.pt")) for worker in workers[1:]}
+            rounds = in_turns(workers, seconds, clock=0 if threads == 1 else 1)
+            timings.append(
+                Timing(
+                    name=name,
+                    size=size,
+                    direction=direction,
+                    group=group,
+                    threads=threads,
+                    seconds=rounds,
+                    errors=errors,
+                )
+            )
+    return timings
+
+
+def in_turns(workers: Sequence[Worker], seconds: float, *, clock: int) -> dict[str, list[float]]:
+    """Rounds in which every worker takes one turn of the same number of calls; who begins moves on each round."""
+    once = max(1e-6, min(workers[0].ask(time=1)[clock] for _ in range(2)))
+    calls = max(1, int(SLICE / once))
+    found: dict[str, list[float]] = {worker.name: [] for worker in workers}
+    end, turn = time.monotonic() + seconds * len(workers), 0
+    while turn < LEAST_ROUNDS or time.monotonic() < end:
+        start = turn % len(workers)
+        for worker in (*workers[start:], *workers[:start]):
+            found[worker.name].append(worker.ask(time=calls)[clock] / calls)
+        turn += 1
+    return found
+
+
+def import_seconds(python: Path, contenders: Sequence[Contender], rounds: int = 5) -> dict[str, list[float]]:
+    """CPU seconds of `import torchvision` after `import torch`, in fresh processes in turns."""
+    contenders = [contender for contender in contenders if contender.name != AGAIN]
+    found: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    for _ in range(rounds):
+        for contender in contenders:
+            done = run([python, "-I", "-c", IMPORT, contender.folder], asked=f"importing {contender.name}")
+            found[contender.name].append(float(done.stdout))
+    return found

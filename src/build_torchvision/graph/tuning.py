@@ -1,0 +1,41 @@
+"""How clang compiles TorchVision's CPU operators, beyond -O3: what was measured to be faster, and why.
+
+The loops of these operators run over one bin of a region: two or three samples, a handful of pixels. A compiler takes
+loops for long ones. What it prepares for that (a body of eight or sixteen elements, its entry and its rest) is never
+entered, and takes the registers that the outer loops need. `benchmarks/NOTES.md` has the numbers, and what was tried
+and left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from build_torchvision.graph.units import Unit
+
+# The bodies for long loops are left out; straight-line code is still made into vectors (SLP).
+SHORT_LOOPS = ("-fno-vectorize", "-fno-unroll-loops")
+# A gather loads one element at a time on the CPUs that have it, only slower: roi_align took 1.4 times as long with it.
+NO_GATHER = ("-mno-gather", "-mno-scatter")
+# A bilinear sample is a sum of four products. Summed pairwise it is one vector product and two additions, where the
+# source's order makes it four dependent operations on twelve loads. This moves a result by rounding alone, as fused
+# multiply-add does. Division stays division (no -freciprocal-math): times 1/7 in place of by 7 makes another number of
+# samples out of a region of 49 pixels. NaN and infinity are kept.
+SUM_PAIRWISE = ("-fassociative-math", "-fno-signed-zeros", "-ffp-contract=fast")
+SAMPLING = ("ps_roi_align_kernel.cpp", "qroi_align_kernel.cpp", "roi_align_kernel.cpp")
+
+
+def parse_flags(unit: Unit) -> tuple[str, ...]:
+    """Flags that the front end writes into the unit's IR: the floating-point rules of its operations."""
+    return SUM_PAIRWISE if _is_operator(unit) and PurePosixPath(unit.sources[0]).name in SAMPLING else ()
+
+
+def codegen_flags(unit: Unit, platform: str) -> tuple[str, ...]:
+    """Flags of the pass that makes the unit's machine code."""
+    if not _is_operator(unit):
+        return ()
+    return (*SHORT_LOOPS, *NO_GATHER) if platform == "x86_64" else SHORT_LOOPS
+
+
+def _is_operator(unit: Unit) -> bool:
+    """Whether the unit is one CPU operator: these stand alone (units.py)."""
+    return unit.isa_dependent and len(unit.sources) == 1 and "ops" in PurePosixPath(unit.sources[0]).parts

@@ -1,0 +1,114 @@
+"""What the benchmark calls a difference."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from build_torchvision.bench.contest import AGAIN, STOCK, Timing
+from build_torchvision.bench.report import markdown, rows, to_json
+from build_torchvision.bench.statistics import Verdict, geometric_mean, paired_ratio
+from build_torchvision.graph.tuning import codegen_flags, parse_flags
+from build_torchvision.graph.units import Unit
+
+
+def times(seed: int, *, factor: float = 1.0, noise: float = 0.1, rounds: int = 21) -> list[float]:
+    draw = random.Random(seed)
+    return [factor * (1 + noise * draw.random()) for _ in range(rounds)]
+
+
+def test_a_planted_slow_down_is_a_loss_and_its_mirror_a_win() -> None:
+    stock, slow = times(1), times(2, factor=1.15)
+    assert paired_ratio(stock, slow).verdict() is Verdict.SLOWER
+    assert paired_ratio(slow, stock).verdict() is Verdict.FASTER
+
+
+def test_noise_is_seldom_called_a_difference() -> None:
+    wrong = [seed for seed in range(100) if paired_ratio(times(seed), times(seed + 1000)).verdict() is not Verdict.SAME]
+    assert len(wrong) <= 12  # a 95 % interval errs in about 5 of 100
+
+
+def test_a_difference_within_the_noise_floor_is_none() -> None:
+    ratio = paired_ratio(times(1, factor=1.1, noise=0.01), times(2, noise=0.01))
+    assert ratio.verdict() is Verdict.FASTER
+    assert ratio.verdict(1.2) is Verdict.SAME
+    assert ratio.verdict(1 / 1.2) is Verdict.SAME
+
+
+def test_what_slows_the_whole_machine_cancels_within_a_round() -> None:
+    load = [1 + (i % 7) for i in range(21)]
+    stock, ours = (
+        [load[i] * value for i, value in enumerate(times(seed, factor=factor, noise=0.02))]
+        for seed, factor in ((1, 1.2), (2, 1.0))
+    )
+    ratio = paired_ratio(stock, ours)
+    assert 1.15 < ratio.low < ratio.value < ratio.high < 1.25
+
+
+def test_an_interval_holds_its_value_and_is_the_same_each_time() -> None:
+    ratio = paired_ratio(times(1), times(2))
+    assert ratio.low <= ratio.value <= ratio.high
+    assert ratio == paired_ratio(times(1), times(2))
+
+
+def test_the_geometric_mean_of_a_win_and_its_mirror_is_one() -> None:
+    stock, fast = times(1, factor=2, noise=0), times(2, noise=0)
+    assert geometric_mean([(stock, fast), (fast, stock)]).value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("stock", "ours"), [([1.0], [1.0]), ([1.0, 1.0], [1.0])])
+def test_one_round_or_unequal_rounds_are_refused(stock: list[float], ours: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"rounds|argument"):
+        paired_ratio(stock, ours)
+
+
+def timing(name: str, *, factor: float, error: float = 0.0, noise: float = 0.01) -> Timing:
+    seconds = {
+        STOCK: times(1, noise=noise),
+        AGAIN: times(2, noise=noise),
+        "cpu.avx2": times(3, factor=factor, noise=noise),
+    }
+    errors = {AGAIN: 0.0, "cpu.avx2": error}
+    return Timing(name=name, size="small", direction="forward", group="op", threads=1, seconds=seconds, errors=errors)
+
+
+def test_a_table_names_wins_losses_noise_and_wrong_results() -> None:
+    timings = [
+        timing("nms", factor=0.5),
+        timing("roi_pool", factor=1.5),
+        timing("roi_align", factor=1.0),
+        timing("deform_conv2d", factor=0.5, error=0.01),
+        timing("roi_align, quantized", factor=0.5, error=0.01),
+    ]
+    found = {row.timing.name: (row.verdict, row.agrees) for row in rows(timings)}
+    assert found == {
+        "nms": (Verdict.FASTER, True),
+        "roi_pool": (Verdict.SLOWER, True),
+        "roi_align": (Verdict.SAME, True),
+        "deform_conv2d": (Verdict.FASTER, False),
+        "roi_align, quantized": (Verdict.FASTER, True),
+    }
+    text = markdown(to_json(timings, [], {}, {"machine": "a CPU", "torch": "2.6.0"}))
+    assert "| roi_pool, small, forward |" in text
+    assert text.count("slower") == 1
+    assert text.count("no difference") == 1
+    assert len([line for line in text.splitlines() if "†" in line and line.startswith("| deform_conv2d")]) == 1
+
+
+def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise() -> None:
+    def unit(*sources: str, isa_dependent: bool = True) -> Unit:
+        return Unit(extension="_C", name="unit", sources=sources, isa_dependent=isa_dependent)
+
+    ops = "torchvision/csrc/ops"
+    assert "-fassociative-math" in parse_flags(unit(f"{ops}/cpu/roi_align_kernel.cpp"))
+    for exact in ("nms_kernel", "roi_pool_kernel", "ps_roi_pool_kernel", "deform_conv2d_kernel"):
+        assert parse_flags(unit(f"{ops}/cpu/{exact}.cpp")) == ()
+    assert "-mno-gather" in codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64")
+    assert codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ("-fno-vectorize", "-fno-unroll-loops")
+    images = unit("torchvision/csrc/io/image/cpu/decode_png.cpp", "torchvision/csrc/io/image/cpu/decode_jpeg.cpp")
+    assert parse_flags(images) == codegen_flags(images, "x86_64") == ()
+    for name in ("roi_align_kernel", "nms_kernel", "roi_pool_kernel", "deform_conv2d_kernel"):
+        every = unit(f"{ops}/cpu/{name}.cpp")
+        flags = (*parse_flags(every), *codegen_flags(every, "x86_64"))
+        assert not {"-ffast-math", "-freciprocal-math", "-ffinite-math-only"} & set(flags)
