@@ -17,8 +17,8 @@ from build_torchvision.machine.causes.diagnosis import Diagnosis
 from build_torchvision.machine.causes.gpu import served
 from build_torchvision.machine.doctor import diagnose, running
 from build_torchvision.machine.environment import read_environment
-from build_torchvision.machine.patient import device_code, examine
-from build_torchvision.machine.report import Machine, detect
+from build_torchvision.machine.patient import DeviceCode, device_code, examine
+from build_torchvision.machine.report import GpuFound, Machine, detect
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 ADD_ZMM = bytes.fromhex("62f1744858c2")  # vaddps zmm0, zmm1, zmm2
@@ -309,6 +309,24 @@ def test_the_foresight_is_what_an_h100_does(name: str, loads: bool, tmp_path: Pa
     assert device is not None
     (h100,) = detect(sources(record("h100"))).gpus
     assert (served(device, h100) is not None) is loads
+
+
+@pytest.mark.parametrize(
+    ("code", "capability", "kind"),
+    [
+        ("sm90a", "9.0", "native"),
+        ("sm100a", "10.3", None),
+        ("sm100f", "10.3", "compatible"),
+        ("sm100a PTX", "12.0", None),
+        ("sm100f PTX", "12.0", None),
+        ("sm100 PTX", "12.0", "ptx"),
+    ],
+)
+def test_code_for_one_architecture_alone_serves_no_other(code: str, capability: str, kind: str | None) -> None:
+    sm, _, ptx = code.partition(" ")
+    group = (frozenset[str](), frozenset({sm})) if ptx else (frozenset({sm}), frozenset[str]())
+    gpu = GpuFound(name="GPU", capability=capability, memory_mib=None)
+    assert served(DeviceCode(groups={group: 1}), gpu) == kind
 
 
 def test_a_torch_without_code_for_the_gpu_is_told_apart(tmp_path: Path) -> None:

@@ -24,15 +24,21 @@ def served(device: DeviceCode, gpu: GpuFound) -> Kind | None:
         tegra = gpu.tegra or any(row.tegra and row.sm == sm for row in gpus().values())
         if base == have:
             found.append("native")
-        elif base[0] == have[0] and base < have and not tegra:
+        elif base[0] == have[0] and base < have and not tegra and not sm.endswith("a"):
             found.append("compatible")
-    if any(_capability(sm) <= have for sm in device.ptx):
+    if any(_compiles(sm, have) for sm in device.ptx):
         found.append("ptx")
     return min(found, key=order.index, default=None)
 
 
+def _compiles(sm: str, have: tuple[int, ...]) -> bool:
+    """Whether the driver compiles PTX for `sm` on `have`: of "sm90a" on 9.0 alone, of "sm100f" on 10.x alone."""
+    base = _capability(sm)
+    return base == have if sm.endswith("a") else base <= have and (not sm.endswith("f") or base[0] == have[0])
+
+
 def _capability(sm: str) -> tuple[int, ...]:
-    digits = sm.removeprefix("sm")
+    digits = sm.removeprefix("sm").rstrip("af")
     return int(digits[:-1]), int(digits[-1])
 
 
