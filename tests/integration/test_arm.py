@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import build_torchvision
+from uv import find_uv_bin
 
 from build_torchvision.build.retarget import retarget
 from build_torchvision.facts import isas
@@ -174,7 +175,7 @@ def test_both_variants_are_built_here_and_run_under_emulation(tmp_path: Path) ->
 def test_the_tool_plans_on_arm_as_it_does_here(tmp_path: Path) -> None:
     """One code path: the tool itself, installed and run on an emulated Arm machine."""
     emulation()
-    uv, root = shutil.which("uv"), Path(__file__).parents[2]
+    uv, root = find_uv_bin(), Path(__file__).parents[2]
     venv = tmp_path / "venv"
     subprocess.run([uv, "venv", "-q", "--python", emulator("aarch64", "313").interpreter, venv], check=True)
     subprocess.run([uv, "pip", "install", "-q", "--python", venv / "bin/python", root], check=True)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from test_proof import NEW_STRING, Wheel, failing
 
+from build_torchvision import pipeline
 from build_torchvision.build.retarget import retarget
-from build_torchvision.errors import BadInput
-from build_torchvision.facts import isas
+from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.facts import isas, release
 from build_torchvision.inputs import apt, emulator
 from build_torchvision.proof import _time_boxed_tests, runtime
 from build_torchvision.proof.elf import Section
@@ -251,3 +252,14 @@ def test_a_variant_runs_on_a_processor_or_not(isa: str, name: str, runs: bool) -
 def test_an_unknown_processor_is_refused() -> None:
     with pytest.raises(BadInput, match="Did you mean graviton3"):
         features_of("graviton33")
+
+
+def test_all_that_arm_needs_of_this_machine_is_named_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.shutil, "which", lambda name: None)
+    monkeypatch.setattr(pipeline, "is_foreign", lambda platform: platform == "aarch64")
+    request = pipeline.Request(
+        variants=(parse("torchvision-python313-cpu-armv9"), parse("torchvision-python313-cpu-avx2")),
+        release=release("0.21.0"),
+    )
+    with pytest.raises(MissingInput, match=r"`sudo apt-get install g\+\+-aarch64-linux-gnu qemu-user-static`"):
+        pipeline.prepare(request)

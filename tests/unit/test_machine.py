@@ -330,6 +330,18 @@ def test_under_wsl2_only_the_drivers_branch_is_compared() -> None:
     assert driver_is_older(machine, "570")
 
 
+def test_a_gpu_beside_a_processor_of_no_isa_gets_nothing() -> None:
+    advice = advise(gpu_machine("rosetta", "8.9"))
+    assert (advice.best, advice.seed, advice.called_for) == (None, None, None)
+    assert [choice for _, choice in advice.per_gpu] == [None]
+
+
+def test_a_gpu_that_nothing_serves_leaves_the_place_to_the_other() -> None:
+    advice = advise(gpu_machine("l40s", "3.5", "8.9"))
+    assert advice.best is not None
+    assert advice.best.choice.variant.sm == "sm89"
+
+
 def test_orins_code_and_other_gpus_code_do_not_mix() -> None:
     ranked = choose(recorded("orin"), enumerate_variants("313", TRACKS, None))
     assert {choice.variant.sm for choice in ranked if choice.fits} == {"sm87", None}

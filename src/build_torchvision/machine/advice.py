@@ -40,9 +40,10 @@ class Offer:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """`best` is None where no variant runs. `seed` is the default track's offer, `called_for` that of the track that
+    """The answer to "what fits this machine".
 
-    the driver and the installed torch call for; each may be `best` itself, or None with the reason in `notes`.
+    `seed` is the default track's offer, `called_for` that of the track which the driver and the installed torch call
+    for: each may be `best` itself. All three are None where no variant runs, and `notes` says why.
     """
 
     python: str
@@ -68,28 +69,31 @@ def advise(machine: Machine, python: str | None = None) -> Advice:
             "Name another environment with --python.",
         )
     universe = enumerate_variants(version, TRACKS, None)
-    chips = sorted(machine.gpus, key=lambda gpu: version_key(gpu.capability), reverse=True)
-    ranked = next((found for gpu in chips if (found := choose(machine, universe, gpu)) and found[0].variant.cuda), None)
-    ranked = ranked or choose(machine, universe)
-    free = choose(_without_torch(machine), universe)
+    by_gpu = {gpu.capability: (gpu, choose(machine, universe, gpu)) for gpu in machine.gpus}
+    served = [gpu for gpu, ranked in by_gpu.values() if _on_gpu(ranked)]
+    chip = max(
+        served, key=lambda gpu: version_key(gpu.capability), default=None
+    )  # a newer one may be served by nothing
+    ranked = choose(machine, universe, chip)
     best = ranked[0] if ranked[0].fits else None
-    seed = _first(free, SEED_TRACK if machine.gpus else CPU)
+    seed = _first(choose(_without_torch(machine), universe, chip), SEED_TRACK if machine.gpus else CPU)
     called = _called_for(machine, ranked)
-    fitting = [choice for choice in ranked[1:] if choice.fits]
-    per_gpu = {
-        gpu.capability: (gpu, found[0] if (found := choose(machine, universe, gpu))[0].variant.cuda else None)
-        for gpu in machine.gpus
-    }
+    per_gpu = {capability: (gpu, _on_gpu(found)) for capability, (gpu, found) in by_gpu.items()}
     return Advice(
         python=version,
         best=_offer(machine, best),
         seed=_offer(machine, seed),
         called_for=_offer(machine, called),
-        runners_up=tuple(fitting),
+        runners_up=tuple(choice for choice in ranked[1:] if choice.fits),
         unfit=tuple(choice for choice in ranked if not choice.fits),
         per_gpu=tuple(per_gpu.values()),
-        notes=tuple(_notes(machine, best, called, per_gpu)),
+        notes=tuple(_notes(machine, best, per_gpu)),
     )
+
+
+def _on_gpu(ranked: list[Choice]) -> Choice | None:
+    """The best of `ranked` where it fits and has GPU code."""
+    return ranked[0] if ranked[0].fits and ranked[0].variant.cuda else None
 
 
 def auto_variant(machine: Machine, python: str, cuda: str | None, release: Release) -> tuple[Variant, str | None]:
@@ -208,7 +212,6 @@ def _release_for(machine: Machine, variant: Variant) -> tuple[Release | None, st
 def _notes(
     machine: Machine,
     best: Choice | None,
-    called: Choice | None,
     per_gpu: dict[str, tuple[GpuFound, Choice | None]],
 ) -> Iterator[str]:
     environment = machine.environment

@@ -115,7 +115,7 @@ def _emulation(platform: str, core: Mapping[str, str], listed: bool, hidden: fro
     if core.get("vendor_id") == "VirtualApple":
         return "Rosetta"
     if core and not listed and any(field in core for field in _FIELDS.values()):
-        return f"an emulator of {platform}: /proc/cpuinfo is another platform's"
+        return f"an emulator of {platform} (/proc/cpuinfo is another platform's)"
     if hidden & {"avx", "avx2", "avx512f", "fma"}:
-        return "an emulator: the processor's own list is shorter than /proc/cpuinfo's"
+        return "an emulator (the processor's own list of features is shorter than /proc/cpuinfo's)"
     return None

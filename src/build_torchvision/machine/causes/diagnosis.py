@@ -9,12 +9,10 @@ LOADING = "Couldn't load custom C++ ops / operator torchvision::nms does not exi
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """`name` is the cause in two words, `symptom` the error's own text, `cause` what in the files shows it,
-
-    `mend` the one command.
-    """
+    """One thing that is wrong: `name` in two words, `symptom` the error's own text, `cause` what the files show."""
 
     name: str
     symptom: str
     cause: str
     mend: str
+    """One shell command."""
