@@ -36,11 +36,12 @@ from build_torchvision import pipeline
 from build_torchvision.build.runner import Outcome
 from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.facts import Release, release
+from build_torchvision.gather import Request, gather
 from build_torchvision.graph.actions import Action, Kind, shell
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.process import run
 from build_torchvision.proof.runtime import find_python
-from build_torchvision.variants import Variant, enumerate_variants, select
+from build_torchvision.variants import DEFAULT_RELEASE, Variant, enumerate_variants, select
 
 CPU = "avx512"
 GOAL_ONE, GOAL_FURTHER, GOAL_MEMORY = 1 / 4, 1 / 8, 1536  # of upstream's CPU seconds; MiB a process
@@ -107,7 +108,7 @@ def upstream(known: Release, python: str, jobs: int, scratch: Path, environment:
 
 def ours(variants: list[Variant], known: Release, jobs: int, folder: Path, **options: object) -> tuple[Cost, Outcome]:
     """Build `variants` from nothing in `folder`, packing and proving included."""
-    request = pipeline.Request(
+    request = Request(
         variants=tuple(variants), release=known, jobs=jobs, out=folder / "dist", launcher="none", **options
     )  # type: ignore[arg-type]  # the options are Request's own fields
     os.environ.update(COLD)
@@ -158,7 +159,7 @@ def _again(command: tuple[str, ...], folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torchvision", default=pipeline.DEFAULT_RELEASE)
+    parser.add_argument("--torchvision", default=DEFAULT_RELEASE)
     parser.add_argument("--python", default="313")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cuda", action="store_true", help="CUDA 13.0 and torch 2.11: one, nine, thirty-six variants")
@@ -185,7 +186,7 @@ def measure(
     """[upstream's build, ours of one variant, of all four], and where ours of one went."""
     universe = enumerate_variants(python, ("cpu",))
     variants = [variant for variant in select(["cpu-avx*"], universe) if variant.platform == "x86_64"]
-    pipeline.gather(pipeline.Request(variants=tuple(variants), release=known))
+    gather(Request(variants=tuple(variants), release=known))
     one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
     every, _ = ours(variants, known, jobs, scratch / "every")
     kinds = by_kind(outcome)

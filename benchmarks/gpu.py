@@ -26,7 +26,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from build_torchvision import pipeline
 from build_torchvision.cli.screens import proof_table
 from build_torchvision.cli.verify import present
 from build_torchvision.errors import BuildTorchvisionError
@@ -35,6 +34,7 @@ from build_torchvision.proof.gpu import Gpu, choose, groups_of
 from build_torchvision.proof.gpu_run import on
 from build_torchvision.proof.package import Package
 from build_torchvision.proof.place import Environment, Place, existing, laid_over
+from build_torchvision.trial import Trial, prove_all
 
 WORKER = Path(__file__).with_name("_gpu_worker.py")
 POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
@@ -170,13 +170,13 @@ def main() -> int:
     held = True
     for wheel in asked.wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
-        trial = pipeline.Trial(
+        trial = Trial(
             upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
             python=asked.python,
             gpus=host,
             source=asked.source,
         )
-        (proof,) = pipeline.prove_all([(wheel, None)], trial)
+        (proof,) = prove_all([(wheel, None)], trial)
         proofs.append(proof)
         OUT.print(proof_table(proof))
         if served is None:

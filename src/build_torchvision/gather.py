@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform as host
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from build_torchvision.build.launcher import find_launcher
@@ -189,3 +189,16 @@ def carries(carried: tuple[frozenset[str], frozenset[str]]) -> str:
 
 def isas_of(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:
     return {variant.isa: isa_flags(variant) for variant in variants}
+
+
+def parts_of(request: Request) -> list[Request]:
+    """`request` by track and platform."""
+    return [part for requests in tracks_of(request) for part in requests]
+
+
+def tracks_of(request: Request) -> list[list[Request]]:
+    """`request` by track, and each track by platform."""
+    found: dict[str, dict[str, list[Variant]]] = {}
+    for variant in request.variants:
+        found.setdefault(variant.track, {}).setdefault(variant.platform, []).append(variant)
+    return [[replace(request, variants=tuple(chosen)) for chosen in platforms.values()] for platforms in found.values()]

@@ -17,11 +17,11 @@ from uv import find_uv_bin
 from build_torchvision.facts import release
 from build_torchvision.inputs.cache import cache_dir, publish
 from build_torchvision.inputs.source import fetch_source, sha256_of
-from build_torchvision.pipeline import prove
 from build_torchvision.process import run
 from build_torchvision.proof.installed import Installed
 from build_torchvision.proof.runtime import find_python
 from build_torchvision.proof.static import prove_installed
+from build_torchvision.trial import prove
 from build_torchvision.variants import parse
 
 pytestmark = [pytest.mark.nix, pytest.mark.nightly]

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from test_proof import NEW_STRING, Wheel, failing
 
-from build_torchvision import pipeline
+from build_torchvision import prepare as preparing
 from build_torchvision.build.retarget import retarget
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import isas, release
+from build_torchvision.gather import Request
 from build_torchvision.inputs import apt, emulator
 from build_torchvision.proof import _time_boxed_tests, runtime
 from build_torchvision.proof.elf import Section
@@ -255,11 +256,11 @@ def test_an_unknown_processor_is_refused() -> None:
 
 
 def test_all_that_arm_needs_of_this_machine_is_named_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.shutil, "which", lambda name: None)
-    monkeypatch.setattr(pipeline, "is_foreign", lambda platform: platform == "aarch64")
-    request = pipeline.Request(
+    monkeypatch.setattr(preparing.shutil, "which", lambda name: None)
+    monkeypatch.setattr(preparing, "is_foreign", lambda platform: platform == "aarch64")
+    request = Request(
         variants=(parse("torchvision-python313-cpu-armv9"), parse("torchvision-python313-cpu-avx2")),
         release=release("0.21.0"),
     )
     with pytest.raises(MissingInput, match=r"`sudo apt-get install g\+\+-aarch64-linux-gnu qemu-user-static`"):
-        pipeline.prepare(request)
+        preparing.prepare(request)

@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 from _elf import Object
 
-from build_torchvision import pipeline
+from build_torchvision import trial
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.proof import gpu_run
 from build_torchvision.proof import place as places
@@ -309,9 +309,9 @@ def test_an_environment_without_what_the_checks_compare_with_is_named(
 
 def test_a_wheel_for_another_python_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     other = places.Environment(python=Path("python"), version="313", site=Path(), torchvision=None, modules=frozenset())
-    monkeypatch.setattr(pipeline, "existing", lambda given: other)
+    monkeypatch.setattr(trial, "existing", lambda given: other)
     with pytest.raises(BadInput, match=r"That is Python 3\.13, the wheel is for 3\.12"):
-        pipeline._existing(Path("python"), SM90)
+        trial._existing(Path("python"), SM90)
 
 
 def test_what_is_no_wheel_cannot_be_laid_over(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import build_torchvision
 
 PACKAGE = Path(build_torchvision.__file__).parent
-# A module imports only those before it. `pipeline` joins inputs, graph, build, wheel and proof into one call.
+# A module imports only those before it. `gather` finds inputs, `pipeline` builds from them, `trial` proves.
 ORDER = (
     "errors",
     "process",
@@ -24,7 +24,9 @@ ORDER = (
     "proof",
     "recipes",
     "gather",
+    "prepare",
     "pipeline",
+    "trial",
     "machine",
     "bench",
     "index",

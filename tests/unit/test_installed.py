@@ -23,10 +23,10 @@ from test_proof import (
 )
 
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.pipeline import Trial, prove
 from build_torchvision.proof.installed import Installed, claimed
 from build_torchvision.proof.runtime import probe_installed
 from build_torchvision.proof.static import IMAGE_OPERATORS, OPERATORS
+from build_torchvision.trial import Trial, prove
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 SITE = "lib/python3.13/site-packages"

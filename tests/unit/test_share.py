@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from build_torchvision import pipeline
 from build_torchvision.build.carry import MANIFEST, take, write_manifest
 from build_torchvision.build.launcher import STATISTICS, find_launcher
 from build_torchvision.build.ninja_file import ninja_file
@@ -17,6 +16,7 @@ from build_torchvision.build.runner import run_graph
 from build_torchvision.cli.options import named
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import release
+from build_torchvision.gather import Request, gather
 from build_torchvision.graph.actions import LINKS, Action, Graph, Kind
 from build_torchvision.variants import parse
 
@@ -177,4 +177,4 @@ def test_a_pattern_of_nothing_is_refused() -> None:
 def test_a_release_whose_torch_is_of_another_cuda_is_refused_before_it_is_fetched() -> None:
     variant = parse("torchvision-python313-cuda12_8-sm90-avx2")
     with pytest.raises(BadInput, match=r"Its torch, 2\.6\.0, is built with CUDA 12\.4.*--torch 2\.8\.0"):
-        pipeline.gather(pipeline.Request(variants=(variant,), release=release("0.21.0")))
+        gather(Request(variants=(variant,), release=release("0.21.0")))

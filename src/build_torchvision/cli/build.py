@@ -33,7 +33,8 @@ from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.machine.advice import auto_variant
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.variants import PYTHONS, Variant
+from build_torchvision.trial import Trial, prove_all
+from build_torchvision.variants import DEFAULT_RELEASE, PYTHONS, Variant
 
 
 def plan(
@@ -184,9 +185,7 @@ def build(
         )
     proofs = [b.proof for b in built]
     if verify_:
-        proofs = list(
-            pipeline.prove_all([(b.wheel, b.variant) for b in built], pipeline.Trial(torch=torch, emulate=True))
-        )
+        proofs = list(prove_all([(b.wheel, b.variant) for b in built], Trial(torch=torch, emulate=True)))
     if as_json:
         rows = [
             {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}
@@ -204,7 +203,7 @@ def build(
 
 def auto_choice(torchvision: str | None, torch: str | None) -> Variant:
     """The best variant for this machine; says on standard error what it is, and why it leaves a GPU idle if it does."""
-    machine, row = detect(this_machine()), release(torchvision or pipeline.DEFAULT_RELEASE)
+    machine, row = detect(this_machine()), release(torchvision or DEFAULT_RELEASE)
     cuda = row.torch_cuda(machine.platform)
     if torch and Path(torch).expanduser().is_dir():
         cuda = read_version(Path(torch).expanduser() / "torch")[1]

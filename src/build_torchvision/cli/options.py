@@ -11,10 +11,11 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.logging import RichHandler
 
-from build_torchvision import pipeline
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import release
+from build_torchvision.gather import Request
 from build_torchvision.variants import (
+    DEFAULT_RELEASE,
     DEFAULT_TRACKS,
     TRACKS,
     Variant,
@@ -69,10 +70,10 @@ def _matching(pattern: str) -> list[Variant]:
 
 def request_of(
     chosen: Sequence[Variant], torchvision: str | None, torch: str | None, without: tuple[str, ...], compiler: str
-) -> pipeline.Request:
-    return pipeline.Request(
+) -> Request:
+    return Request(
         variants=tuple(chosen),
-        release=release(torchvision or pipeline.DEFAULT_RELEASE),
+        release=release(torchvision or DEFAULT_RELEASE),
         torch=torch,
         without=frozenset(without),
         compiler=compiler,

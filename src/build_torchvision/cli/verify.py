@@ -10,7 +10,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from build_torchvision import pipeline
 from build_torchvision.cli import screens
 from build_torchvision.cli.options import OUT, Json, Quiet, Torch, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput, ProofFailed
@@ -19,6 +18,7 @@ from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.gpu import Gpu, Host
+from build_torchvision.trial import Trial, prove_all
 from build_torchvision.variants import parse
 
 
@@ -78,7 +78,7 @@ def verify(
     if time_box is not None and (time_box <= 0 or not upstream_tests):
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
-    trial = pipeline.Trial(
+    trial = Trial(
         torch=torch,
         static_only=static,
         upstream_tests=upstream_tests,
@@ -90,7 +90,7 @@ def verify(
         source=source,
     )
     proofs: list[Proof] = []
-    for proof in pipeline.prove_all([(wheel, chosen) for wheel in wheels], trial):
+    for proof in prove_all([(wheel, chosen) for wheel in wheels], trial):
         if save and proof.ok:
             save_run(wheels[len(proofs)], proof)
         proofs.append(proof)

@@ -11,10 +11,10 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, gpus, releases, toolkits, version_key
 from build_torchvision.machine.choose import Choice, choose, driver_is_older, kind_on
 from build_torchvision.machine.report import GpuFound, Machine
-from build_torchvision.pipeline import DEFAULT_RELEASE
 from build_torchvision.variants import (
     CPU,
     DEFAULT_PYTHON,
+    DEFAULT_RELEASE,
     DEFAULT_TRACKS,
     PYTHONS,
     TRACKS,
