@@ -177,12 +177,16 @@ def nearest(name: str, count: int = 3) -> list[str]:
     python = next((known for known in PYTHONS if f"python{known}-" in asked), DEFAULT_PYTHON)
     parts = set(asked.split("-"))
 
-    def likeness(variant: Variant) -> tuple[int, float, bool]:
-        name = str(variant)
-        ratio = difflib.SequenceMatcher(None, asked, name).ratio()
-        return len(parts & set(name.split("-"))), ratio, variant.sm in CORE_SMS
+    shared = {
+        variant: len(parts & set(str(variant).split("-"))) for variant in every_variant() if variant.python == python
+    }
+    enough = sorted(shared.values(), reverse=True)[:count][-1]  # letters decide only among those
 
-    names = [variant for variant in every_variant() if variant.python == python]
+    def likeness(variant: Variant) -> tuple[int, float, bool]:
+        ratio = difflib.SequenceMatcher(None, asked, str(variant)).ratio()
+        return shared[variant], ratio, variant.sm in CORE_SMS
+
+    names = [variant for variant, found in shared.items() if found >= enough]
     return [str(variant) for variant in sorted(names, key=likeness, reverse=True)[:count]]
 
 
