@@ -142,7 +142,6 @@ def emulation() -> None:
         pytest.skip("Ubuntu keeps arm64 in an archive that is not configured by default; nightly runs this in Debian")
 
 
-@pytest.mark.nightly
 def test_all_that_arm_needs_is_ready_in_five_minutes_by_one_command(tmp_path: Path) -> None:
     emulation()
     start = time.monotonic()
