@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+OWN = f"{sys.version_info.major}{sys.version_info.minor}"  # the Python that is surely here, to run what was built
+PYTHONS = tuple(dict.fromkeys(("312", "313", OWN)))
 TOOL = (sys.executable, "-m", "build_torchvision.cli.main")
 
 
@@ -51,9 +53,9 @@ class Build:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """avx2 and avx512 for two Pythons, from one compile of the true source against its true torch."""
+    """avx2 and avx512 for PYTHONS, from one compile of the true source against its true torch."""
     folder = tmp_path_factory.mktemp("built")
-    names = ("cpu-avx2", "cpu-avx512", "--python", "312,313", "--json")
+    names = ("cpu-avx2", "cpu-avx512", "--python", ",".join(PYTHONS), "--json")
     ran = build_torchvision("build", *names, "--out", folder / "dist", "--build-dir", folder / "objects")
     assert ran.code == 0, ran.err
     rows = ran.json()

@@ -7,6 +7,7 @@ touches it. `problems` is the check; every trap has a test that plants the fault
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import tomllib
@@ -36,6 +37,16 @@ pytestmark = pytest.mark.nix
 VARIANTS = enumerate_variants()
 NAMES = [str(variant) for variant in VARIANTS]
 SYSTEMS = {"x86_64": "x86_64-linux", "aarch64": "aarch64-linux"}
+
+
+@pytest.fixture
+def terminals() -> None:
+    """Nix gives each build a pseudoterminal for its log."""
+    try:
+        for end in os.openpty():
+            os.close(end)
+    except OSError as error:
+        pytest.skip(f"Nix cannot build where there are no pseudoterminals ({error}): mount devpts on /dev/pts")
 
 
 @pytest.fixture(scope="module")
@@ -567,6 +578,7 @@ COMPILE = """(pkgs.stdenv.mkDerivation {{
 }}).overrideAttrs (import (root + "/nix/flags.nix") (import (root + "/nix/variant.nix") {{ }} "{name}"))"""
 
 
+@pytest.mark.usefixtures("terminals")
 @pytest.mark.compiler
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
 def test_the_flags_reach_the_c_and_the_cxx_compiler_of_a_real_build(isa: str, nix: Nix, tmp_path: Path) -> None:
@@ -619,6 +631,7 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site / "nvidia" / "cu13" / "bin"
 
 
+@pytest.mark.usefixtures("terminals")
 @pytest.mark.compiler
 def test_the_flags_reach_the_compiler_behind_a_real_nvcc(nix: Nix, nvcc: Path, tmp_path: Path) -> None:
     """The host half is compiled for the CPU, the device half for the GPU; in trap 1's form the host half is not."""

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import TOOL, Build, build_torchvision
+from conftest import PYTHONS, TOOL, Build, build_torchvision
 
 from build_torchvision.facts import release
 from build_torchvision.inputs.source import fetch_source
@@ -29,7 +29,7 @@ def test_one_compile_gives_a_wheel_for_each_isa_and_python(built: Build) -> None
     assert {(isa, python): wheel.name.split("-manylinux")[0] for (isa, python), wheel in built.wheels.items()} == {
         (isa, python): f"torchvision-0.21.0+cpu.{isa}-cp{python}-cp{python}"
         for isa in ("avx2", "avx512")
-        for python in ("312", "313")
+        for python in PYTHONS
     }
     ran = int(re.search(r"(\d+) actions", built.said)[1])  # type: ignore[index]
     links = len(list(built.objects.rglob("*.so")))
