@@ -105,7 +105,7 @@ def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise()
     for exact in ("nms_kernel", "roi_pool_kernel", "ps_roi_pool_kernel", "deform_conv2d_kernel"):
         assert parse_flags(unit(f"{ops}/cpu/{exact}.cpp")) == ()
     assert "-mno-gather" in codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64")
-    assert codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ("-fno-vectorize", "-fno-unroll-loops")
+    assert codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ()  # nothing was timed on Arm
     images = unit("torchvision/csrc/io/image/cpu/decode_png.cpp", "torchvision/csrc/io/image/cpu/decode_jpeg.cpp")
     assert parse_flags(images) == codegen_flags(images, "x86_64") == ()
     for name in ("roi_align_kernel", "nms_kernel", "roi_pool_kernel", "deform_conv2d_kernel"):

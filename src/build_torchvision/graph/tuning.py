@@ -30,10 +30,12 @@ def parse_flags(unit: Unit) -> tuple[str, ...]:
 
 
 def codegen_flags(unit: Unit, platform: str) -> tuple[str, ...]:
-    """Flags of the pass that makes the unit's machine code."""
-    if not _is_operator(unit):
-        return ()
-    return (*SHORT_LOOPS, *NO_GATHER) if platform == "x86_64" else SHORT_LOOPS
+    """Flags of the pass that makes the unit's machine code: on x86-64, where they were measured.
+
+    Arm keeps the loop vectoriser: without it the armv9 operators use SVE in 2 instructions, with it in about 300, and
+    nothing was timed there.
+    """
+    return (*SHORT_LOOPS, *NO_GATHER) if _is_operator(unit) and platform == "x86_64" else ()
 
 
 def _is_operator(unit: Unit) -> bool:
