@@ -21,6 +21,11 @@ def test_that_fails_once():
     seen.touch()
     assert before
 """
+CROWDED = """\
+import os
+def test_that_fails_in_a_crowd():
+    assert not os.environ["PYTEST_ADDOPTS"]
+"""
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,8 @@ def test_that_fails_once():
         (PASSES, True, True, "1 passed, 0 failed"),
         (PASSES + FAILS, True, True, "fails with torchvision 0.26.0 too: test_that_fails (1): AssertionError: always"),
         (PASSES + FAILS, False, False, "test_that_fails failed: AssertionError: always"),
-        (PASSES + ONCE, True, True, "failed once, and passed 3 times when run again: test_that_fails_once"),
+        (PASSES + ONCE, True, True, "failed once, and passed 3 times alone: test_that_fails_once"),
+        (PASSES + CROWDED, True, True, "failed once, and passed 3 times alone: test_that_fails_in_a_crowd"),
         (
             "import pytest\npytest.skip('not here', allow_module_level=True)",
             True,
@@ -39,9 +45,10 @@ def test_that_fails_once():
     ],
 )
 def test_what_fails_is_tried_with_the_stock_package_and_again(
-    text: str, stock: bool, ok: bool, said: str, tmp_path: Path
+    text: str, stock: bool, ok: bool, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a real pytest, and a torchvision/ that is only a name."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-v")
     source, over = tmp_path / "source", tmp_path / "over"
     for folder in (source / "test", over / "torchvision"):
         folder.mkdir(parents=True)

@@ -39,7 +39,7 @@ class Suite:
 
 
 CPU_SUITE = Suite(files=("test_ops.py",), at_least=755)
-REPEATS = 3  # a failure of ours alone that passes so many times afterwards is unsteady, and named
+REPEATS = 3  # a failure of ours alone that passes so many times alone, in one process, is unsteady, and named
 
 
 def gpu_suite(*, nvjpeg: bool) -> Suite:
@@ -99,7 +99,8 @@ def upstream_tests(
     """Run upstream's tests against the torchvision at `place`: at least so many pass, and what fails is upstream's own.
 
     A failure is upstream's own when the same test fails with `stock` too, beside the same torch; each is named, and so
-    is one that does not come back when its test is repeated.
+    is one that does not come back when its test is repeated. Both are tried alone: pytest may have been told to run
+    many tests at once (PYTEST_ADDOPTS), which then share one GPU.
     The tests are copied away first: in the source tree they would import its torchvision/, which has no operators.
     `time_box`, in seconds, stops before all have run: then one must pass, and which ran is told. `timeout` is in
     seconds.
@@ -130,14 +131,14 @@ def upstream_tests(
             beside = _with_tools(stock.ready(root / "stock").under(**place.env), root / "tools")
         except BuildTorchvisionError as error:
             return judge(cases, suite.at_least, hint=f"{error.obstacle} So none was tried with the stock package.")
-        again = _run(root, beside, [case.node for case in failed], timeout)
+        again = _run(root, beside, [case.node for case in failed], timeout, alone=True)
         if isinstance(again, Check):
             return again
         shared = frozenset(case.node for case in again if case.outcome == "failed")
         steady = {case.node for case in failed} - shared
         unsteady = frozenset(steady)
         for _ in range(REPEATS if steady else 0):
-            found = _run(root, place, sorted(steady), timeout)
+            found = _run(root, place, sorted(steady), timeout, alone=True)
             passed = [case.node for case in found if case.outcome == "passed"] if isinstance(found, list) else []
             unsteady &= frozenset(passed)
         return judge(cases, suite.at_least, shared=shared, unsteady=unsteady, stock=f"torchvision {stock.version}")
@@ -162,9 +163,18 @@ def _with_tools(place: Place, folder: Path) -> Place:
 
 
 def _run(
-    root: Path, place: Place, chosen: Sequence[str], timeout: float, time_box: float | None = None
+    root: Path,
+    place: Place,
+    chosen: Sequence[str],
+    timeout: float,
+    time_box: float | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Case] | Check:
-    """The outcome of each chosen test, or a check that does not hold when pytest itself stopped."""
+    """The outcome of each chosen test, or a check that does not hold when pytest itself stopped.
+
+    `alone`: in one process, one after the other, whatever PYTEST_ADDOPTS says.
+    """
     laid = [folder for folder in place.over if folder != root / "tools"]
     first = str(laid[0]) if laid else ""  # where torchvision must come from, where something was laid over the packages
     (root / "conftest.py").write_text(
@@ -173,7 +183,7 @@ def _run(
     report = root / "report.xml"
     report.unlink(missing_ok=True)
     arguments = (*chosen, "-q", "-p", "no:cacheprovider", f"--junitxml={report}")
-    env = {**os.environ, **place.env}
+    env = {**os.environ, **place.env, **({"PYTEST_ADDOPTS": ""} if alone else {})}
     done = run(
         place.command("pytest", *arguments) if time_box is None else place.command(TIME_BOX, str(time_box), *arguments),
         asked="running upstream's tests",
@@ -234,7 +244,7 @@ def judge(
     named = "; ".join(f"{test} ({count}): {message}" for (test, message), count in common.most_common())
     once = "; ".join(f"{case.node.partition('::')[2]}: {case.message}" for case in failed if case.node in unsteady)
     said = f"{counts}; fails with {stock} too: {named}" if named else counts
-    said += f"; failed once, and passed {REPEATS} times when run again: {once}" if once else ""
+    said += f"; failed once, and passed {REPEATS} times alone: {once}" if once else ""
     return Check.of("upstream tests", [said, *problems] if problems else [], said)
 
 
