@@ -91,7 +91,7 @@ def _ingredients(request: Request, inputs: Inputs) -> Ingredients:
         compiler=inputs.compiler,
         isas=isas_of(request.variants),
         platform=request.variants[0].platform,
-        retarget=_script("retarget"),
+        rewrite=_script("rewrite"),
         shared=cache_dir() / "headers",
         device=_device(request, inputs),
     )

@@ -13,7 +13,7 @@ import pytest
 from conftest import build_torchvision
 from uv import find_uv_bin
 
-from build_torchvision.build.retarget import retarget
+from build_torchvision.build.rewrite import retarget
 from build_torchvision.facts import isas
 from build_torchvision.inputs.apt import indextargets, os_release, own_archives
 from build_torchvision.inputs.compiler import Compiler, find_compiler

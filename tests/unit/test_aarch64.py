@@ -8,7 +8,7 @@ import pytest
 from test_proof import NEW_STRING, Wheel, failing
 
 from build_torchvision import prepare as preparing
-from build_torchvision.build.retarget import retarget
+from build_torchvision.build.rewrite import retarget
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import isas, release
 from build_torchvision.gather import Request

@@ -9,7 +9,7 @@ import pytest
 from build_torchvision.bench.contest import AGAIN, STOCK, Timing
 from build_torchvision.bench.report import markdown, rows, to_json
 from build_torchvision.bench.statistics import Verdict, geometric_mean, paired_ratio
-from build_torchvision.graph.tuning import codegen_flags, parse_flags
+from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
 from build_torchvision.graph.units import Unit
 
 
@@ -105,9 +105,11 @@ def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise()
     for exact in ("nms_kernel", "roi_pool_kernel", "ps_roi_pool_kernel", "deform_conv2d_kernel"):
         assert parse_flags(unit(f"{ops}/cpu/{exact}.cpp")) == ()
     assert "-mno-gather" in codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64")
-    assert codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ()  # nothing was timed on Arm
+    assert rewrite_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64") == ("--multiply",)
+    for tuned in (codegen_flags, rewrite_flags):
+        assert tuned(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ()  # nothing was timed on Arm
     images = unit("torchvision/csrc/io/image/cpu/decode_png.cpp", "torchvision/csrc/io/image/cpu/decode_jpeg.cpp")
-    assert parse_flags(images) == codegen_flags(images, "x86_64") == ()
+    assert parse_flags(images) == codegen_flags(images, "x86_64") == rewrite_flags(images, "x86_64") == ()
     for name in ("roi_align_kernel", "nms_kernel", "roi_pool_kernel", "deform_conv2d_kernel"):
         every = unit(f"{ops}/cpu/{name}.cpp")
         flags = (*parse_flags(every), *codegen_flags(every, "x86_64"))

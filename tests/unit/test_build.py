@@ -18,7 +18,7 @@ from rich.console import Console
 
 from build_torchvision.build import runner
 from build_torchvision.build.ninja_file import ninja_file
-from build_torchvision.build.retarget import retarget
+from build_torchvision.build.rewrite import multiply, retarget
 from build_torchvision.build.runner import JOB_MEMORY, default_jobs, exclusive, run_graph
 from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.graph.actions import Action, Graph, Kind, shell
@@ -175,6 +175,54 @@ IR = 'define void @f() #0 {}\nattributes #0 = { nounwind "target-cpu"="x86-64" "
 
 def test_intermediate_code_forgets_its_target() -> None:
     assert retarget(IR) == 'define void @f() #0 {}\nattributes #0 = { nounwind "x"="y" }\n'
+
+
+def place(a: int, b: int) -> tuple[int, int]:
+    """What the rewritten IR computes for a / b and a % b, in the same arithmetic: IEEE doubles, truncation, 32 bits."""
+    quotient = int(float(a) * ((1 + 2**-50) / float(b)))
+    return quotient, a - quotient * b
+
+
+EDGES = (0, 1, 2, 3, 7, 49, 2**16, 2**31 - 1, 2**31 - 2, -1, -2, -7, -(2**31), -(2**31) + 1)
+int32 = st.one_of(st.sampled_from(EDGES), st.integers(-(2**31), 2**31 - 1))
+
+
+@given(a=int32, b=int32.filter(bool), near=st.integers(-1, 1))
+def test_an_integer_times_a_reciprocal_is_the_quotient(a: int, b: int, near: int) -> None:
+    multiple = a // b * b + near
+    for dividend in (a, multiple if abs(multiple) < 2**31 else a):
+        expected = abs(dividend) // abs(b) * (1 if (dividend < 0) == (b < 0) else -1)
+        assert place(dividend, b) == (expected, dividend - expected * b)
+
+
+OPERATOR = """\
+define i32 @_ZN6vision3ops5placeEv(i32 %0, i32 %1, ptr %2, ptr %3) {
+  %5 = srem i32 %0, %1
+  %6 = load float, ptr %2, align 4
+  %7 = load float, ptr %3, align 4
+  %8 = fdiv nsz float %6, %7
+  br label %9
+
+9:                                                ; preds = %4
+  %10 = load float, ptr %3, align 4
+  %11 = fdiv nsz float %6, %10
+  %12 = load float, ptr %3, align 4
+  %13 = fdiv float %8, %12
+  %14 = sdiv i32 %5, 2
+  ret i32 %14
+}
+"""
+
+
+def test_what_an_operator_divides_by_again_and_again_is_multiplied_by() -> None:
+    changed = multiply(OPERATOR)
+    assert "srem" not in changed
+    assert "%8 = fdiv nsz float %6, %7" in changed  # it stands alone in its block
+    assert "%d11.reciprocal = fdiv nsz float 1.0, %10\n  %11 = fmul nsz float %6, %d11.reciprocal" in changed
+    assert "%13 = fmul float %8, %d13.reciprocal" in changed
+    assert "sdiv i32 %5, 2" in changed  # the compiler knows how to divide by a constant
+    others = OPERATOR.replace("6vision3ops", "2at")
+    assert multiply(others) == others
 
 
 @pytest.mark.parametrize("text", ["", "attributes #0 = { nounwind }\n", '@t = constant c"target-cpu"\n'])

@@ -18,7 +18,7 @@ from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, gen
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaPlanner, CudaUnit, Device, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
-from build_torchvision.graph.tuning import codegen_flags, parse_flags
+from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
 from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
@@ -48,7 +48,7 @@ LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now"
 class Ingredients:
     """What a graph is planned from. `isas`: name -> compiler flags; `device` is None for a CPU build.
 
-    `retarget` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
+    `rewrite` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
     every build of this machine: precompiled headers are made of files there, since clang writes their full path down.
     """
 
@@ -59,7 +59,7 @@ class Ingredients:
     compiler: Compiler
     isas: Mapping[str, Sequence[str]]
     platform: str
-    retarget: Sequence[str]
+    rewrite: Sequence[str]
     shared: Path
     device: Device | None = None
 
@@ -214,8 +214,8 @@ class _Planner:
                 Action(
                     output=bitcode,
                     kind=Kind.REWRITE,
-                    command=(*self.want.retarget, parsed, bitcode),
-                    inputs=(parsed,),
+                    command=(*self.want.rewrite, *rewrite_flags(unit, platform), parsed, bitcode),
+                    inputs=(parsed, self.want.rewrite[-1]),
                     label=f"take the target CPU out of {stem}",
                     depfile=False,
                 )
