@@ -306,7 +306,7 @@ def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = F
         compiler=compiler(),
         isas={variant.isa: ("-march=x",) for variant in variants},
         platform="x86_64",
-        rewrite=("rewrite",),
+        rewrite=("/rewrite.py",),
         shared=Path("/shared"),
         device=Device(sdk=sdk(), compiler=cuda or Clang(compiler=compiler()), sms=sms, splice=("splice",)),
     )
