@@ -17,6 +17,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from rich.table import Table
 
 from build_torchvision.cli.screens import proof_table
 from build_torchvision.cli.verify import present
-from build_torchvision.errors import BuildTorchvisionError
+from build_torchvision.errors import BadInput, BuildTorchvisionError
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.gpu import Gpu, choose, groups_of
 from build_torchvision.proof.gpu_run import on
@@ -92,14 +93,20 @@ class Worker:
         self.process.wait(timeout=60)
 
 
+def label(wheel: Path) -> str:
+    """What a wheel is called in the table: its local version and, where it says so, its CUDA compiler."""
+    version = wheel.name.split("-")[1]
+    compiler = Package(wheel).descriptor.get("cuda_compiler")
+    return (version.partition("+")[2] or version) + (f", {compiler}" if compiler else "")
+
+
 @contextmanager
 def workers(wheels: Sequence[Path], environment: Environment, gpu: Gpu) -> Iterator[list[Worker]]:
     """The installed package's worker, then each wheel's."""
     with ExitStack() as stack:
         places = [(f"installed {environment.torchvision}", Place(python=environment.python))]
         for wheel in wheels:
-            local = wheel.name.split("-")[1].partition("+")[2] or wheel.name.split("-")[1]
-            places.append((local, stack.enter_context(laid_over(wheel, environment))))
+            places.append((label(wheel), stack.enter_context(laid_over(wheel, environment))))
         running = []
         for name, place in places:
             running.append(Worker(name, on(place, gpu, jit=True)))
@@ -163,6 +170,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> int:
     asked = arguments()
+    called = Counter(label(wheel) for wheel in (*asked.wheels, *asked.beside))
+    if twice := [name for name, times in called.items() if times > 1]:
+        raise BadInput("timing these wheels", f"Two of them are called {twice[0]}.", "Give one of the two.")
     host, environment = present(), existing(asked.python)
     host.require("these wheels")
     proofs: list[Proof] = []

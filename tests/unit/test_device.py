@@ -16,7 +16,7 @@ from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.proof import gpu_run
 from build_torchvision.proof import place as places
 from build_torchvision.proof.checks import Check
-from build_torchvision.proof.device import check_device_code, plain_name, registered_kernels
+from build_torchvision.proof.device import check_device_code, launched, plain_name, registered_kernels
 from build_torchvision.proof.fatbin import BadFatbin, images, kernels
 from build_torchvision.proof.gpu import Gpu, Host, Way, advice, check_gpu, choose, groups_of, way
 from build_torchvision.proof.gpu_run import on
@@ -129,6 +129,32 @@ def test_a_kernel_is_known_by_the_name_that_a_profiler_gives(mangled: str, name:
 
 def test_registered_kernels_are_all_found_though_their_names_touch() -> None:
     assert registered_kernels(extension()) == {"tiny_kernel_impl<float>", "table_kernel"}
+
+
+UNIT = "void unit_nms_kernel::vision::ops::(anonymous namespace)::"
+REGISTERED = frozenset({"nms_kernel_impl<float>", "im2col_kernel<c10::Half,int>", "im2col_kernel<c10::Half,long>"})
+
+
+@pytest.mark.parametrize(
+    ("seen", "ok", "said"),
+    [
+        ((), True, "not observed"),
+        (
+            (f"{UNIT}nms_kernel_impl<float>(int, double)", f"{UNIT}im2col_kernel<c10::Half, long>(long)", "Memset"),
+            True,
+            "2 of 3 were launched; of 1 more, for the other width of indices, nothing was asked",
+        ),
+        ((f"{UNIT}nms_kernel_impl<float>(int, double)",), False, "im2col_kernel<c10::Half,int> was never launched"),
+        (("void at::native::fill_kernel<float>(int)",), False, "nms_kernel_impl<float> was never launched"),
+        ((f"{UNIT}nms_kernel_impl<double>(int, double)",), False, "nms_kernel_impl<float> was never launched"),
+    ],
+)
+def test_each_registered_kernel_must_have_run_where_a_profiler_saw_any(
+    seen: tuple[str, ...], ok: bool, said: str
+) -> None:
+    check = launched(REGISTERED, seen)
+    assert check.ok is ok
+    assert said in check.detail
 
 
 # --- which GPU runs it ------------------------------------------------------------------------------------------------
@@ -250,7 +276,11 @@ def test_whether_the_driver_compiled_is_told_only_of_what_ran(
         if compiled and not device["refused"]:
             cache.mkdir()
             (cache / "index").write_bytes(b"code")
-        return (Check(name=f"{label}: nms", ok=ran, detail=""),), {}
+        listed = "tiny_kernel_impl<float>(int)\nnamed_kernel::table_kernel()"
+        return (
+            Check(name=f"{label}: nms", ok=ran, detail=""),
+            Check(name=f"{label}: kernels", ok=ran, detail=listed),
+        ), {}
 
     class Wheel:
         extensions = extension("sm90")
@@ -260,6 +290,8 @@ def test_whether_the_driver_compiled_is_told_only_of_what_ran(
     monkeypatch.setattr(gpu_run, "probe", probe)
     checks = gpu_run.run_on_gpu(Place(python=Path("python")), Wheel(), H100, served)  # type: ignore[arg-type]
     assert {check.name: check.ok for check in checks}["JIT"] is ok
+    told = {check.name: check.detail for check in checks}["GPU: kernels"]
+    assert told == "2 of 2 were launched" if ran else "table_kernel()" in told
     assert asked == ([("1", False)] if served == "cubin" else [("0", False), ("1", True)])
 
 

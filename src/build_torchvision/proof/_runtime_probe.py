@@ -2,8 +2,9 @@
 
     python -I _runtime_probe.py RESULTS.jsonl '{"codecs": ["jpeg", "png", "webp"], "device": null}'
 
-With "device", {"capability": "9.0", "nvjpeg": true, "kernels": ["nms_kernel_impl<float>"], "refused": false}, operators
-are called on the GPU, and the references stay on the CPU; with "refused", every call must fail for want of code.
+With "device", {"capability": "9.0", "nvjpeg": true, "refused": false}, operators are called on the GPU, and the
+references stay on the CPU; at the end "kernels" lists what the GPU ran. With "refused", every call must fail for want
+of code.
 
 Needs torch, numpy and Pillow beside torchvision. Before a check, {"start": name} is written to RESULTS.jsonl, and
 after it {"name", "ok", "detail", "digest"}, the last of every bit that the operators returned. A process that dies of
@@ -532,29 +533,10 @@ def check_all_called_on_gpu() -> str:
     return f"all {len(wanted)} operators with CUDA code were called"
 
 
-def check_launched(wanted: set[str], profile: Any) -> str:
-    """Which of the package's kernels the profiler saw on the GPU.
-
-    Of a kernel that exists for 32-bit and for 64-bit indices, one is enough: the operator chooses by the tensors' size.
-    """
-    names = {event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA}
-    return launched(wanted, names)
-
-
-def launched(wanted: set[str], names: set[str]) -> str:
-    """`names` are the profiler's, such as `void vision::ops::(anonymous namespace)::nms_kernel_impl<float>(int)`."""
-    found = (re.search(r"\w*kernel\w*(<[^<>]*>)?", name) for name in names)
-    seen = {match[0].replace(" ", "") for match in found if match} & wanted
-    if not seen:
-        return "not observed: the profiler sees no kernels here"
-    widths = {name: re.sub(r",(int|long)>$", ">", name) for name in wanted}
-    met = {widths[name] for name in seen}
-    left = {name for name in wanted if widths[name] not in met}
-    if left:
-        raise Wrong(f"never launched: {', '.join(sorted(left))}")
-    spare = len(wanted) - len(seen)
-    rest = f"; of {spare} more, for the other width of indices, nothing was asked" if spare else ""
-    return f"{len(seen)} of {len(wanted)} were launched{rest}"
+def kernels_seen(profile: Any) -> str:
+    """What the profiler saw on the GPU, a line each: `void ops::(anonymous namespace)::nms_kernel_impl<float>(int)`."""
+    on_gpu = {event.name for event in profile.events() if event.device_type == torch.autograd.DeviceType.CUDA}
+    return "\n".join(sorted(on_gpu))
 
 
 def refused(name: str, *values: Any) -> str:
@@ -804,7 +786,7 @@ def main(results: Path, codecs: set[str], device: dict[str, Any] | None) -> int:
             return 0 if all(perform(out, refusals())) else 1
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
             held = perform(out, checks_on_gpu(device))
-        held += perform(out, [("kernels", partial(check_launched, set(device["kernels"]), profile))])
+        held += perform(out, [("kernels", partial(kernels_seen, profile))])
         return 0 if all(held) else 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 
 from build_torchvision.codegen import Codegen, cuda_codegen
 from build_torchvision.proof.checks import Check
@@ -57,6 +57,28 @@ def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx:
 def registered_kernels(extensions: Mapping[str, bytes]) -> frozenset[str]:
     """The kernels that host code registers, as a profiler spells them, without arguments: "nms_kernel_impl<float>"."""
     return frozenset(plain_name(name) for data in extensions.values() for name in _registered(data))
+
+
+def launched(registered: Set[str], seen: Collection[str]) -> Check:
+    """Of the kernels `registered_kernels` names, which ran: `seen` are all that a profiler saw on the GPU.
+
+    It spells a kernel `void unit_nms_kernel::vision::ops::(anonymous namespace)::nms_kernel_impl<float>(int)`. Where a
+    profiler is not allowed to look it sees nothing, and nothing follows. Of a kernel that exists for 32-bit and for
+    64-bit indices one is enough: the operator chooses by the tensors' size.
+    """
+    if not seen:
+        return Check(name="kernels", ok=True, detail="not observed: the profiler sees nothing of the GPU here")
+    spelled = (match[0].replace(" ", "") for name in seen for match in re.finditer(r"\w*kernel\w*(<[^<>]*>)?", name))
+    ran = registered & set(spelled)
+    kernel = {name: re.sub(r",(int|long)>$", ">", name) for name in registered}
+    left = registered - {name for name in registered if kernel[name] in {kernel[one] for one in ran}}
+    spare = len(registered) - len(ran)
+    rest = f"; of {spare} more, for the other width of indices, nothing was asked" if spare else ""
+    return Check.of(
+        "kernels",
+        [f"{name} was never launched" for name in sorted(left)],
+        f"{len(ran)} of {len(registered)} were launched{rest}",
+    )
 
 
 def _registered(data: bytes) -> list[str]:
