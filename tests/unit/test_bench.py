@@ -63,14 +63,26 @@ def test_one_round_or_unequal_rounds_are_refused(stock: list[float], ours: list[
         paired_ratio(stock, ours)
 
 
-def timing(name: str, *, factor: float, error: float = 0.0, noise: float = 0.01) -> Timing:
+def timing(name: str, *, factor: float, error: float = 0.0, noise: float = 0.01, device: str = "cpu") -> Timing:
     seconds = {
         STOCK: times(1, noise=noise),
         AGAIN: times(2, noise=noise),
         "cpu.avx2": times(3, factor=factor, noise=noise),
     }
     errors = {AGAIN: 0.0, "cpu.avx2": error}
-    return Timing(name=name, size="small", direction="forward", group="op", threads=1, seconds=seconds, errors=errors)
+    return Timing(
+        name=name,
+        size="small",
+        direction="forward",
+        group="op",
+        threads=1,
+        device=device,
+        seconds=seconds,
+        errors=errors,
+    )
+
+
+ABOUT = {"machine": "a CPU", "torch": "2.6.0", "stock": "0.21.0", "gpu": "NVIDIA H100"}
 
 
 def test_a_table_names_wins_losses_noise_and_wrong_results() -> None:
@@ -89,11 +101,22 @@ def test_a_table_names_wins_losses_noise_and_wrong_results() -> None:
         "deform_conv2d": (Verdict.FASTER, False),
         "roi_align, quantized": (Verdict.FASTER, True),
     }
-    text = markdown(to_json(timings, [], {}, {"machine": "a CPU", "torch": "2.6.0"}))
+    text = markdown(to_json(timings, [], {}, ABOUT))
     assert "| roi_pool, small, forward |" in text
     assert text.count("slower") == 1
     assert text.count("no difference") == 1
     assert len([line for line in text.splitlines() if "†" in line and line.startswith("| deform_conv2d")]) == 1
+
+
+def test_what_ran_on_a_gpu_stands_apart_from_what_ran_on_the_cpu() -> None:
+    timings = [timing("nms", factor=0.5), timing("nms", factor=0.8, device="cuda")]
+    result = to_json(timings, [], {}, ABOUT)
+    assert {where: round(mean["all"]["value"], 2) for where, mean in result["means"]["cpu.avx2"].items()} == {
+        "1": 2.0,
+        "cuda": 1.25,
+    }
+    text = markdown(result)
+    assert text.index("### 1 thread") < text.index("2.00") < text.index("### NVIDIA H100") < text.index("1.25")
 
 
 def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise() -> None:

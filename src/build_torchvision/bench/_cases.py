@@ -1,6 +1,7 @@
 """What is measured: every operator that TorchVision compiles, at three sizes. Imported by the worker alone.
 
-Needs torch and a torchvision on the path. Inputs are drawn from one seed, so that two contenders get the same ones.
+Needs torch and a torchvision on the path. Inputs are drawn from one seed, on torch's default device, so that two
+contenders get the same ones.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ class Case:
         return f"{self.name}/{self.size}/{self.direction}"
 
 
-def cases() -> Iterator[Case]:
-    """Every case, in the order of a table."""
+def cases(device: str = "cpu") -> Iterator[Case]:
+    """Every case of `device`, in the order of a table; on a GPU ("cuda") the operators that have code for it."""
     for name, make in OPERATORS.items():
+        if device != "cpu" and name in CPU_ONLY:
+            continue
         for direction in ("forward", "backward") if name in DIFFERENTIABLE else ("forward",):
             for size in SIZES:
                 yield Case(name=name, size=size, direction=direction, group="op", make=_of(make, direction))
-    for name, make_codec in CODECS.items():
+    for name, make_codec in CODECS.items() if device == "cpu" else ():
         direction, _, _ = name.partition("_")
         for size in SIZES:
             yield Case(name=name, size=size, direction=direction, group="codec", make=make_codec)
@@ -62,8 +65,8 @@ def _of(make: Callable[[str], tuple[Callable[..., Tensor], list[Tensor]]], direc
         for leaf in leaves:
             leaf.requires_grad_()
         out = function(*leaves)
-        grad = torch.randn(out.shape, generator=torch.Generator().manual_seed(7), dtype=torch.float32)
-        grad = grad.to(out.dtype)
+        drawn = torch.Generator(device=out.device).manual_seed(7)
+        grad = torch.randn(out.shape, generator=drawn, dtype=torch.float32, device=out.device).to(out.dtype)
         return lambda: torch.autograd.grad(out, leaves, grad, retain_graph=True)
 
     return ready
@@ -148,6 +151,7 @@ OPERATORS: dict[str, Callable[[str], tuple[Callable[..., Tensor], list[Tensor]]]
     "nms, quantized": _qnms,
     "roi_align, quantized": _qroi_align,
 }
+CPU_ONLY = {"nms, quantized", "roi_align, quantized"}
 DIFFERENTIABLE = {"roi_align", "roi_align, adaptive", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d"}
 
 

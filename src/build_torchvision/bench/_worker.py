@@ -1,11 +1,12 @@
 """Executed in an environment of its own, not imported: times one torchvision, on demand.
 
-    python -I _worker.py FOLDER THREADS
+    python -I _worker.py FOLDER THREADS DEVICE
 
-FOLDER holds `torchvision/`. Commands are JSON lines on standard input, answers JSON lines on standard output:
-{"list": true} -> [[name, size, direction, group], ...]; {"make": key} readies a case; {"time": runs} -> seconds of
-CPU and of wall clock for that many calls; {"save": path}, {"compare": path} -> the largest error relative to the other
-contender's result; {"about": true} -> versions.
+FOLDER holds `torchvision/`; DEVICE is "cpu" or "cuda". Commands are JSON lines on standard input, answers JSON lines
+on standard output: {"list": true} -> [[name, size, direction, group], ...]; {"make": key} readies a case;
+{"time": runs} -> seconds of CPU and of wall clock for that many calls, and until a GPU has finished them;
+{"save": path}, {"compare": path} -> the largest error relative to the other contender's result; {"about": true} ->
+versions.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-FOLDER, THREADS = str(Path(sys.argv[1]).resolve()), int(sys.argv[2])
+FOLDER, THREADS, DEVICE = str(Path(sys.argv[1]).resolve()), int(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, FOLDER)
 sys.path.insert(1, str(Path(__file__).parent))
 
 import torch  # noqa: E402
 
 torch.set_num_threads(THREADS)
+torch.set_default_device(DEVICE)
 
 import torchvision  # noqa: E402
 from _cases import cases  # noqa: E402
@@ -30,13 +32,13 @@ from _cases import cases  # noqa: E402
 if not str(torchvision.__file__).startswith(FOLDER):
     sys.exit(f"{torchvision.__file__} was imported, not the torchvision of {FOLDER}")
 torch.ops.load_library(str(Path(FOLDER, "torchvision", "image.so")))
-CASES = {case.key: case for case in cases()}
+CASES = {case.key: case for case in cases(DEVICE)}
 SEED = 20
 
 
 def flat(result: Any) -> list[torch.Tensor]:
     found = [result] if isinstance(result, torch.Tensor) else list(result)
-    return [tensor.int_repr() if tensor.is_quantized else tensor for tensor in found]
+    return [(tensor.int_repr() if tensor.is_quantized else tensor).detach().cpu() for tensor in found]
 
 
 def error(mine: list[torch.Tensor], other: list[torch.Tensor]) -> float:
@@ -51,6 +53,11 @@ def error(mine: list[torch.Tensor], other: list[torch.Tensor]) -> float:
     return worst
 
 
+def finish() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def main() -> None:
     call: Any = None
     for line in sys.stdin:
@@ -59,7 +66,7 @@ def main() -> None:
         if "list" in command:
             answer = [[case.name, case.size, case.direction, case.group] for case in CASES.values()]
         elif "about" in command:
-            answer = {"torch": torch.__version__, "torchvision": torchvision.__version__, "threads": THREADS}
+            answer = {"torch": torch.__version__, "torchvision": torchvision.__version__}
         elif "make" in command:
             case = CASES[command["make"]]
             torch.manual_seed(SEED)
@@ -71,9 +78,11 @@ def main() -> None:
             answer = error(flat(call()), torch.load(command["compare"]))
         else:
             runs = command["time"]
+            finish()
             wall, cpu = time.perf_counter(), time.thread_time()
             for _ in range(runs):
                 call()
+            finish()
             answer = [time.thread_time() - cpu, time.perf_counter() - wall]
         print(json.dumps(answer), flush=True)
 

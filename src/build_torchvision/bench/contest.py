@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 from filelock import FileLock
@@ -25,7 +26,8 @@ from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
-from build_torchvision.proof.package import parse_file_name
+from build_torchvision.proof.package import Package, parse_file_name
+from build_torchvision.proof.place import Environment
 from build_torchvision.proof.runtime import find_python
 
 WORKER = Path(__file__).with_name("_worker.py")
@@ -33,24 +35,25 @@ LEAST_ROUNDS = 5
 SLICE = 0.01
 """Seconds of one timing, at least: many calls where one takes less."""
 STOCK, AGAIN = "stock", "stock, again"
+NO_ENV: Mapping[str, str] = MappingProxyType({})
 IMPORT = "import time, sys; sys.path.insert(0, sys.argv[1]); import torch; t = time.process_time(); import torchvision"
 IMPORT += "; print(time.process_time() - t)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A wheel, unpacked into `folder`."""
+    """A TorchVision in `folder`, unpacked from `wheel` unless it is an environment's own."""
 
     name: str
-    wheel: Path
+    wheel: Path | None
     folder: Path
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of the wheel, of what it unpacks to, and of its compiled operators."""
+        """Bytes of the wheel (0 without one), of what it unpacks to, and of its compiled operators."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {
-            "wheel": self.wheel.stat().st_size,
+            "wheel": self.wheel.stat().st_size if self.wheel else 0,
             "unpacked": sum(path.stat().st_size for path in files),
             "_C.so": (self.folder / "torchvision" / "_C.so").stat().st_size,
         }
@@ -60,7 +63,7 @@ class Contender:
 class Timing:
     """Seconds of one call, a round each, by contender; `errors`: the largest difference from the stock wheel's result.
 
-    CPU seconds of the calling thread with one thread, seconds of the wall clock with more.
+    CPU seconds of the calling thread with one thread, seconds of the wall clock with more and on a GPU ("cuda").
     """
 
     name: str
@@ -68,16 +71,20 @@ class Timing:
     direction: str
     group: str
     threads: int
+    device: str
     seconds: dict[str, list[float]]
     errors: dict[str, float] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def arena(wheels: Sequence[Path], *, torch: str, python: Path | None = None) -> Iterator[tuple[Path, list[Contender]]]:
+def arena(
+    wheels: Sequence[Path], *, torch: str, python: Path | None = None, installed: Environment | None = None
+) -> Iterator[tuple[Path, list[Contender]]]:
     """An interpreter with torch, and the contenders: the stock wheel twice, then `wheels`.
 
     `torch` is a version; `python` an interpreter that has it already, else an environment is made and kept in the
-    cache. Raises BadInput unless the wheels are of one release and Python, FetchFailed without the stock wheel.
+    cache. With `installed` that environment's torchvision is the stock one, of whatever release. Raises BadInput unless
+    the wheels are of one release and Python and have names of their own, FetchFailed without the stock wheel.
     """
     names = [parse_file_name(wheel.name) for wheel in wheels]
     for wheel in wheels:
@@ -92,29 +99,46 @@ def arena(wheels: Sequence[Path], *, torch: str, python: Path | None = None) -> 
             "Give wheels of one release and Python.",
         )
     (release_name,), version = releases, next(iter(tags)).removeprefix("cp")
+    labels = [name.version.partition("+")[2] or name.version for name in names]
+    if len(set(labels)) != len(labels):
+        labels = [f"{label}, {_compiler(wheel)}" for label, wheel in zip(labels, wheels, strict=True)]
+    if len(set(labels)) != len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise BadInput("bench", f"two wheels are called {twice}.", "Give one of the two.")
     interpreter = python or _environment(torch, version)
     platform = "aarch64" if names[0].platform.endswith("aarch64") else "x86_64"
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
-        asked = f"fetching the stock torchvision {release_name}"
+        stock = Contender(name=STOCK, wheel=None, folder=Path(scratch, STOCK))
+        if installed is None:
+            stock = replace(stock, wheel=_stock_wheel(release_name, version, platform))
+        else:
+            for folder in (name for name in ("torchvision", "torchvision.libs") if (installed.site / name).is_dir()):
+                shutil.copytree(installed.site / folder, stock.folder / folder)
+        ours = [
+            Contender(name=label, wheel=wheel, folder=Path(scratch, str(number)))
+            for number, (label, wheel) in enumerate(zip(labels, wheels, strict=True))
+        ]
+        for contender in (stock, *ours):
+            if contender.wheel:
+                shutil.unpack_archive(contender.wheel, contender.folder, "zip")
+        yield interpreter, [stock, replace(stock, name=AGAIN), *ours]
+
+
+def _compiler(wheel: Path) -> str:
+    return str(Package(wheel).descriptor.get("cuda_compiler"))
+
+
+def _stock_wheel(release_name: str, version: str, platform: str) -> Path:
+    """The published wheel of a release for Python `version` ("313"), kept in the cache."""
+    kept = cache_dir() / "stock" / f"{release_name}-{version}-{platform}"
+    asked = f"fetching the stock torchvision {release_name}"
+    with FileLock(f"{_made(kept)}.lock"):
+        found = list(kept.glob("torchvision-*.whl"))
+        wanted = f"torchvision=={release_name}"
         remedy = "Check the network."
-        kept = cache_dir() / "stock" / f"{release_name}-{version}-{platform}"
-        with FileLock(f"{_made(kept)}.lock"):
-            found = list(kept.glob("torchvision-*.whl"))
-            stock = (
-                found[0]
-                if found
-                else download(
-                    f"torchvision=={release_name}", kept, platform=platform, python=version, asked=asked, remedy=remedy
-                )
-            )
-        named = [(STOCK, stock), *((name.version.partition("+")[2], w) for name, w in zip(names, wheels, strict=True))]
-        contenders = []
-        for number, (name, wheel) in enumerate(named):
-            folder = Path(scratch, str(number))
-            shutil.unpack_archive(wheel, folder, "zip")
-            contenders.append(Contender(name=name, wheel=wheel, folder=folder))
-        again = Contender(name=AGAIN, wheel=stock, folder=contenders[0].folder)
-        yield interpreter, [contenders[0], again, *contenders[1:]]
+        return (
+            found[0] if found else download(wanted, kept, platform=platform, python=version, asked=asked, remedy=remedy)
+        )
 
 
 def _made(folder: Path) -> Path:
@@ -139,13 +163,14 @@ def _environment(torch: str, python: str) -> Path:
 class Worker:
     """One contender's process, with torch and its torchvision loaded."""
 
-    def __init__(self, python: Path, contender: Contender, threads: int) -> None:
+    def __init__(self, python: Path, contender: Contender, threads: int, device: str, env: Mapping[str, str]) -> None:
         self.name = contender.name
         self.process = subprocess.Popen(
-            [str(python), "-I", str(WORKER), str(contender.folder), str(threads)],
+            [str(python), "-I", str(WORKER), str(contender.folder), str(threads), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **env},
         )
 
     def ask(self, **command: Any) -> Any:
@@ -179,15 +204,20 @@ def contest(
     python: Path,
     contenders: Sequence[Contender],
     *,
-    threads: int,
+    threads: int = 1,
+    device: str = "cpu",
     seconds: float,
     only: Sequence[str] = (),
+    env: Mapping[str, str] = NO_ENV,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Timing]:
-    """Time every case whose key holds a word of `only` (all when empty), about `seconds` a case and contender."""
+    """Time every case whose key holds a word of `only` (all when empty), about `seconds` a case and contender.
+
+    `device` is "cpu", or "cuda" for the first GPU that is visible with `env` beside this process's variables.
+    """
     timings = []
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(Worker(python, contender, threads)) for contender in contenders]
+        workers = [stack.enter_context(Worker(python, contender, threads, device, env)) for contender in contenders]
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         for name, size, direction, group in workers[0].ask(list=True):
             key = f"{name}/{size}/{direction}"
@@ -198,7 +228,7 @@ def contest(
                 worker.ask(make=key)
             workers[0].ask(save=str(scratch / "stock.pt"))
             errors = {worker.name: worker.ask(compare=str(scratch / "stock.pt")) for worker in workers[1:]}
-            rounds = in_turns(workers, seconds, clock=0 if threads == 1 else 1)
+            rounds = in_turns(workers, seconds, clock=0 if threads == 1 and device == "cpu" else 1)
             timings.append(
                 Timing(
                     name=name,
@@ -206,11 +236,19 @@ def contest(
                     direction=direction,
                     group=group,
                     threads=threads,
+                    device=device,
                     seconds=rounds,
                     errors=errors,
                 )
             )
     return timings
+
+
+def versions(python: Path, contender: Contender) -> dict[str, str]:
+    """What a contender's worker says it is: "torch" and "torchvision"."""
+    with Worker(python, contender, 1, "cpu", NO_ENV) as worker:
+        said: dict[str, str] = worker.ask(about=True)
+        return said
 
 
 def in_turns(workers: Sequence[Worker], seconds: float, *, clock: int) -> dict[str, list[float]]:

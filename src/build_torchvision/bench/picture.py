@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from build_torchvision.bench.report import where_of, where_title
 from build_torchvision.errors import MissingInput
 
 # Okabe and Ito's colours, told apart with every kind of colour blindness, on white and on near-black.
@@ -14,8 +15,11 @@ INK = "#1f2328"
 SIZES = ("small", "typical", "large")
 
 
-def draw(result: dict[str, Any], base: Path, *, threads: int = 1) -> list[Path]:
-    """Write `base`.svg and `base`.png from `bench --json`; returns them. Raises MissingInput without matplotlib."""
+def draw(result: dict[str, Any], base: Path, *, where: str = "1") -> list[Path]:
+    """Write `base`.svg and `base`.png from `bench --json`: what ran at `where` (report.where_of). Returns them.
+
+    Raises MissingInput without matplotlib.
+    """
     try:
         import matplotlib
 
@@ -27,7 +31,7 @@ def draw(result: dict[str, Any], base: Path, *, threads: int = 1) -> list[Path]:
             "drawing the benchmark", "matplotlib is not installed.", "Type `pip install 'build-torchvision[bench]'`."
         ) from error
     variants = list(result["means"])
-    groups = _groups(result, threads)
+    groups = _groups(result, where)
     plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 9, "svg.hashsalt": "bench", "text.color": INK})
     figure, axes = plt.subplots(figsize=(8.2, 0.34 * sum(len(g) for _, g in groups) + 0.6 * len(groups) + 1.9))
     figure.patch.set_facecolor("white")
@@ -74,18 +78,19 @@ def draw(result: dict[str, Any], base: Path, *, threads: int = 1) -> list[Path]:
     for side in ("top", "right", "left", "bottom"):
         axes.spines[side].set_visible(False)
     axes.set_xlabel(
-        f"speed beside the stock wheel, {threads} thread{'s' if threads > 1 else ''} "
+        f"speed beside the stock wheel, {where_title(result, where)} "
         "(time of stock / time of the variant); line: 95 % interval"
     )
     for number, variant in enumerate(variants):
-        mean = result["means"][variant][str(threads)].get("all")
+        mean = result["means"][variant][where].get("all")
         text = variant + (f": operators {mean['value']:.2f}x in the geometric mean" if mean else "")
         axes.plot([], [], MARKERS[number], color=COLOURS[number], ms=6, label=text)
     axes.plot([], [], "o", mfc="white", mec=INK, ms=5, label="hollow: no difference beyond the noise")
     figure.legend(loc="upper left", bbox_to_anchor=(0.02, 0.955), frameon=False, ncols=1, fontsize=8.5)
     about = result["about"]
+    here = "GPU" if where == "cuda" else "CPU"
     figure.suptitle(
-        f"TorchVision {about['torchvision']} built for this CPU, beside the stock wheel",
+        f"TorchVision {about['torchvision']} built for this {here}, beside the stock wheel",
         x=0.02,
         ha="left",
         weight="bold",
@@ -93,7 +98,7 @@ def draw(result: dict[str, Any], base: Path, *, threads: int = 1) -> list[Path]:
     figure.text(
         0.02,
         0.006,
-        f"{about['machine']}, torch {about['torch']}. Marker size: small, typical, large input.",
+        f"{about['machine']}, torch {about['torch']}, stock {about['stock']}. Marker size: small, typical, large.",
         fontsize=7.5,
     )
     top = 1 - (0.75 + 0.2 * len(variants)) / figure.get_figheight()
@@ -107,12 +112,12 @@ def draw(result: dict[str, Any], base: Path, *, threads: int = 1) -> list[Path]:
     return written
 
 
-def _groups(result: dict[str, Any], threads: int) -> list[tuple[str, list[tuple[str, dict[tuple[str, str], Any]]]]]:
+def _groups(result: dict[str, Any], where: str) -> list[tuple[str, list[tuple[str, dict[tuple[str, str], Any]]]]]:
     """(title, rows), a row (name, cases by variant and size)."""
     titles = {"forward": "forward", "backward": "backward", "decode": "images", "encode": "images"}
     found: dict[str, dict[tuple[str, str], dict[tuple[str, str], Any]]] = {}
     for case in result["cases"]:
-        if case["threads"] == threads:
+        if where_of(case) == where:
             row = found.setdefault(titles[case["direction"]], {}).setdefault((case["name"], case["direction"]), {})
             row[case["variant"], case["size"]] = case
     order = [title for title in ("forward", "backward", "images") if title in found]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
 from build_torchvision.bench.contest import AGAIN, STOCK, Contender, Timing
 from build_torchvision.bench.statistics import Ratio, Verdict, geometric_mean, paired_ratio
+from build_torchvision.inputs.source import sha256_of
 
-PARITY = 1e-5
-"""The largest difference from the stock wheel's result, relative to its largest value: rounding of float32."""
+PARITY = 2**-15
+"""The largest difference from the stock wheel's result, relative to its largest value: rounding of float32.
+
+A sample's place on the map is a float32 too. Beside pixel 128 it is right to 2**-17, and moves the sample by so much of
+the difference of neighbouring pixels: the large maps here are off by 2**-16, those of half their size by half of that.
+"""
 QUANTUM = 0.02
 """The same for quantized results, whose rounding to one of 256 steps can fall on the other side."""
 MARKS = {Verdict.FASTER: "faster", Verdict.SLOWER: "SLOWER", Verdict.SAME: "no difference"}
@@ -74,7 +79,6 @@ def to_json(
 ) -> dict[str, Any]:
     """The documented shape of `bench --json`."""
     variants = list(dict.fromkeys(name for each in timings for name in each.seconds if name not in (STOCK, AGAIN)))
-    threads = sorted({timing.threads for timing in timings})
     cases = []
     for row in rows(timings):
         timing = row.timing
@@ -85,6 +89,7 @@ def to_json(
                 "direction": timing.direction,
                 "group": timing.group,
                 "threads": timing.threads,
+                "device": timing.device,
                 "variant": row.variant,
                 "stock_seconds": spread(timing.seconds[STOCK]),
                 "seconds": spread(timing.seconds[row.variant]),
@@ -100,17 +105,28 @@ def to_json(
         "cases": cases,
         "means": {
             variant: {
-                str(count): {
+                where: {
                     label: _ratio(ratio)
-                    for label, ratio in means([t for t in timings if t.threads == count], variant).items()
+                    for label, ratio in means([t for t in timings if where_of(vars(t)) == where], variant).items()
                 }
-                for count in threads
+                for where in dict.fromkeys(where_of(vars(timing)) for timing in timings)
             }
             for variant in variants
         },
         "import_seconds": {name: spread(values) for name, values in imports.items()},
+        "sha256": {contender.name: sha256_of(contender.wheel) for contender in contenders if contender.wheel},
         "bytes": {contender.name: contender.sizes for contender in contenders if contender.name != AGAIN},
     }
+
+
+def where_of(case: Mapping[str, Any]) -> str:
+    """Where a case ran, as `means` has it: a number of threads ("1"), or "cuda"."""
+    return "cuda" if case["device"] == "cuda" else str(case["threads"])
+
+
+def where_title(result: Mapping[str, Any], where: str) -> str:
+    """The same for people: "2 threads", or the GPU's name."""
+    return str(result["about"]["gpu"]) if where == "cuda" else f"{where} thread{'' if where == '1' else 's'}"
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -126,16 +142,17 @@ def _ratio(ratio: Ratio) -> dict[str, float]:
 def markdown(result: dict[str, Any]) -> str:
     """The table, for people: a row a case, ratios with their intervals."""
     variants = list(result["means"])
-    lines = [f"Machine: {result['about']['machine']}. torch {result['about']['torch']}.", ""]
+    about = result["about"]
+    lines = [f"Machine: {about['machine']}. torch {about['torch']}. Stock: torchvision {about['stock']}.", ""]
     lines += [
         "Stock's time over the variant's: above 1 the variant is faster. In brackets the 95 % bootstrap interval of"
     ]
     lines += ["the median ratio of interleaved rounds; † marks a result that differs by more than rounding.", ""]
-    for threads in sorted({case["threads"] for case in result["cases"]}):
-        lines += [f"### {threads} thread{'s' if threads > 1 else ''}", ""]
+    for where in dict.fromkeys(where_of(case) for case in result["cases"]):
+        lines += [f"### {where_title(result, where)}", ""]
         lines += ["| case | stock | " + " | ".join(variants) + " | stock against itself |"]
         lines += ["| --- | --- |" + " --- |" * (len(variants) + 1)]
-        here = [case for case in result["cases"] if case["threads"] == threads]
+        here = [case for case in result["cases"] if where_of(case) == where]
         keys = dict.fromkeys((case["name"], case["size"], case["direction"]) for case in here)
         for case_name, size, direction in keys:
             key = (case_name, size, direction)
@@ -146,14 +163,15 @@ def markdown(result: dict[str, Any]) -> str:
             stock = duration(first["stock_seconds"])
             lines += [f"| {case_name}, {size}, {direction} | {stock} | {' | '.join(cells)} | {noise} |"]
         for label in ("all", "forward", "backward"):
-            values = [result["means"][variant][str(threads)].get(label) for variant in variants]
+            values = [result["means"][variant][where].get(label) for variant in variants]
             if all(values):
                 cells = [f"**{v['value']:.2f}** ({v['low']:.2f}-{v['high']:.2f})" for v in values]
                 lines += [f"| **operators, geometric mean, {label}** | | {' | '.join(cells)} | |"]
         lines += [""]
     lines += ["| | " + " | ".join(result["bytes"]) + " |", "| --- |" + " --- |" * len(result["bytes"])]
     for part in ("wheel", "unpacked", "_C.so"):
-        lines += [f"| {part}, MiB | " + " | ".join(f"{b[part] / 2**20:.2f}" for b in result["bytes"].values()) + " |"]
+        sizes = [size[part] for size in result["bytes"].values()]
+        lines += [f"| {part}, MiB | " + " | ".join(f"{size / 2**20:.2f}" if size else "" for size in sizes) + " |"]
     if result["import_seconds"]:
         cells = [f"{result['import_seconds'][name]['median']:.2f}" for name in result["bytes"]]
         lines += ["| import torchvision, CPU s | " + " | ".join(cells) + " |"]

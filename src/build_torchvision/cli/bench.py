@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from build_torchvision.bench.contest import arena, contest, import_seconds
+from build_torchvision.bench.contest import arena, contest, import_seconds, versions
 from build_torchvision.bench.picture import draw
-from build_torchvision.bench.report import markdown, to_json
+from build_torchvision.bench.report import markdown, to_json, where_of
 from build_torchvision.cli.options import ERR, Json, Quiet, Verbose, log_to_stderr
+from build_torchvision.cli.verify import present
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import release
 from build_torchvision.machine.cpu import read_cpu
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.proof.package import parse_file_name
+from build_torchvision.proof.gpu import Gpu, choose, groups_of
+from build_torchvision.proof.gpu_run import on
+from build_torchvision.proof.package import Package, parse_file_name
+from build_torchvision.proof.place import Place, existing
 
 
 def bench(
@@ -25,6 +30,8 @@ def bench(
     seconds: float = 2.0,
     only: str | None = None,
     threads: str = "1,all",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    beside_installed: Annotated[bool, Parameter(negative=())] = False,
     python: Path | None = None,
     out: Path | None = None,
     picture: Annotated[bool, Parameter(negative=())] = False,
@@ -41,9 +48,13 @@ def bench(
     only
         Cases whose name holds one of these words: nms,roi_align/typical.
     threads
-        1, a number, all, or several of them.
+        On the CPU: 1, a number, all, or several of them.
+    device
+        cpu; cuda: the operators on the first GPU; auto: the CPU, and the GPU too where it runs the wheels.
+    beside_installed
+        Beside the torchvision of --python, of whatever release, in place of the published wheel.
     python
-        An interpreter that has the release's torch, numpy and Pillow; default: an environment in the cache, 5 GB.
+        An interpreter that has the wheels' torch, numpy and Pillow; default: an environment in the cache, 5 GB.
     out
         A folder for bench.json and bench.md, and with --picture bench.svg and bench.png.
     picture
@@ -54,36 +65,68 @@ def bench(
         raise BadInput("bench", "no wheel was named.", "Try `build-torchvision bench dist/*.whl`.")
     if picture and out is None:
         raise BadInput("bench --picture", "it has nowhere to go.", "Add --out FOLDER.")
-    cores = len(os.sched_getaffinity(0))
-    counts = []
-    for word in threads.split(","):
-        if word != "all" and not (word.isdigit() and int(word) >= 1):
-            raise BadInput(f"--threads {threads}", f"{word!r} is no number of threads.", "Try --threads 1,all.")
-        counts.append(cores if word == "all" else int(word))
+    if beside_installed and python is None:
+        raise BadInput("bench --beside-installed", "no environment was named.", "Add --python FOLDER.")
+    counts = _counts(threads)
     version = parse_file_name(wheels[0].name).version.partition("+")[0]
-    torch = release(version).torch
-    words = only.split(",") if only else []
-    with arena(wheels, torch=torch, python=python) as (interpreter, contenders):
+    environment = existing(python) if python else None
+    gpu = None if device == "cpu" else _gpu(wheels, required=device == "cuda")
+    common: dict[str, Any] = {
+        "seconds": seconds,
+        "only": only.split(",") if only else [],
+        "report": lambda key: None if quiet else ERR.print(key, highlight=False),
+    }
+    with arena(
+        wheels,
+        torch=release(version).torch,
+        python=environment.python if environment else None,
+        installed=environment if beside_installed else None,
+    ) as (interpreter, contenders):
         timings = []
-        for count in dict.fromkeys(counts):
-            timings += contest(
-                interpreter,
-                contenders,
-                threads=count,
-                seconds=seconds,
-                only=words,
-                report=lambda key: None if quiet else ERR.print(key, highlight=False),
-            )
+        for count in () if device == "cuda" else counts:
+            timings += contest(interpreter, contenders, threads=count, **common)
+        if gpu:
+            env = on(Place(python=interpreter), gpu, jit=True).env
+            timings += contest(interpreter, contenders, device="cuda", env=env, **common)
         if not timings:
             raise BadInput(f"--only {only}", "no case has such a name.", "Leave it out to see them all.")
-        cpu = read_cpu(this_machine())
-        machine = f"{cpu.model} ({cpu.microarchitecture}), {cores} cores"
-        about = {"torchvision": version, "torch": torch, "machine": machine}
+        cpu, said = read_cpu(this_machine()), versions(interpreter, contenders[0])
+        about = {
+            "torchvision": version,
+            "stock": said["torchvision"],
+            "torch": said["torch"],
+            "machine": f"{cpu.model} ({cpu.microarchitecture}), {len(os.sched_getaffinity(0))} cores",
+            "gpu": gpu.name if gpu else None,
+        }
         result = to_json(timings, contenders, import_seconds(interpreter, contenders), about)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
         (out / "bench.md").write_text(markdown(result))
         if picture:
-            draw(result, out / "bench", threads=timings[0].threads)
+            draw(result, out / "bench", where=where_of(result["cases"][0]))
     print(json.dumps(result, indent=2) if as_json else markdown(result))
+
+
+def _counts(threads: str) -> list[int]:
+    """ "1,all" -> numbers of threads, each once."""
+    counts = []
+    for word in threads.split(","):
+        if word != "all" and not (word.isdigit() and int(word) >= 1):
+            raise BadInput(f"--threads {threads}", f"{word!r} is no number of threads.", "Try --threads 1,all.")
+        counts.append(len(os.sched_getaffinity(0)) if word == "all" else int(word))
+    return list(dict.fromkeys(counts))
+
+
+def _gpu(wheels: Sequence[Path], *, required: bool) -> Gpu | None:
+    """The GPU that runs every one of `wheels`; None without one, where it is not `required`."""
+    host = present()
+    if required:
+        host.require("bench --device cuda")
+    served = {wheel: choose(groups_of(Package(wheel).extensions), host) for wheel in wheels}
+    for wheel in wheels:
+        if served[wheel] is None and required:
+            remedy = "Leave it out, or try --device cpu."
+            raise BadInput("bench --device cuda", f"{wheel.name} has no code for a GPU here.", remedy)
+    found = [way[0] for way in served.values() if way]
+    return found[0] if len(found) == len(wheels) else None
