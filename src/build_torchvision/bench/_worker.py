@@ -19,7 +19,7 @@ from typing import Any
 
 FOLDER, THREADS, DEVICE = str(Path(sys.argv[1]).resolve()), int(sys.argv[2]), sys.argv[3]
 sys.path.insert(0, FOLDER)
-sys.path.insert(1, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parent))  # last: statistics.py lies there too, and torch imports Python's
 
 import torch  # noqa: E402
 
