@@ -82,7 +82,7 @@ def main() -> int:
         )
         said = versions(python, contenders[0])
         about = {
-            "torchvision": versions(python, contenders[-1])["torchvision"],
+            "torchvision": versions(python, contenders[-1])["torchvision"].partition("+")[0],
             "stock": said["torchvision"],
             "torch": said["torch"],
             "machine": f"{gpu}, driver {host.driver}",
