@@ -25,7 +25,7 @@ from build_torchvision.proof.checks import Check
 from build_torchvision.proof.elf import Elf, NotElf, defined_symbols, read_elf
 from build_torchvision.proof.libraries import CODECS, LOADERS, TORCH, Libraries, TorchFacts, policies
 from build_torchvision.variants import Variant, parse
-from build_torchvision.wheel.descriptor import DESCRIPTOR
+from build_torchvision.wheel.descriptor import DESCRIPTOR, claimed_by
 
 STORE_NAME = re.compile(r"[0-9a-z]{32}-(?P<name>torchvision-python.+)-(?P<version>\d[^-]*)")
 _PYTHON_SYMBOL = re.compile(r"_?Py[A-Z_]")
@@ -124,17 +124,13 @@ class Installed:
 
 def claimed(tree: Installed) -> Variant:
     """The variant that `tree` claims to be: its store path's name, else its descriptor. Raises BadInput without one."""
-    claim = tree.claim()
-    if claim is not None:
-        return claim
-    try:
-        return parse(str(tree.descriptor["variant"]))
-    except (KeyError, BadInput) as error:
-        raise BadInput(
-            f"Verify {tree.path}",
-            "neither the store path's name nor a descriptor inside names a variant.",
-            "Say which variant it should be: --variant NAME.",
-        ) from error
+    return claimed_by(
+        tree.claim(),
+        tree.descriptor,
+        asked=f"Verify {tree.path}",
+        obstacle="neither the store path's name nor a descriptor inside names a variant.",
+        remedy="Say which variant it should be: --variant NAME.",
+    )
 
 
 def run_folders(run_paths: tuple[tuple[str, str], ...], origin: str) -> Iterator[str]:

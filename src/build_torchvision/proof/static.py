@@ -19,7 +19,8 @@ from build_torchvision.proof.device import check_device_code
 from build_torchvision.proof.elf import Elf, NotElf, read_elf
 from build_torchvision.proof.instructions import Scan, beyond, evidence, scan
 from build_torchvision.proof.libraries import TorchFacts
-from build_torchvision.variants import Variant, parse
+from build_torchvision.variants import Variant
+from build_torchvision.wheel.descriptor import claimed_by
 
 __all__ = ["TorchFacts", "audit_installed", "audit_wheel", "claimed_variant", "prove_installed", "torch_facts"]
 
@@ -45,16 +46,13 @@ def claimed_variant(wheel: Path) -> Variant:
 
 def _claimed(package: pkg.Package) -> Variant:
     claim = package.file_name.claim()
-    if claim is not None:
-        return claim[0]
-    try:
-        return parse(str(package.descriptor["variant"]))
-    except (KeyError, BadInput) as error:
-        raise BadInput(
-            f"verifying {package.path.name}",
-            "neither its file name nor a descriptor inside names a variant: build-torchvision did not make it.",
-            "Build it with `build-torchvision build NAME`, or say which variant it should be.",
-        ) from error
+    return claimed_by(
+        claim[0] if claim else None,
+        package.descriptor,
+        asked=f"verifying {package.path.name}",
+        obstacle="neither its file name nor a descriptor inside names a variant: build-torchvision did not make it.",
+        remedy="Build it with `build-torchvision build NAME`, or say which variant it should be.",
+    )
 
 
 def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts | None = None) -> Proof:

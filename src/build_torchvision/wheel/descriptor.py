@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from variantlib.api import VariantDescription, VariantInfo, VariantProperty, make_variant_dist_info
 from variantlib.models.variant_info import ProviderInfo
 
 from build_torchvision.codegen import cuda_codegen
-from build_torchvision.variants import Variant
+from build_torchvision.errors import BadInput
+from build_torchvision.variants import Variant, parse
 
 DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs and its compiler
 PROOF = "build_torchvision.proof.json"  # in dist-info: the static proof
@@ -55,6 +59,18 @@ def variant_json(variant: Variant, *, ptx: bool = False) -> str:
     }
     info = VariantInfo(namespace_priorities=namespaces, providers=providers)
     return str(make_variant_dist_info(description, variant_info=info, expand_aot_plugin_properties=False)) + "\n"
+
+
+def claimed_by(
+    name: Variant | None, descriptor: Mapping[str, Any], *, asked: str, obstacle: str, remedy: str
+) -> Variant:
+    """The variant that a package claims to be: by its name, else by its descriptor. Raises BadInput without either."""
+    if name is not None:
+        return name
+    try:
+        return parse(str(descriptor["variant"]))
+    except (KeyError, BadInput) as error:
+        raise BadInput(asked, obstacle, remedy) from error
 
 
 def _cuda_parts(variant: Variant) -> list[str]:
