@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from _wheels import record_of, wheel_of
 
 from build_torchvision import gather
 from build_torchvision.build.splice import splice
@@ -22,7 +23,7 @@ from build_torchvision.graph.device import Device
 from build_torchvision.graph.groups import groups, identities, needs, without
 from build_torchvision.graph.plan import Ingredients, plan_graph, plan_graphs
 from build_torchvision.graph.units import isolated_text, plan_units
-from build_torchvision.inputs import cuda_compiler, cuda_sdk
+from build_torchvision.inputs import cuda_compiler, cuda_sdk, parts
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, check_architectures, find_cuda_compiler
@@ -188,22 +189,28 @@ def test_without_any_cuda_compiler_every_way_to_get_one_is_named(path: Path, mon
 @pytest.fixture
 def one_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
-    wheels = {track: (CudaWheel(package="nvidia-x", version="1", keep=("include",)),) for track in toolkits()}
+    wheels = {track: (wheel_pinned("include"),) for track in toolkits()}
     monkeypatch.setattr(cuda_sdk, "cuda_wheels", lambda: wheels)
+    monkeypatch.setattr(parts, "_address", lambda *_: "file:///nowhere")
+
+
+PROGRAMS = {f"nvidia/cu13/{name}": b"x" for name in ("bin/nvcc", "nvvm/bin/cicc", "include/x.h")}
+
+
+def wheel_pinned(*keep: str) -> CudaWheel:
+    record = hashlib.sha256(record_of(PROGRAMS, "nvidia_x-1").encode()).hexdigest()
+    return CudaWheel(package="nvidia-x", version="1", keep=keep, records=dict.fromkeys(("x86_64", "aarch64"), record))
 
 
 def test_a_truncated_toolkit_wheel_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None
 ) -> None:
     def truncated(requirement: str, folder: Path, **_: object) -> Path:
-        wheel = folder / "nvidia_x-1-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr("nvidia/x/include/x.h", "x" * 5000)
-            archive.writestr("nvidia_x-1.dist-info/RECORD", "nvidia/x/include/x.h,,\n")
+        wheel = wheel_of(folder, PROGRAMS, "nvidia_x-1")
         wheel.write_bytes(wheel.read_bytes()[:-30])
         return wheel
 
-    monkeypatch.setattr(cuda_sdk, "download", truncated)
+    monkeypatch.setattr(parts, "download", truncated)
     with pytest.raises(BadInput, match="truncated"):
         cuda_sdk.cuda_sdk("cuda12_8")
     assert [path for path in (tmp_path / "cache" / "cuda").iterdir() if not path.name.endswith(".lock")] == []
@@ -211,16 +218,10 @@ def test_a_truncated_toolkit_wheel_is_refused_and_leaves_nothing(
 
 def test_a_toolkits_programs_can_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
     def whole(requirement: str, folder: Path, **_: object) -> Path:
-        wheel = folder / "nvidia_x-1-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name in ("bin/nvcc", "nvvm/bin/cicc", "include/x.h"):
-                archive.writestr(f"nvidia/cu13/{name}", "x")
-            archive.writestr("nvidia_x-1.dist-info/RECORD", "")
-        return wheel
+        return wheel_of(folder, PROGRAMS, "nvidia_x-1")
 
-    monkeypatch.setattr(cuda_sdk, "download", whole)
-    keep = ("bin", "nvvm", "include")
-    tree = cuda_sdk._assembled("x", (CudaWheel(package="nvidia-x", version="1", keep=keep),))
+    monkeypatch.setattr(parts, "download", whole)
+    tree = cuda_sdk._assembled("x", (wheel_pinned("bin", "nvvm", "include"),))
     runs = {
         str(path.relative_to(tree)): bool(path.stat().st_mode & 0o111) for path in tree.rglob("*") if path.is_file()
     }
@@ -231,7 +232,7 @@ def test_without_a_network_an_installed_toolkit_is_asked_for(monkeypatch: pytest
     def offline(requirement: str, folder: Path, *, asked: str, remedy: str, **_: object) -> Path:
         raise FetchFailed(asked, "No address.", remedy)
 
-    monkeypatch.setattr(cuda_sdk, "download", offline)
+    monkeypatch.setattr(parts, "download", offline)
     with pytest.raises(FetchFailed, match="--cuda DIR"):
         cuda_sdk.cuda_sdk("cuda12_8")
 

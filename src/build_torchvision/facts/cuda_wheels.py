@@ -12,11 +12,15 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, kw_only=True)
 class CudaWheel:
-    """One pinned wheel of a toolkit, and the folders of it that a build reads."""
+    """One pinned wheel of a toolkit, and the folders of it that a build reads.
+
+    `records`: platform -> sha256 of the wheel's RECORD, which has a digest of each file.
+    """
 
     package: str
     version: str
     keep: tuple[str, ...]
+    records: Mapping[str, str]
 
 
 @cache
@@ -26,7 +30,9 @@ def cuda_wheels() -> Mapping[str, tuple[CudaWheel, ...]]:
     return MappingProxyType(
         {
             track: tuple(
-                CudaWheel(package=row["package"], version=row["version"], keep=tuple(row["keep"]))
+                CudaWheel(
+                    package=row["package"], version=row["version"], keep=tuple(row["keep"]), records=row["records"]
+                )
                 for row in table["wheels"]
             )
             for track, table in tomllib.loads(text).items()

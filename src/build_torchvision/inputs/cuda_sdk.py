@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import platform as host
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
 from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
-from build_torchvision.inputs.registry import download, extract
+from build_torchvision.inputs.parts import take
 from build_torchvision.process import run
 
 PROGRAMS = ("bin/*", "nvvm/bin/*")
@@ -100,16 +100,16 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
     def fill(part: Path) -> None:
         part.mkdir()
         for wheel in wheels:
-            with tempfile.TemporaryDirectory(prefix="wheel.", dir=part) as folder:
-                fetched = download(
-                    f"{wheel.package}=={wheel.version}",
-                    Path(folder),
-                    platform=platform,
-                    python=None,
-                    asked=f"Fetch {wheel.package} {wheel.version}",
-                    remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
-                )
-                extract(fetched, part / "tree", lambda name, kept=wheel.keep: _place(name, kept), package=_stem(wheel))  # type: ignore[misc]
+            take(
+                f"{wheel.package}=={wheel.version}",
+                part / "tree",
+                partial(_place, keep=wheel.keep),
+                package=_stem(wheel),
+                record=wheel.records[platform],
+                platform=platform,
+                asked=f"Fetch {wheel.package} {wheel.version}",
+                remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
+            )
         write_inventory(part, {"origin": "registry"}, _size)
 
     publish(entry, fill, lambda found: inventory_fault(found, _size))

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput, ProcessFailed
 from build_torchvision.process import run
@@ -32,15 +33,9 @@ def download(requirement: str, folder: Path, *, platform: str, python: str | Non
 
     `python` is "313", or None for a wheel that serves every Python. Raises FetchFailed with pip's own words.
     """
-    tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
-    target = (
-        ["--python-version", f"{python[0]}.{python[1:]}", "--implementation", "cp", "--abi", f"cp{python}"]
-        if python
-        else []
-    )
     # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
     quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
-    command = [*_pip(asked), "download", "--no-deps", "--only-binary=:all:", *quiet, *target, *tags]
+    command = [*pip(asked), "download", *quiet, *wheels_for(platform, python)]
     log.info("%s", asked)
     try:
         run([*command, "--dest", folder, requirement], asked=asked, timeout=DOWNLOAD_SECONDS)
@@ -55,6 +50,14 @@ def download(requirement: str, folder: Path, *, platform: str, python: str | Non
     return wheels[0]
 
 
+def wheels_for(platform: str, python: str | None) -> list[str]:
+    """pip's options for one wheel of `platform` and Python ("313", or any)."""
+    tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
+    version = f"{python[0]}.{python[1:]}" if python else ""
+    target = ["--python-version", version, "--implementation", "cp", "--abi", f"cp{python}"] if python else []
+    return ["--no-deps", "--only-binary=:all:", *target, *tags]
+
+
 def record_name(asked: str, archive: zipfile.ZipFile, package: str) -> str:
     """The path of a wheel's RECORD. Raises BadInput without one."""
     names = [name for name in archive.namelist() if re.fullmatch(rf"{package}-[^/]+\.dist-info/RECORD", name)]
@@ -63,22 +66,46 @@ def record_name(asked: str, archive: zipfile.ZipFile, package: str) -> str:
     return names[0]
 
 
-def extract(wheel: Path, tree: Path, place: Callable[[str], str | None], *, package: str) -> None:
+def extract(
+    wheel: Path, tree: Path, place: Callable[[str], str | None], *, package: str, record: str | None = None
+) -> None:
     """Unpack into `tree` each member for which `place` (member -> path in the tree, or None) names a place.
 
-    Raises BadInput for a wheel that is truncated, leads out of its folder or is not what its RECORD says.
+    Raises BadInput for a wheel that is truncated, leads out of its folder or is not what its RECORD says; with `record`
+    for one whose RECORD has another sha256, or no digest of such a member.
     """
-    asked = f"Unpack {wheel.name}"
+    with wheel.open("rb") as file:
+        unpack(file, wheel.name, tree, place, package=package, record=record)
+
+
+def unpack(
+    file: BinaryIO,
+    name: str,
+    tree: Path,
+    place: Callable[[str], str | None],
+    *,
+    package: str,
+    record: str | None = None,
+) -> int:
+    """`extract` of an open wheel called `name`; returns the packed bytes of what it unpacked."""
+    asked, packed = f"Unpack {name}", 0
     try:
-        with zipfile.ZipFile(wheel) as archive:
-            rows = csv.reader(archive.read(record_name(asked, archive, package)).decode("utf-8").splitlines())
-            digests = {row[0]: row[1] for row in rows if len(row) >= 2}
-            for name in archive.namelist():
-                target = None if name.endswith("/") else place(name)
+        with zipfile.ZipFile(file) as archive:
+            listed = archive.read(record_name(asked, archive, package))
+            if record is not None and hashlib.sha256(listed).hexdigest() != record:
+                raise BadInput(asked, f"Its RECORD is not the one that is pinned ({record[:16]}...).", "Do not use it.")
+            digests = {row[0]: row[1] for row in csv.reader(listed.decode("utf-8").splitlines()) if len(row) >= 2}
+            for member in archive.infolist():
+                target = None if member.is_dir() else place(member.filename)
                 if target is not None:
-                    _extract_one(asked, archive, name, tree / target, digests.get(name, ""))
+                    digest = digests.get(member.filename, "")
+                    if record is not None and not digest.startswith("sha256="):
+                        raise BadInput(asked, f"Its RECORD has no digest of {member.filename}.", "Do not use it.")
+                    _extract_one(asked, archive, member.filename, tree / target, digest)
+                    packed += member.compress_size
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadInput(asked, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
+    return packed
 
 
 def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, dest: Path, recorded: str) -> None:
@@ -95,7 +122,7 @@ def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, dest: Path, re
             raise BadInput(asked, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
 
 
-def _pip(asked: str) -> list[str]:
+def pip(asked: str) -> list[str]:
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     beside = Path(sys.executable).with_name("uv")
