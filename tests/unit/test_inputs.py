@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import errno
 import hashlib
 import io
@@ -20,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from _wheels import record_of
 
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import Release, releases
@@ -444,10 +444,7 @@ def torch_wheel(
         "torch/lib/libtorch_python.so": b"elf",
         "torch-2.6.0+cu124.dist-info/METADATA": b"Name: torch\n",
     }
-    record = "".join(
-        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
-        for path, data in files.items()
-    )
+    record = record_of(files, "torch-2.6.0+cu124")
     folder.mkdir(exist_ok=True)
     wheel = folder / name
     with zipfile.ZipFile(wheel, "w") as archive:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 import json
 import os
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from _elf import Object
+from _wheels import record_of
 from iced_x86 import CpuidFeature
 
 from build_torchvision.errors import BadInput, MissingInput, ProofFailed
@@ -123,18 +122,13 @@ class Wheel:
         }
         if self.descriptor:
             files[f"{info}/{DESCRIPTOR}"] = json.dumps(self.descriptor).encode()
-        rows = [f"{name},sha256={digest(data)},{len(data)}" for name, data in files.items()]
-        files[f"{info}/RECORD"] = "\n".join([*rows, f"{info}/RECORD,,", ""]).encode()
+        files[f"{info}/RECORD"] = record_of(files, info.removesuffix(".dist-info")).encode()
         self.tamper(files)
         path = folder / (self.file_name or f"torchvision-{self.version}-{self.tag}.whl")
         with zipfile.ZipFile(path, "w") as archive:
             for name, data in files.items():
                 archive.writestr(name, data)
         return path
-
-
-def digest(data: bytes) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
 
 
 @pytest.fixture(scope="module")
