@@ -339,6 +339,13 @@ def test_platforms_of_one_graph_share_their_device_code() -> None:
     assert kinds[Kind.DEVICE, "aarch64"] == 0
     assert kinds[Kind.ASSEMBLE, "aarch64"] == kinds[Kind.ASSEMBLE, "x86_64"] == 2
     assert {"sm80-avx2", "sm90-armv9"} <= graph.extensions.keys()
+    # What a compiler cache sees of two platforms' actions must differ: it takes our programs for one compiler.
+    seen: dict[object, set[str]] = {}
+    for action in graph.actions:
+        if action.kind in (Kind.ASSEMBLE, Kind.CODEGEN):
+            words = tuple(word for word in action.command[1:] if word != action.output)
+            seen.setdefault(words, set()).add(action.output.partition("/")[0])
+    assert [words for words, platforms in seen.items() if len(platforms) > 1] == []
     made = {action.output for action in graph.actions}
     for action in graph.actions:
         assert all(path in made or path in graph.files or path.startswith("/") for path in action.inputs), action.output

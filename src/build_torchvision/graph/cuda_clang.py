@@ -85,7 +85,9 @@ class ClangPlanner:
             )
         )
         ships = "+".join(kind for kind, shipped in (("elf", codegen.cubin), ("ptx", codegen.ptx)) if shipped)
-        options = (f"-fsm={codegen.number}", f"-fship={ships}", f"-fsymbol={unit.symbol}")
+        # The platform, though the program knows it: a compiler cache takes both platforms' programs for one compiler,
+        # and the PTX they read is the same.
+        options = (f"-fsm={codegen.number}", f"-fship={ships}", f"-fsymbol={unit.symbol}", f"-fhost={unit.platform}")
         output = f"{unit.platform}/{sm}/{unit.stem}.{ships}.o"
         made.actions.append(
             Action(
