@@ -56,8 +56,8 @@ def device_tools(linker: Sequence[str], sdk: CudaSdk, tools: Tools) -> dict[str,
     """Path in the build folder -> text: PTX to the object that holds a fat binary under a symbol.
 
     `-fship=` lists kinds of images, elf or ptx or both; `-fsymbol=` names them for the linker; `-fsm=90`; `-fhost=`
-    tells a compiler cache one platform's object from another's. What ptxas says of registers and spills goes to standard
-    error, the action's log. The images are packed with LZ4 ("speed"), which every driver of the tracks unpacks; the
+    tells a compiler cache one platform's object from another's. What ptxas says of registers and spills goes to
+    standard error, the action's log. The images are packed with LZ4 ("speed"), which every driver of the tracks unpacks; the
     newer modes need newer drivers.
     """
     section = (
