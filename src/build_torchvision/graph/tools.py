@@ -57,8 +57,8 @@ def device_tools(linker: Sequence[str], sdk: CudaSdk, tools: Tools) -> dict[str,
 
     `-fship=` lists kinds of images, elf or ptx or both; `-fsymbol=` names them for the linker; `-fsm=90`; `-fhost=`
     tells a compiler cache one platform's object from another's. What ptxas says of registers and spills goes to
-    standard error, the action's log. The images are packed with LZ4 ("speed"), which every driver of the tracks unpacks; the
-    newer modes need newer drivers.
+    standard error, the action's log. The images are packed with LZ4 ("speed"), which every driver of the tracks
+    unpacks; the newer modes need newer drivers.
     """
     section = (
         r".section .nv_fatbin,\"a\",@progbits\n.balign 16\n.hidden %s\n.globl %s\n.type %s,@object\n"
