@@ -24,7 +24,7 @@ from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.proof.checks import Proof
 from build_torchvision.proof.gpu import choose, groups_of
 from build_torchvision.proof.gpu_run import on
-from build_torchvision.proof.package import Package
+from build_torchvision.proof.package import Package, parse_file_name
 from build_torchvision.proof.place import Place, existing
 from build_torchvision.trial import Trial, prove_all
 
@@ -82,7 +82,7 @@ def main() -> int:
         )
         said = versions(python, contenders[0])
         about = {
-            "torchvision": versions(python, contenders[-1])["torchvision"].partition("+")[0],
+            "torchvision": parse_file_name(asked.wheels[0].name).version.partition("+")[0],
             "stock": said["torchvision"],
             "torch": said["torch"],
             "machine": f"{gpu}, driver {host.driver}",

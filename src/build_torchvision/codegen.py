@@ -60,7 +60,7 @@ class Codegen:
     def images(self) -> frozenset[tuple[str, str]]:
         """What each fat binary holds, and nothing else: {("cubin", "sm120")}, {("ptx", "sm100")} or both kinds."""
         kinds = (("cubin", self.cubin), ("ptx", self.ptx))
-        return frozenset((kind, f"sm{self.number}") for kind, shipped in kinds if shipped)
+        return frozenset((kind, self.base) for kind, shipped in kinds if shipped)
 
     @property
     def label(self) -> str:

@@ -127,7 +127,7 @@ def gather(request: Request) -> Inputs:
                 "Choose --cuda-compiler clang, or leave it out.",
             )
         made = (cuda_codegen(variant) for variant in request.variants)
-        check_architectures(cuda_compiler, cuda, sorted({f"sm{codegen.number}" for codegen in made if codegen}))
+        check_architectures(cuda_compiler, cuda, sorted({codegen.base for codegen in made if codegen}))
     torch = torch_sdk(
         request.torch,
         request.release,

@@ -20,7 +20,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from filelock import FileLock
-from uv import find_uv_bin
 
 from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.inputs.cache import cache_dir
@@ -28,7 +27,7 @@ from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
 from build_torchvision.proof.package import Package, parse_file_name
 from build_torchvision.proof.place import Environment
-from build_torchvision.proof.runtime import find_python
+from build_torchvision.proof.runtime import fill, find_python
 
 WORKER = Path(__file__).with_name("_worker.py")
 LEAST_ROUNDS = 5
@@ -147,17 +146,13 @@ def _made(folder: Path) -> Path:
 
 
 def _environment(torch: str, python: str) -> Path:
-    venv, uv = cache_dir() / f"bench-{python}-torch-{torch}", find_uv_bin()
-    interpreter, asked = venv / "bin" / "python", f"installing torch {torch} to measure beside it"
+    venv = cache_dir() / f"bench-{python}-torch-{torch}"
     with FileLock(f"{venv}.lock"):
         if not (venv / "complete").exists():
             shutil.rmtree(venv, ignore_errors=True)
-            run([uv, "venv", "-q", "--no-project", "--python", find_python(python), venv], asked=asked)
-            remedy = "Check the network and the free disk space: torch takes up to 5 GB."
-            command: list[str | Path] = [uv, "pip", "install", "-q", "--python", interpreter]
-            run([*command, f"torch=={torch}", "numpy", "pillow"], asked=asked, remedy=remedy, timeout=3600)
+            fill(venv, find_python(python), f"torch=={torch}", asked=f"installing torch {torch} to measure beside it")
             (venv / "complete").touch()
-    return interpreter
+    return venv / "bin" / "python"
 
 
 class Worker:

@@ -123,10 +123,13 @@ def _gpu(wheels: Sequence[Path], *, required: bool) -> Gpu | None:
     host = present()
     if required:
         host.require("bench --device cuda")
-    served = {wheel: choose(groups_of(Package(wheel).extensions), host) for wheel in wheels}
+    gpus = []
     for wheel in wheels:
-        if served[wheel] is None and required:
+        served = choose(groups_of(Package(wheel).extensions), host)
+        if served is None and required:
             remedy = "Leave it out, or try --device cpu."
             raise BadInput("bench --device cuda", f"{wheel.name} has no code for a GPU here.", remedy)
-    found = [way[0] for way in served.values() if way]
-    return found[0] if len(found) == len(wheels) else None
+        if served is None:
+            return None
+        gpus.append(served[0])
+    return gpus[0]

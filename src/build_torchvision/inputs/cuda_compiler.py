@@ -107,10 +107,11 @@ def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Pat
     """The CUDA compiler for `sdk`'s track that `choice` ("auto", "clang", "nvcc") names.
 
     auto is clang, and nvcc where there is none. Measured on 0.21.0, all CUDA sources as one unit: clang's device half
-    costs 10.4 CPU seconds and its host half 11.5, nvcc 13.0's 19.1 and 53.6. On an H100 their kernels are equal, but
-    for deform_conv2d, where clang's are 3 and 6 % behind (benchmarks/NOTES.md): that for half the build, and for every
-    track without an installation, while the registry has no nvcc before 13.0. `compiler` is the C++ compiler, `given`
-    the folder of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an unknown choice.
+    costs 10.4 CPU seconds and its host half 11.5, nvcc 13.0's 19.1 and 53.6. On an H100 clang's roi_align is 12 %
+    faster forward, its deform_conv2d 4 and 7 % slower, the rest equal (benchmarks/NOTES.md): that for half the build,
+    and for every track without an installation, while the registry has no nvcc before 13.0. `compiler` is the C++
+    compiler, `given` the folder of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an
+    unknown choice.
     """
     asked = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
     if choice not in CHOICES:

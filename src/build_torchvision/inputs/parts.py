@@ -20,7 +20,6 @@ from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
 LARGE = 16 << 20  # bytes of a wheel that is worth reading in parts
-
 LEAST = 1 << 18  # bytes of one request; neighbouring members of a wheel come together
 SECONDS = 60.0
 

@@ -71,9 +71,8 @@ def advise(machine: Machine, python: str | None = None) -> Advice:
     universe = enumerate_variants(version, TRACKS, None)
     by_gpu = {gpu.capability: (gpu, choose(machine, universe, gpu)) for gpu in machine.gpus}
     served = [gpu for gpu, ranked in by_gpu.values() if _on_gpu(ranked)]
-    chip = max(
-        served, key=lambda gpu: version_key(gpu.capability), default=None
-    )  # a newer one may be served by nothing
+    # Not the newest that is here: that may be served by nothing.
+    chip = max(served, key=lambda gpu: version_key(gpu.capability), default=None)
     ranked = choose(machine, universe, chip)
     best = ranked[0] if ranked[0].fits else None
     seed = _first(choose(_without_torch(machine), universe, chip), SEED_TRACK if machine.gpus else CPU)

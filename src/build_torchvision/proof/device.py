@@ -71,7 +71,8 @@ def launched(registered: Set[str], seen: Collection[str]) -> Check:
     spelled = (match[0].replace(" ", "") for name in seen for match in re.finditer(r"\w*kernel\w*(<[^<>]*>)?", name))
     ran = registered & set(spelled)
     kernel = {name: re.sub(r",(int|long)>$", ">", name) for name in registered}
-    left = registered - {name for name in registered if kernel[name] in {kernel[one] for one in ran}}
+    met = {kernel[name] for name in ran}
+    left = {name for name in registered if kernel[name] not in met}
     spare = len(registered) - len(ran)
     rest = f"; of {spare} more, for the other width of indices, nothing was asked" if spare else ""
     return Check.of(

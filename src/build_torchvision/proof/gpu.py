@@ -85,26 +85,25 @@ def _way(group: Group, capability: str) -> Way | None:
     own = "sm" + capability.replace(".", "")
     cubins, texts = ({sm for kind, sm in group if kind == wanted} for wanted in ("cubin", "ptx"))
     if any(
-        _reaches(sm, want) and (_number(sm) == want or not _tegra(sm, own))
-        for sm in cubins
-        if _number(sm)[0] == want[0]
+        reaches(sm, want) and (number(sm) == want or not _tegra(sm, own)) for sm in cubins if number(sm)[0] == want[0]
     ):
         return "cubin"
-    return "ptx" if any(_reaches(sm, want) for sm in texts) else None
+    return "ptx" if any(reaches(sm, want) for sm in texts) else None
 
 
-def _reaches(sm: str, want: tuple[int, ...]) -> bool:
+def reaches(sm: str, want: tuple[int, ...]) -> bool:
     """Whether code for `sm` may run on capability `want`: "sm90a" on 9.0 alone, "sm100f" on 10.x from 10.0."""
     if sm.endswith("a"):
-        return _number(sm) == want
-    return _number(sm) <= want and (not sm.endswith("f") or _number(sm)[0] == want[0])
+        return number(sm) == want
+    return number(sm) <= want and (not sm.endswith("f") or number(sm)[0] == want[0])
 
 
 def _tegra(*sms: str) -> bool:
     return any(sm in gpus() and gpus()[sm].tegra for sm in sms)
 
 
-def _number(sm: str) -> tuple[int, int]:
+def number(sm: str) -> tuple[int, int]:
+    """ "sm103a" -> (10, 3), as a capability."""
     digits = sm.removeprefix("sm").rstrip("af")
     return int(digits[:-1]), int(digits[-1])
 
@@ -137,10 +136,10 @@ def check_gpu(groups: Sequence[Group], variant: Variant, host: Host) -> tuple[Ch
 def advice(variant: Variant, gpu: Gpu) -> str:
     """The variant like `variant` that runs on `gpu`, one sentence."""
     found = [
-        ((how == "cubin", track == variant.track, _number(sm), version_key(toolkit.version), not ptx), other, ptx)
+        ((how == "cubin", track == variant.track, number(sm), version_key(toolkit.version), not ptx), other, ptx)
         for track, toolkit in toolkits().items()
         for sm in gpus()
-        if service(track, sm) and _number(sm) <= version_key(gpu.capability)
+        if service(track, sm) and number(sm) <= version_key(gpu.capability)
         for other in (Variant(python=variant.python, track=track, sm=sm, isa=variant.isa),)
         for ptx in (False, True)
         if (made := cuda_codegen(other, ptx=ptx)) and (how := way((made.images,), gpu.capability))

@@ -93,7 +93,7 @@ def environment(
         plain.symlink_to(wheel.resolve())  # an installer that knows no variants refuses a file name with a label
         if cache is None:
             venv = Path(scratch, "venv")
-            _fill(venv, interpreter, torch, plain)
+            _install(venv, interpreter, torch, plain)
             yield venv
             return
         venv = cache / f"verify-{python}-{kind}-{re.sub(r'[^A-Za-z0-9.]+', '_', torch)}"
@@ -101,28 +101,28 @@ def environment(
         with FileLock(f"{venv}.lock"):
             if not (venv / "complete").exists():
                 shutil.rmtree(venv, ignore_errors=True)
-            _fill(venv, interpreter, torch, plain)
+            _install(venv, interpreter, torch, plain)
             (venv / "complete").touch()
             yield venv
 
 
-def _fill(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
-    asked, uv = f"installing {wheel.name} beside {torch}", find_uv_bin()
+def _install(venv: Path, interpreter: Path, torch: str, wheel: Path) -> None:
+    again = ("--reinstall-package", "torchvision")
+    fill(venv, interpreter, torch, wheel, *again, asked=f"installing {wheel.name} beside {torch}")
+
+
+def fill(venv: Path, interpreter: Path, torch: str, *wanted: str | Path, asked: str) -> None:
+    """Install torch, numpy, Pillow and what else is `wanted` (uv's options too) into `venv`, made where it is not.
+
+    Raises ProcessFailed when something cannot be installed.
+    """
+    uv = find_uv_bin()
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     remedy = "Check the network and the free disk space: torch takes up to 5 GB."
     if not venv.exists():
         run([uv, "venv", "-q", "--no-project", "--python", interpreter, venv], asked=asked, env=env)
-    command: list[str | Path] = [
-        uv,
-        "pip",
-        "install",
-        "-q",
-        "--python",
-        venv / "bin" / "python",
-        "--reinstall-package",
-        "torchvision",
-    ]
-    run([*command, torch, *BESIDE.values(), wheel], asked=asked, remedy=remedy, env=env, timeout=3600)
+    command: list[str | Path] = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
+    run([*command, torch, *BESIDE.values(), *wanted], asked=asked, remedy=remedy, env=env, timeout=3600)
 
 
 def probe_installed(tree: Installed, *, timeout: float = 900) -> Proof:

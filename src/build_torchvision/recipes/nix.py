@@ -61,7 +61,7 @@ def _track(track: str) -> dict[str, Any]:
             variant.sm,
             {
                 "kind": codegen.kind,
-                "capability": gpus()[f"sm{codegen.number}"].capability,
+                "capability": gpus()[codegen.base].capability,
                 "archList": codegen.arch_list,
                 "gencode": codegen.gencode,
                 "reason": codegen.reason,
@@ -79,7 +79,7 @@ def why_broken(variant: Variant) -> str | None:
     codegen, cuda = cuda_codegen(variant), variant.cuda
     if codegen is None or cuda is None:
         return None
-    sm = f"sm{codegen.number}"
+    sm = codegen.base
     bounds, capability = nixpkgs_bounds().get(sm), gpus()[sm].capability
     if bounds is None:
         return f"nixpkgs is not known to accept the capability {capability}: nixpkgs.toml has no row for {sm}."

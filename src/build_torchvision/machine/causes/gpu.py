@@ -12,6 +12,7 @@ from build_torchvision.machine.choose import driver_is_older
 from build_torchvision.machine.environment import Environment, Installed
 from build_torchvision.machine.patient import DeviceCode, Patient
 from build_torchvision.machine.report import GpuFound, Machine
+from build_torchvision.proof.gpu import number, reaches
 from build_torchvision.variants import Kind
 
 
@@ -20,26 +21,15 @@ def served(device: DeviceCode, gpu: GpuFound) -> Kind | None:
     have, order = version_key(gpu.capability), ("native", "compatible", "ptx")
     found: list[Kind] = []
     for sm in device.cubins:
-        base = _capability(sm)
+        base = number(sm)
         tegra = gpu.tegra or any(row.tegra and row.sm == sm for row in gpus().values())
         if base == have:
             found.append("native")
-        elif base[0] == have[0] and base < have and not tegra and not sm.endswith("a"):
+        elif base[0] == have[0] and reaches(sm, have) and not tegra:
             found.append("compatible")
-    if any(_compiles(sm, have) for sm in device.ptx):
+    if any(reaches(sm, have) for sm in device.ptx):
         found.append("ptx")
     return min(found, key=order.index, default=None)
-
-
-def _compiles(sm: str, have: tuple[int, ...]) -> bool:
-    """Whether the driver compiles PTX for `sm` on `have`: of "sm90a" on 9.0 alone, of "sm100f" on 10.x alone."""
-    base = _capability(sm)
-    return base == have if sm.endswith("a") else base <= have and (not sm.endswith("f") or base[0] == have[0])
-
-
-def _capability(sm: str) -> tuple[int, ...]:
-    digits = sm.removeprefix("sm").rstrip("af")
-    return int(digits[:-1]), int(digits[-1])
 
 
 def unserved(patient: Patient, torch: Installed, machine: Machine) -> Iterator[Diagnosis]:
@@ -79,7 +69,7 @@ def _mostly_served(device: DeviceCode, gpu: GpuFound) -> bool:
 
 
 def _listed(device: DeviceCode) -> str:
-    names = sorted(device.cubins, key=_capability) + [f"{sm} (PTX)" for sm in sorted(device.ptx, key=_capability)]
+    names = sorted(device.cubins, key=number) + [f"{sm} (PTX)" for sm in sorted(device.ptx, key=number)]
     return ", ".join(names)
 
 
