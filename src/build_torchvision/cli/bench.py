@@ -109,7 +109,7 @@ def bench(
 
 
 def _counts(threads: str) -> list[int]:
-    """ "1,all" -> numbers of threads, each once."""
+    """Numbers of threads, each once, of "1,all"."""
     counts = []
     for word in threads.split(","):
         if word != "all" and not (word.isdigit() and int(word) >= 1):

@@ -103,7 +103,7 @@ def _tegra(*sms: str) -> bool:
 
 
 def number(sm: str) -> tuple[int, int]:
-    """ "sm103a" -> (10, 3), as a capability."""
+    """As a capability: "sm103a" -> (10, 3)."""
     digits = sm.removeprefix("sm").rstrip("af")
     return int(digits[:-1]), int(digits[-1])
 
