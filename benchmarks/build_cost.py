@@ -33,15 +33,15 @@ from rich.table import Table
 from uv import find_uv_bin
 
 from build_torchvision import pipeline
-from build_torchvision.build.runner import Outcome
 from build_torchvision.errors import BuildTorchvisionError
+from build_torchvision.execute.runner import RunOutcome
 from build_torchvision.facts import Release, release
-from build_torchvision.gather import Request, gather
-from build_torchvision.graph.actions import Action, Kind, shell
+from build_torchvision.graph.actions import Action, ActionKind, shell
+from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.process import run
-from build_torchvision.proof.runtime import find_python
 from build_torchvision.variants import DEFAULT_RELEASE, Variant, enumerate_variants, select
+from build_torchvision.verify.runtime import find_python
 
 CPU = "avx512"
 GOAL_ONE, GOAL_FURTHER, GOAL_MEMORY = 1 / 4, 1 / 8, 1536  # of upstream's CPU seconds; MiB a process
@@ -75,12 +75,12 @@ def clock() -> Iterator[Callable[[], tuple[float, float]]]:
 def upstream(known: Release, python: str, jobs: int, scratch: Path, environment: dict[str, str], name: str) -> Cost:
     """Run the release's own setup.py for `python` beside its torch, in `scratch`; installing is not counted."""
     uv, venv = find_uv_bin(), scratch / "venv"
-    asked = f"building TorchVision {known.torchvision} by its own setup.py"
+    action = f"building TorchVision {known.torchvision} by its own setup.py"
     if not venv.exists():
         ERR.print(f"installing torch {known.torch} for upstream's build")
-        run([uv, "venv", "-q", "--no-project", "--python", find_python(python), venv], asked=asked)
+        run([uv, "venv", "-q", "--no-project", "--python", find_python(python), venv], action=action)
         install = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
-        run([*install, f"torch=={known.torch}", *BUILD_TOOLS], asked=asked)
+        run([*install, f"torch=={known.torch}", *BUILD_TOOLS], action=action)
     tree = scratch / f"upstream-{name.replace(' ', '-')}"
     shutil.copytree(fetch_source(known).root, tree)
     env = {**os.environ, **COLD, **environment, "MAX_JOBS": str(jobs), "BUILD_VERSION": known.torchvision}
@@ -95,22 +95,24 @@ def upstream(known: Release, python: str, jobs: int, scratch: Path, environment:
     with clock() as spent:
         done = run(
             [sys.executable, "-c", code, venv / "bin" / "python", "setup.py", "bdist_wheel"],
-            asked=asked,
+            action=action,
             cwd=tree,
             env=env,
         )
         cpu, wall = spent()
     wheels = list((tree / "dist").glob("*.whl"))
     if len(wheels) != 1:
-        sys.exit(f"{asked}: it left {len(wheels)} wheels")
+        sys.exit(f"{action}: it left {len(wheels)} wheels")
     return Cost(name=name, cpu=cpu, wall=wall, peak_mib=float(done.stdout.split()[-1]) / 1024)
 
 
-def ours(variants: list[Variant], known: Release, jobs: int, folder: Path, **options: object) -> tuple[Cost, Outcome]:
+def ours(
+    variants: list[Variant], known: Release, jobs: int, folder: Path, **options: object
+) -> tuple[Cost, RunOutcome]:
     """Build `variants` from nothing in `folder`, packing and proving included."""
-    request = Request(
+    request = BuildRequest(
         variants=tuple(variants), release=known, jobs=jobs, out=folder / "dist", launcher="none", **options
-    )  # type: ignore[arg-type]  # the options are Request's own fields
+    )  # type: ignore[arg-type]  # the options are BuildRequest's own fields
     os.environ.update(COLD)
     name = f"ours: {', '.join(dict.fromkeys(variant.short for variant in variants))}"
     with clock() as spent:
@@ -120,12 +122,12 @@ def ours(variants: list[Variant], known: Release, jobs: int, folder: Path, **opt
     return Cost(name=name, cpu=cpu, wall=wall, peak_mib=outcome.peak_mib), outcome
 
 
-def by_kind(outcome: Outcome) -> Counter[str]:
+def by_kind(outcome: RunOutcome) -> Counter[str]:
     """CPU seconds of each kind of action, one at a time, each once more; a compile is split at its syntax tree."""
     seconds: Counter[str] = Counter()
     for action in outcome.graph.actions:
         whole = _again(action.command, outcome.folder)
-        if action.kind is Kind.COMPILE:
+        if action.kind is ActionKind.COMPILE:
             front = _again(_syntax_only(action), outcome.folder)
             seconds["front ends"] += front
             seconds["code generation"] += max(0.0, whole - front)
@@ -135,13 +137,13 @@ def by_kind(outcome: Outcome) -> Counter[str]:
 
 
 _TITLES = {
-    Kind.PCH: "headers",
-    Kind.FRONTEND: "front ends",
-    Kind.CODEGEN: "code generation",
-    Kind.REWRITE: "rewriting",
-    Kind.DEVICE: "device code",
-    Kind.ASSEMBLE: "device code",
-    Kind.LINK: "linking",
+    ActionKind.PCH: "headers",
+    ActionKind.FRONTEND: "front ends",
+    ActionKind.CODEGEN: "code generation",
+    ActionKind.REWRITE: "rewriting",
+    ActionKind.DEVICE: "device code",
+    ActionKind.ASSEMBLE: "device code",
+    ActionKind.LINK: "linking",
 }
 
 
@@ -186,7 +188,7 @@ def measure(
     """[upstream's build, ours of one variant, of all four], and where ours of one went."""
     universe = enumerate_variants(python, ("cpu",))
     variants = [variant for variant in select(["cpu-avx*"], universe) if variant.platform == "x86_64"]
-    gather(Request(variants=tuple(variants), release=known))
+    resolve_inputs(BuildRequest(variants=tuple(variants), release=known))
     one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
     every, _ = ours(variants, known, jobs, scratch / "every")
     kinds = by_kind(outcome)

@@ -16,17 +16,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from build_torchvision.bench.contest import arena, contest, versions
+from build_torchvision.bench.comparison import arena, comparison, versions
 from build_torchvision.bench.report import markdown, to_json
-from build_torchvision.cli.screens import proof_table
+from build_torchvision.cli.tables import proof_table
 from build_torchvision.cli.verify import present
 from build_torchvision.errors import BuildTorchvisionError
-from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.gpu import choose, groups_of
-from build_torchvision.proof.gpu_run import on
-from build_torchvision.proof.package import Package, parse_file_name
-from build_torchvision.proof.place import Place, existing
-from build_torchvision.trial import Trial, prove_all
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.gpu import choose, groups_of
+from build_torchvision.verify.gpu_run import on
+from build_torchvision.verify.package import Package, parse_file_name
+from build_torchvision.verify.session import VerifyOptions, verify_all
+from build_torchvision.verify.target import Place, existing
 
 OUT, ERR = Console(width=180), Console(stderr=True, width=180)
 
@@ -48,18 +48,18 @@ def main() -> int:
     asked = arguments()
     host, environment = present(), existing(asked.python)
     host.require("these wheels")
-    proofs: list[Proof] = []
+    proofs: list[Report] = []
     runnable: list[Path] = []
     held = True
     for wheel in asked.wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
-        trial = Trial(
+        trial = VerifyOptions(
             upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
             python=asked.python,
             gpus=host,
             source=asked.source,
         )
-        (proof,) = prove_all([(wheel, None)], trial)
+        (proof,) = verify_all([(wheel, None)], trial)
         proofs.append(proof)
         OUT.print(proof_table(proof))
         if served is None:
@@ -71,7 +71,7 @@ def main() -> int:
         python,
         contenders,
     ):
-        timings = contest(
+        timings = comparison(
             python,
             contenders,
             device="cuda",
@@ -100,4 +100,4 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except BuildTorchvisionError as error:
-        sys.exit(f"{error.asked}: {error.obstacle} {error.remedy}")
+        sys.exit(f"{error.action}: {error.problem} {error.hint}")

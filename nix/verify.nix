@@ -59,5 +59,5 @@ let
   };
 in
 pkgs.runCommand "${name}-verify" { nativeBuildInputs = [ environment ]; } ''
-  PYTHONPATH=${source} python -m build_torchvision.proof ${name} ${package} > $out
+  PYTHONPATH=${source} python -m build_torchvision.verify ${name} ${package} > $out
 ''

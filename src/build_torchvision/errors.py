@@ -1,4 +1,4 @@
-"""One exception family. Every error says what was asked, what is in the way, and what to type next.
+"""One exception family. Every error says what was being done, the problem, and what to do next.
 
 Exit codes: 0 all held, 1 a proof failed, 2 bad input, 3 an input is missing, 4 a process failed, 5 the network failed.
 """
@@ -9,17 +9,17 @@ from __future__ import annotations
 class BuildTorchvisionError(Exception):
     """Base of all errors a user can cause or mend.
 
-    `asked`, `obstacle` and `remedy` are one sentence each; `exit_code` is the status the command line ends with.
+    `action`, `problem` and `hint` are one sentence each; `exit_code` is the status the command line ends with.
     """
 
     exit_code = 1
 
-    def __init__(self, asked: str, obstacle: str, remedy: str) -> None:
-        super().__init__(f"{asked}: {obstacle} {remedy}")
-        self.asked, self.obstacle, self.remedy = asked, obstacle, remedy
+    def __init__(self, action: str, problem: str, hint: str) -> None:
+        super().__init__(f"{action}: {problem} {hint}")
+        self.action, self.problem, self.hint = action, problem, hint
 
 
-class ProofFailed(BuildTorchvisionError):
+class VerificationFailed(BuildTorchvisionError):
     """A package is not what its name says."""
 
     exit_code = 1

@@ -9,21 +9,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from build_torchvision.build.carry import take, write_manifest
-from build_torchvision.build.launcher import find_launcher
-from build_torchvision.build.runner import Outcome, exclusive, run_graph
-from build_torchvision.codegen import covers, cuda_codegen, isa_flags
-from build_torchvision.gather import Inputs, Request, gather, isas_of, tracks_of
+from build_torchvision.compatibility import serves
+from build_torchvision.execute.launcher import find_launcher
+from build_torchvision.execute.runner import RunOutcome, exclusive, run_graph
+from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.graph.actions import Graph, target_name
-from build_torchvision.graph.device import Device, toolkit_libraries
-from build_torchvision.graph.groups import as_json
-from build_torchvision.graph.plan import Ingredients, plan_graphs
+from build_torchvision.graph.device import CudaBuild, toolkit_libraries
+from build_torchvision.graph.plan import GraphInputs, plan_graphs
 from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.resolve import BuildRequest, ResolvedInputs, isas_of, resolve_inputs, tracks_of
 from build_torchvision.inputs.upstream import ask_upstream
-from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.static import audit_wheel, torch_facts
 from build_torchvision.variants import Variant
-from build_torchvision.wheel.assemble import Contents, assemble, seal
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.static import audit_wheel, torch_facts
+from build_torchvision.wheel.assemble import WheelContents, assemble, seal
 from build_torchvision.wheel.descriptor import local_version
 
 
@@ -33,34 +32,26 @@ class Built:
 
     variant: Variant
     wheel: Path
-    proof: Proof
+    proof: Report
 
 
-Part = tuple[Request, Inputs]
+Part = tuple[BuildRequest, ResolvedInputs]
 """What one platform adds to a graph."""
 
 
-def compile_all(parts: Sequence[Part], folder: Path, console: Console, *, verbose: bool = False) -> Outcome:
+def compile_all(parts: Sequence[Part], folder: Path, console: Console, *, verbose: bool = False) -> RunOutcome:
     """Compile and link every extension that the variants of `parts` need, each action once, in `folder`.
 
-    The parts are of one track, each of another platform. With `only` in the request just that group is built; a
-    manifest in `folder` lets another build take its objects.
+    The parts are of one track, each of another platform.
     """
     request, tools = parts[0][0], tuple(word for _, inputs in parts for word in inputs.tools)
     planned, launcher = planner(parts), find_launcher(request.launcher, tools, folder)
 
-    def plan(split: Set[str]) -> Graph:
-        graph = planned(split)
-        return take(graph, request.objects, folder) if request.objects else graph
-
-    outcome = run_graph(
-        plan, folder, jobs=request.jobs, console=console, verbose=verbose, launcher=launcher, only=request.only
-    )
+    outcome = run_graph(planned, folder, jobs=request.jobs, console=console, verbose=verbose, launcher=launcher)
     for note in outcome.graph.notes:
         console.print(note, highlight=False)
     if launcher is not None:
         console.print(launcher.report(folder), highlight=False)
-    write_manifest(planned(outcome.split), folder)
     return outcome
 
 
@@ -74,7 +65,7 @@ def planner(parts: Sequence[Part]) -> Callable[[Set[str]], Graph]:
     return plan
 
 
-def _ingredients(request: Request, inputs: Inputs) -> Ingredients:
+def _ingredients(request: BuildRequest, inputs: ResolvedInputs) -> GraphInputs:
     upstream = ask_upstream(
         inputs.source.root,
         version=inputs.source.version,
@@ -83,7 +74,7 @@ def _ingredients(request: Request, inputs: Inputs) -> Ingredients:
         codecs=frozenset(inputs.codecs.found),
         nvjpeg=inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
     )
-    return Ingredients(
+    return GraphInputs(
         upstream=upstream,
         source_root=inputs.source.root,
         torch=inputs.torch,
@@ -97,38 +88,29 @@ def _ingredients(request: Request, inputs: Inputs) -> Ingredients:
     )
 
 
-def plan_actions(request: Request) -> list[dict[str, object]]:
-    """Every action that `build` would run, in groups, a graph each track. Inputs are fetched; nothing is compiled."""
-    made: list[dict[str, object]] = []
-    for requests in tracks_of(request):
-        graph = planner([(part, gather(part)) for part in requests])(frozenset())
-        made.append({"track": requests[0].variants[0].track, "groups": as_json(graph), "notes": list(graph.notes)})
-    return made
-
-
 def build(
-    request: Request, console: Console, *, folder: Path | None = None, verbose: bool = False
-) -> tuple[list[Built], list[Outcome]]:
+    request: BuildRequest, console: Console, *, folder: Path | None = None, verbose: bool = False
+) -> tuple[list[Built], list[RunOutcome]]:
     """Build, pack and statically prove every variant of `request`, a graph each track.
 
-    Raises ProofFailed when a wheel is not what its name says; it is then set aside.
+    Raises VerificationFailed when a wheel is not what its name says; it is then set aside.
     """
     built, outcomes = [], []
     for requests in tracks_of(request):
-        parts = [(part, gather(part)) for part in requests]
+        parts = [(part, resolve_inputs(part)) for part in requests]
         track = requests[0].variants[0].track
         base = folder / track if folder else cache_dir() / "builds" / "-".join(inputs.key for _, inputs in parts)
         with exclusive(base, console):
             outcome = compile_all(parts, base, console, verbose=verbose)
             outcomes.append(outcome)
-            for part, inputs in () if request.only else parts:
+            for part, inputs in parts:
                 for variant in part.variants:
                     console.print(f"packing and proving {variant}", highlight=False)
                     built.append(_prove_and_seal(_package(variant, part, inputs, outcome), variant, inputs))
     return built, outcomes
 
 
-def _prove_and_seal(wheel: Path, variant: Variant, inputs: Inputs) -> Built:
+def _prove_and_seal(wheel: Path, variant: Variant, inputs: ResolvedInputs) -> Built:
     proof = audit_wheel(wheel, variant, torch_facts(inputs.torch))
     if not proof.ok:
         rejected = wheel.replace(wheel.with_name(f"{wheel.name}.rejected"))
@@ -143,27 +125,27 @@ def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Va
     return tuple(dict.fromkeys(replace(variant, python=python) for variant in variants for python in pythons))
 
 
-def _device(request: Request, inputs: Inputs) -> Device | None:
+def _device(request: BuildRequest, inputs: ResolvedInputs) -> CudaBuild | None:
     if inputs.cuda is None or inputs.cuda_compiler is None:
         return None
     made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
     sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
     splice = _script("splice")
     if inputs.cuda_compiler.family == "nvcc":
-        splice = (sys.executable, "-m", "build_torchvision.build.splice_object")
-    return Device(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
+        splice = (sys.executable, "-m", "build_torchvision.execute.patch_fatbin_object")
+    return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
 
 
 def _script(name: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", str(Path(__file__).parent / "build" / f"{name}.py"))
 
 
-def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcome) -> Path:
+def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, outcome: RunOutcome) -> Path:
     codegen = cuda_codegen(variant, ptx=request.ptx)
-    covered = variant.sm is None or inputs.carried is None or covers(*inputs.carried, variant.sm)
+    covered = variant.sm is None or inputs.carried is None or serves(*inputs.carried, variant.sm)
     paired = inputs.torch.version == request.release.torch and covered
     ptx = added_ptx(variant, request)
-    local = local_version(variant, paired=paired, ptx=ptx, labelled=request.labelled)
+    local = local_version(variant, paired=paired, ptx=ptx, with_variant_label=request.with_variant_label)
     upstream = ask_upstream(
         inputs.source.root,
         version=f"{inputs.source.version}+{local}".removesuffix("+"),
@@ -172,7 +154,7 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
         codecs=frozenset(inputs.codecs.found),
         nvjpeg=inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
     )
-    contents = Contents(
+    contents = WheelContents(
         variant=variant,
         source_root=inputs.source.root,
         upstream=upstream,
@@ -205,16 +187,16 @@ def _package(variant: Variant, request: Request, inputs: Inputs, outcome: Outcom
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
         },
     )
-    return assemble(contents, request.out, labelled=request.labelled)
+    return assemble(contents, request.out, with_variant_label=request.with_variant_label)
 
 
-def added_ptx(variant: Variant, request: Request) -> bool:
+def added_ptx(variant: Variant, request: BuildRequest) -> bool:
     """Whether `variant`'s wheel holds PTX that --ptx put beside its cubins."""
     codegen = cuda_codegen(variant, ptx=request.ptx)
     return codegen is not None and codegen.cubin and codegen.ptx
 
 
-def describe_plan(request: Request, variant: Variant) -> dict[str, object]:
+def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
     """What `build` would do for `variant`, from facts alone: nothing is fetched and nothing runs."""
     release = request.release
     paired = request.torch is None or request.torch == release.torch

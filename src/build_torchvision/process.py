@@ -17,8 +17,8 @@ TAIL_LINES = 25
 def run(
     command: Sequence[str | Path],
     *,
-    asked: str,
-    remedy: str = "Run the command by hand to see more.",
+    action: str,
+    hint: str = "Run the command by hand to see more.",
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     check: bool = True,
@@ -27,7 +27,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `command`, log it, capture its output (text).
 
-    `asked` and `remedy` complete the error. `timeout` is in seconds. Raises MissingInput when the program does not
+    `action` and `hint` complete the error. `timeout` is in seconds. Raises MissingInput when the program does not
     exist, ProcessFailed (naming command, exit code and last lines) when it fails and `check` holds.
     """
     argv = [str(part) for part in command]
@@ -38,10 +38,10 @@ def run(
             argv, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
         )
     except FileNotFoundError as error:
-        raise MissingInput(asked, f"{argv[0]} is not on this machine.", f"Install {Path(argv[0]).name}.") from error
+        raise MissingInput(action, f"{argv[0]} is not on this machine.", f"Install {Path(argv[0]).name}.") from error
     except subprocess.TimeoutExpired as error:
-        raise ProcessFailed(asked, f"`{line}` took more than {timeout} s.", remedy) from error
+        raise ProcessFailed(action, f"`{line}` took more than {timeout} s.", hint) from error
     if check and done.returncode not in ok_codes:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-TAIL_LINES:])
-        raise ProcessFailed(asked, f"`{line}` ended with exit code {done.returncode}:\n{tail}\n", remedy)
+        raise ProcessFailed(action, f"`{line}` ended with exit code {done.returncode}:\n{tail}\n", hint)
     return done

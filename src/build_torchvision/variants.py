@@ -11,12 +11,10 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
 
+from build_torchvision.compatibility import driver_floor, hardware_exists, toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Gpu, Isa, gpus, isas, releases, toolkits, version_key
-
-Kind = Literal["native", "compatible", "ptx"]
 
 CPU = "cpu"
 TRACKS: tuple[str, ...] = (*toolkits(), CPU)
@@ -29,36 +27,6 @@ CORE_SMS: tuple[str, ...] = tuple(sm for sm, gpu in gpus().items() if gpu.core)
 
 _NAME = re.compile(r"torchvision-python(?P<python>[^-]+)-(?P<track>[^-]+)(?:-(?P<sm>sm[^-]*))?-(?P<isa>[^-]+)")
 _ALIASES = {"armv8.2": "armv8_2"}
-
-
-class Service(NamedTuple):
-    """How a toolkit serves an SM: by code of kind `kind`, compiled for the SM `base`."""
-
-    kind: Kind
-    base: str
-
-
-def service(track: str, sm: str) -> Service | None:
-    """How the toolkit of `track` serves `sm`, or None where it cannot.
-
-    The rules are the CUDA programming guide's: a cubin for X.y runs on X.z with z >= y and on no other major version;
-    PTX for X.y is compiled by the driver for any capability >= X.y. Both arguments must be known ones.
-    """
-    toolkit, capability = toolkits()[track], version_key(gpus()[sm].capability)
-    if sm in toolkit.native:
-        return Service("native", sm)
-    if sm in toolkit.ptx:
-        return Service("ptx", toolkit.ptx[sm])
-    below = [base for base in toolkit.native if capability[0] == _major(base) and _minor(base) < capability[1]]
-    return Service("compatible", max(below, key=_minor)) if below else None
-
-
-def _major(sm: str) -> int:
-    return version_key(gpus()[sm].capability)[0]
-
-
-def _minor(sm: str) -> int:
-    return version_key(gpus()[sm].capability)[1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +57,7 @@ class Variant:
             raise self._wrong(f"the track {self.track} needs an SM before the CPU ISA.")
         if self.sm not in gpus():
             raise self._wrong(f"SM {self.sm!r} is not one of {', '.join(gpus())}.")
-        if service(self.track, self.sm) is None:
+        if toolkit_support(self.track, self.sm) is None:
             raise BadInput(str(self), _why_impossible(self.track, self.sm), self._instead())
 
     def __str__(self) -> str:
@@ -122,16 +90,26 @@ class Variant:
         return None if self.sm is None else gpus()[self.sm]
 
     @property
+    def driver_floor(self) -> str | None:
+        """The oldest Linux NVIDIA driver that runs it ("570.26"), or None in the track "cpu"."""
+        return None if self.sm is None else driver_floor(self.track, self.sm)
+
+    @property
+    def hardware_exists(self) -> bool:
+        """Whether a computer is sold that this variant is for."""
+        return hardware_exists(self.sm, self.isa)
+
+    @property
     def isa_facts(self) -> Isa:
         """The row of facts of this CPU ISA."""
         return isas()[self.isa]
 
-    def _wrong(self, obstacle: str) -> BadInput:
-        return BadInput(str(self), obstacle, _did_you_mean(str(self)))
+    def _wrong(self, problem: str) -> BadInput:
+        return BadInput(str(self), problem, _did_you_mean(str(self)))
 
     def _instead(self) -> str:
         assert self.sm is not None
-        ways = [(track, way) for track in toolkits() if (way := service(track, self.sm))]
+        ways = [(track, way) for track in toolkits() if (way := toolkit_support(track, self.sm))]
         ways.sort(key=lambda item: item[1].kind != "native")
         names = [
             f"{Variant(python=self.python, track=track, sm=self.sm, isa=self.isa)} ({way.kind})" for track, way in ways
@@ -218,7 +196,7 @@ def enumerate_variants(
     for track in dict.fromkeys(tracks):
         served: list[str | None] = [None]
         if track != CPU:
-            served = [sm for sm in gpus() if (sms is None or sm in sms) and service(track, sm)]
+            served = [sm for sm in gpus() if (sms is None or sm in sms) and toolkit_support(track, sm)]
         found += [Variant(python=python, track=track, sm=sm, isa=isa) for sm in served for isa in isas()]
     return found
 

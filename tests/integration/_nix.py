@@ -25,11 +25,11 @@ def need_nix() -> None:
     if shutil.which("nix-instantiate"):
         return
     sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    may = not sudo or (shutil.which("sudo") and run([*sudo, "true"], asked="asking sudo", check=False).returncode == 0)
+    may = not sudo or (shutil.which("sudo") and run([*sudo, "true"], action="asking sudo", check=False).returncode == 0)
     if not (may and shutil.which("apt-get")):
         pytest.skip("needs nix-instantiate: install nix-bin (on Debian and Ubuntu, root's tests do that themselves)")
     for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", "nix-bin"]):
-        run([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command], asked="installing nix-bin")
+        run([*sudo, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command], action="installing nix-bin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Nix:
 
     def run(self, *command: str | Path, timeout: float = 300) -> str:
         """Standard output; raises ProcessFailed with Nix's last lines."""
-        return run(command, asked="running Nix", cwd=self.tree, env=self.env, timeout=timeout).stdout
+        return run(command, action="running Nix", cwd=self.tree, env=self.env, timeout=timeout).stdout
 
     def eval(self, expression: str) -> Any:
         """The value of `expression`, in which `root`, `pkgs` (x86_64-linux) and `load` are known."""
@@ -73,7 +73,7 @@ class Nix:
         """What Nix says of an `expression` that must not evaluate."""
         with pytest.raises(ProcessFailed) as caught:
             self.eval(expression)
-        return caught.value.obstacle
+        return caught.value.problem
 
     def look(self, folder: Path | None = None) -> dict[str, Any]:
         """evaluate.nix: what reaches the build environment, per recipe of `folder`."""

@@ -13,13 +13,13 @@ import pytest
 from conftest import build_torchvision
 from uv import find_uv_bin
 
-from build_torchvision.build.rewrite import retarget
+from build_torchvision.binary.elf import Section, read_elf
+from build_torchvision.binary.instructions import Scan, beyond, evidence, scan
+from build_torchvision.execute.transform_ir import retarget
 from build_torchvision.facts import isas
 from build_torchvision.inputs.apt import indextargets, os_release, own_archives
 from build_torchvision.inputs.compiler import Compiler, find_compiler
 from build_torchvision.inputs.emulator import emulator, is_foreign
-from build_torchvision.proof.elf import Section, read_elf
-from build_torchvision.proof.instructions import Scan, beyond, evidence, scan
 
 LOOPS = Path(__file__).with_name("loops.cpp")
 LINE = re.compile(r"^ *[0-9a-f]+:\t([0-9a-f]{8}) \t(.+?)(?:\s*//.*)?$", re.MULTILINE)
@@ -58,7 +58,7 @@ def library(compiler: Compiler, flags: tuple[str, ...], folder: Path, source: Pa
 
 def read(path: Path) -> Scan:
     elf = read_elf(path.read_bytes())
-    assert elf.loose_code == 0
+    assert elf.code_outside_sections == 0
     return scan(elf.code, "aarch64")
 
 

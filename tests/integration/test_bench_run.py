@@ -16,10 +16,10 @@ from build_torchvision.process import run
 @pytest.mark.compiler
 def test_a_variant_is_timed_beside_the_stock_wheel_and_gives_its_results(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "build_torchvision.cli.main"]
-    run([*command, "build", "cpu-avx2", "--out", tmp_path], asked="building a variant", timeout=3600)
+    run([*command, "build", "cpu-avx2", "--out", tmp_path], action="building a variant", timeout=3600)
     (wheel,) = tmp_path.glob("*.whl")
     options = ["--seconds", "0.1", "--only", "small", "--threads", "1", "--json", "--quiet"]
-    done = run([*command, "bench", wheel, *options], asked="timing it", timeout=3600)
+    done = run([*command, "bench", wheel, *options], action="timing it", timeout=3600)
     result = json.loads(done.stdout)
     operators = [case for case in result["cases"] if case["group"] == "op"]
     assert {case["direction"] for case in operators} == {"forward", "backward"}

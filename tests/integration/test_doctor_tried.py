@@ -34,7 +34,7 @@ LOAD = "import ctypes, torch; ctypes.CDLL({path!r})"
 
 def fetched(requirement: str, folder: Path, python: str, platform: str = "x86_64") -> Path:
     return download(
-        requirement, folder, platform=platform, python=python, asked=f"Fetch {requirement}", remedy="Check the network."
+        requirement, folder, platform=platform, python=python, action=f"Fetch {requirement}", hint="Check the network."
     )
 
 

@@ -20,13 +20,13 @@ import pytest
 from _nix import MIRROR, Nix, make, need_nix, unlock
 from uv import find_uv_bin
 
-from build_torchvision.codegen import cuda_codegen, isa_flags
+from build_torchvision.binary.elf import read_elf
+from build_torchvision.binary.fatbin import images
+from build_torchvision.binary.instructions import evidence, scan
 from build_torchvision.errors import ProcessFailed
 from build_torchvision.facts.cuda_wheels import cuda_wheels
+from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.process import run
-from build_torchvision.proof.elf import read_elf
-from build_torchvision.proof.fatbin import images
-from build_torchvision.proof.instructions import evidence, scan
 from build_torchvision.recipes import checkout, flox, tree
 from build_torchvision.recipes.flox import TorchSource
 from build_torchvision.recipes.nix import why_broken
@@ -197,7 +197,7 @@ def test_a_made_up_gpu_is_rows_and_one_command(nix: Nix, tmp_path: Path) -> None
     copy.plant("src/build_torchvision/facts/nixpkgs.toml", "sm121 = {", 'sm130 = { first = "12.8" }\nsm121 = {')
     env = {**copy.env, "PYTHONPATH": str(copy.tree / "src")}
     command = [sys.executable, "-m", "build_torchvision.cli.main", "recipes", "--out", copy.tree]
-    run(command, asked="writing the recipes", env=env)
+    run(command, action="writing the recipes", env=env)
     name = "torchvision-python313-cuda12_8-sm130-avx512"
     assert len(list((copy.tree / ".flox/pkgs").iterdir())) == 66
     seen = copy.look(one_recipe(copy, name))[name]
@@ -298,7 +298,7 @@ def test_a_faulty_form_is_rejected(fault: str, nix: Nix, tmp_path: Path) -> None
     try:
         said = "; ".join(problems(parse(SAMPLE), copy.look(one_recipe(copy, SAMPLE))[SAMPLE]))
     except ProcessFailed as error:
-        said = error.obstacle
+        said = error.problem
     assert planted.said in said
 
 
@@ -627,7 +627,7 @@ def nvcc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needed = ("nvidia-cuda-nvcc", "nvidia-nvvm", "nvidia-cuda-crt", "nvidia-cuda-runtime", "nvidia-cuda-cccl")
     wheels = [f"{wheel.package}=={wheel.version}" for wheel in cuda_wheels()["cuda13_0"] if wheel.package in needed]
     assert len(wheels) == len(needed)
-    run([find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", site, *wheels], asked="installing nvcc")
+    run([find_uv_bin(), "pip", "install", "-q", "--no-deps", "--target", site, *wheels], action="installing nvcc")
     return site / "nvidia" / "cu13" / "bin"
 
 

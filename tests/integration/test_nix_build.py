@@ -18,11 +18,11 @@ from build_torchvision.facts import release
 from build_torchvision.inputs.cache import cache_dir, publish
 from build_torchvision.inputs.source import fetch_source, sha256_of
 from build_torchvision.process import run
-from build_torchvision.proof.installed import Installed
-from build_torchvision.proof.runtime import find_python
-from build_torchvision.proof.static import prove_installed
-from build_torchvision.trial import prove
 from build_torchvision.variants import parse
+from build_torchvision.verify.installed import InstalledTree
+from build_torchvision.verify.runtime import find_python
+from build_torchvision.verify.session import prove
+from build_torchvision.verify.static import audit_tree
 
 pytestmark = [pytest.mark.nix, pytest.mark.nightly]
 
@@ -39,7 +39,7 @@ def site_packages(python: Path) -> Path:
 
     def fill(part: Path) -> None:
         command = [find_uv_bin(), "pip", "install", "-q", "--python", python, "--target", part]
-        run([*command, f"torch=={RELEASE.torch}", *BUILD, *READ], asked="installing torch for nix-build", timeout=3600)
+        run([*command, f"torch=={RELEASE.torch}", *BUILD, *READ], action="installing torch for nix-build", timeout=3600)
 
     return publish(cache_dir() / "nix" / f"torch-{RELEASE.torch}-cp313", fill)
 
@@ -76,12 +76,12 @@ def test_the_proof_as_a_derivation_says_the_same(nix: Nix) -> None:
     for isa in ISAS:
         name = f"torchvision-python313-cpu-{isa}"
         out = nix.run("nix-build", "default.nix", "-A", f"{name}.tests.verify", "--no-out-link", timeout=7200)
-        proof = json.loads(Path(out.strip()).read_text())
+        proof = json.loads(Path(out.strip()).read_text(encoding="utf-8"))
         assert proof["ok"]
-        assert proof == prove_installed(Installed(nix.tree / f"result-{isa}")).to_json()
+        assert proof == audit_tree(InstalledTree(nix.tree / f"result-{isa}")).to_json()
 
 
 def test_a_variant_built_under_anothers_name_is_not_proved(nix: Nix) -> None:
     """The store path of avx2, taken for avx512: nothing but the instructions tells them apart."""
-    proof = prove_installed(Installed(nix.tree / "result-avx2"), parse("torchvision-python313-cpu-avx512"))
+    proof = audit_tree(InstalledTree(nix.tree / "result-avx2"), parse("torchvision-python313-cpu-avx512"))
     assert {check.name for check in proof.failed} == {"identity", "ISA in use"}

@@ -15,9 +15,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 from test_install import wheel
 
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.facts import gpus
-from build_torchvision.index.front import front_page
+from build_torchvision.flags import cuda_codegen
+from build_torchvision.publish.front import front_page
 from build_torchvision.variants import enumerate_variants
 
 pytestmark = pytest.mark.browser

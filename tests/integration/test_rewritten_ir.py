@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_torchvision.build import rewrite
+from build_torchvision.execute import rewrite
 from build_torchvision.graph.plan import UNOPTIMIZED_IR
 from build_torchvision.inputs.compiler import find_compiler
 

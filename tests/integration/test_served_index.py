@@ -96,7 +96,7 @@ def test_pip_takes_the_one_variant_of_its_own_index(env: Path, served: Served) -
     done = pip(env, "--index-url", f"{served.url}cpu-avx512/simple", "torchvision")
     assert done.returncode == 0, done.stderr
     assert installed(env) == "0.21.0+cpu.avx512"
-    kinds = [path.rpartition(".")[2] for path in served.asked]
+    kinds = [path.rpartition(".")[2] for path in served.action]
     assert kinds.index("metadata") < kinds.index("whl"), "the metadata beside the wheel was not used"
 
 
@@ -233,7 +233,7 @@ def test_sboms_meet_the_schema_and_list_what_is_bundled(site: Path) -> None:
 
 def test_variantlib_reads_what_a_server_gives_for_labelled_wheels(tmp_path: Path) -> None:
     for isa in ISAS:
-        sealed(tmp_path / "dist", variant(isa), labelled=True)
+        sealed(tmp_path / "dist", variant(isa), with_variant_label=True)
     assert build_torchvision("index", tmp_path / "dist", "--out", tmp_path / "site").code == 0
     (page,) = (tmp_path / "site/simple/torchvision").glob("*-variants.json")
     read = VariantsJson(json.loads(page.read_text())).variants

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from build_torchvision.proof.place import Place
-from build_torchvision.proof.upstream import Stock, Suite, upstream_tests
+from build_torchvision.verify.target import Place
+from build_torchvision.verify.upstream import Stock, Suite, upstream_tests
 
 PASSES = "def test_that_passes(): pass\n"
 FAILS = "def test_that_fails(): assert False, 'always'\n"

@@ -54,8 +54,8 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("stock"),
         platform="x86_64",
         python="313",
-        asked="Fetch the published wheel",
-        remedy="Check the network.",
+        action="Fetch the published wheel",
+        hint="Check the network.",
     )
 
 

@@ -15,9 +15,9 @@ import pytest
 from conftest import PYTHONS, TOOL, Build, build_torchvision
 from iced_x86 import Decoder, Mnemonic
 
+from build_torchvision.binary.elf import read_elf
 from build_torchvision.facts import release
 from build_torchvision.inputs.source import fetch_source
-from build_torchvision.proof.elf import read_elf
 
 pytestmark = pytest.mark.compiler
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from _elf import Object
-from test_proof import OLD_STRING, TORCH, Wheel
+from test_audit import OLD_STRING, TORCH, Wheel
 
-from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.static import TorchFacts, audit_wheel
 from build_torchvision.variants import parse
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.static import TorchFacts, audit_wheel
 from build_torchvision.wheel.assemble import seal
 from build_torchvision.wheel.descriptor import VARIANT_JSON, label, variant_json
 
@@ -24,7 +24,9 @@ def torch_beside(folder: Path) -> TorchFacts:
     return TorchFacts(version="2.6.0", cuda=None, cxx11_abi=False, lib_dir=folder)
 
 
-def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, labelled: bool = False) -> Path:
+def sealed(
+    folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, with_variant_label: bool = False
+) -> Path:
     """A wheel of `variant` in `folder`, with its descriptor, variant.json and a proof that was really made."""
     folder.mkdir(exist_ok=True)
     parsed = parse(variant)
@@ -35,7 +37,7 @@ def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, l
         "isa_flags": ["-march=x86-64-v4"],
         "codec_versions": {"jpeg": "2.1.5", "png": "1.6.39", "webp": "1.2.4"},
     }
-    if labelled:
+    if with_variant_label:
         wheel.version = "0.21.0"
         wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{label(parsed)}.whl"
     info = f"torchvision-{wheel.version}.dist-info"
@@ -45,5 +47,5 @@ def sealed(folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, l
         files[f"{info}/METADATA"] = files[f"{info}/METADATA"].replace(b"Name:", b"Requires-Python: >=3.9\nName:", 1)
 
     wheel.tamper = add
-    path = seal(wheel.write(folder), Proof(variant=variant, checks=()).dumps())  # now RECORD is right
+    path = seal(wheel.write(folder), Report(variant=variant, checks=()).dumps())  # now RECORD is right
     return seal(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps())

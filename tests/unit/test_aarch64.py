@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_proof import NEW_STRING, Wheel, failing
+from test_audit import NEW_STRING, Wheel, failing
 
-from build_torchvision import prepare as preparing
-from build_torchvision.build.rewrite import retarget
+from build_torchvision import prefetch
+from build_torchvision.binary.elf import Section
+from build_torchvision.binary.instructions import Scan, allowed_features, beyond, evidence, scan
+from build_torchvision.binary.instructions.aarch64 import BASE, NAMES
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.execute.transform_ir import retarget
 from build_torchvision.facts import isas, release
-from build_torchvision.gather import Request
 from build_torchvision.inputs import apt, emulator
-from build_torchvision.proof import _time_boxed_tests, runtime
-from build_torchvision.proof.elf import Section
-from build_torchvision.proof.instructions import Scan, allowed_features, beyond, evidence, scan
-from build_torchvision.proof.instructions.aarch64 import BASE, NAMES
-from build_torchvision.proof.processor import check_processor, features_of
-from build_torchvision.proof.static import audit_wheel
-from build_torchvision.proof.upstream import judge, read_report
+from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.variants import parse
+from build_torchvision.verify import _time_boxed_tests, runtime
+from build_torchvision.verify.processor import check_processor, features_of
+from build_torchvision.verify.static import audit_wheel
+from build_torchvision.verify.upstream import judge, read_report
 
 
 def words(*numbers: int) -> bytes:
@@ -256,11 +256,11 @@ def test_an_unknown_processor_is_refused() -> None:
 
 
 def test_all_that_arm_needs_of_this_machine_is_named_in_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparing.shutil, "which", lambda name: None)
-    monkeypatch.setattr(preparing, "is_foreign", lambda platform: platform == "aarch64")
-    request = Request(
+    monkeypatch.setattr(prefetch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(prefetch, "is_foreign", lambda platform: platform == "aarch64")
+    request = BuildRequest(
         variants=(parse("torchvision-python313-cpu-armv9"), parse("torchvision-python313-cpu-avx2")),
         release=release("0.21.0"),
     )
     with pytest.raises(MissingInput, match=r"`sudo apt-get install g\+\+-aarch64-linux-gnu qemu-user-static`"):
-        preparing.prepare(request)
+        prefetch.prepare(request)

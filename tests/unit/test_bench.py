@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from build_torchvision.bench.contest import AGAIN, STOCK, Timing
+from build_torchvision.bench.comparison import AGAIN, STOCK, Timing
+from build_torchvision.bench.intervals import Verdict, geometric_mean, paired_ratio
 from build_torchvision.bench.report import markdown, rows, to_json
-from build_torchvision.bench.statistics import Verdict, geometric_mean, paired_ratio
 from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
 from build_torchvision.graph.units import Unit
 

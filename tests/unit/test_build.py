@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from build_torchvision.build import runner
-from build_torchvision.build.ninja_file import ninja_file
-from build_torchvision.build.rewrite import multiply, retarget
-from build_torchvision.build.runner import JOB_MEMORY, default_jobs, exclusive, run_graph
 from build_torchvision.errors import BadInput, ProcessFailed
-from build_torchvision.graph.actions import Action, Graph, Kind, shell
+from build_torchvision.execute import runner
+from build_torchvision.execute.ninja_file import ninja_file
+from build_torchvision.execute.runner import JOB_MEMORY, default_jobs, exclusive, run_graph
+from build_torchvision.execute.transform_ir import multiply, retarget
+from build_torchvision.graph.actions import Action, ActionKind, Graph, shell
 
 QUIET = Console(file=io.StringIO())
 
@@ -29,7 +29,7 @@ QUIET = Console(file=io.StringIO())
 def action(output: str, script: str, *inputs: str, unit: str | None = None) -> Action:
     command = ("sh", "-c", script)
     return Action(
-        output=output, kind=Kind.COMPILE, command=command, inputs=inputs, label=output, unit=unit, depfile=False
+        output=output, kind=ActionKind.COMPILE, command=command, inputs=inputs, label=output, unit=unit, depfile=False
     )
 
 
@@ -67,11 +67,11 @@ def test_a_failed_action_shows_its_own_lines_and_a_command_that_fails_the_same_w
     )
     with pytest.raises(ProcessFailed) as caught:
         run_graph(plan, tmp_path / "a folder", jobs=1, console=QUIET)
-    assert 'x.cpp:3: error: it is "$broken"' in caught.value.obstacle
-    command = caught.value.remedy.removeprefix("Repeat it: ")
+    assert 'x.cpp:3: error: it is "$broken"' in caught.value.problem
+    command = caught.value.hint.removeprefix("Repeat it: ")
     again = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert again.returncode == 3
-    assert again.stderr.strip() in caught.value.obstacle
+    assert again.stderr.strip() in caught.value.problem
 
 
 def test_a_unit_that_fails_as_one_is_split_and_stays_split(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_ninja_hands_on_any_word_as_it_is(word: str, tmp_path: Path) -> None:
     made = graph(
         Action(
             output=f"out {word}",
-            kind=Kind.COMPILE,
+            kind=ActionKind.COMPILE,
             command=("printf", "%s", word),
             inputs=(),
             label=word,
@@ -165,7 +165,7 @@ def test_ninja_hands_on_any_word_as_it_is(word: str, tmp_path: Path) -> None:
 
 
 def test_headers_are_tracked_where_the_compiler_lists_them() -> None:
-    with_headers = Action(output="o", kind=Kind.COMPILE, command=("cc",), inputs=("i",), label="l")
+    with_headers = Action(output="o", kind=ActionKind.COMPILE, command=("cc",), inputs=("i",), label="l")
     text = ninja_file(Graph(actions=(with_headers,), files={}, extensions={}))
     assert "build o: run_with_headers i\n" in text
 

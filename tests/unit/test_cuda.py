@@ -11,22 +11,20 @@ from typing import Literal
 import pytest
 from _wheels import record_of, wheel_of
 
-from build_torchvision import gather
-from build_torchvision.build.splice import splice
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
+from build_torchvision.execute.patch_fatbin import splice
 from build_torchvision.facts import gpus, release, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel
-from build_torchvision.gather import Request
-from build_torchvision.graph.actions import Kind
-from build_torchvision.graph.device import Device
-from build_torchvision.graph.groups import groups, identities, needs, without
-from build_torchvision.graph.plan import Ingredients, plan_graph, plan_graphs
+from build_torchvision.flags import cuda_codegen
+from build_torchvision.graph.actions import ActionKind
+from build_torchvision.graph.device import CudaBuild
+from build_torchvision.graph.plan import GraphInputs, plan_graph, plan_graphs
 from build_torchvision.graph.units import isolated_text, plan_units
-from build_torchvision.inputs import cuda_compiler, cuda_sdk, parts
+from build_torchvision.inputs import cuda_compiler, cuda_sdk, parts, resolve
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, check_architectures, find_cuda_compiler
+from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
 from build_torchvision.variants import enumerate_variants, parse, select
@@ -229,8 +227,8 @@ def test_a_toolkits_programs_can_be_executed(tmp_path: Path, monkeypatch: pytest
 
 
 def test_without_a_network_an_installed_toolkit_is_asked_for(monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
-    def offline(requirement: str, folder: Path, *, asked: str, remedy: str, **_: object) -> Path:
-        raise FetchFailed(asked, "No address.", remedy)
+    def offline(requirement: str, folder: Path, *, action: str, hint: str, **_: object) -> Path:
+        raise FetchFailed(action, "No address.", hint)
 
     monkeypatch.setattr(parts, "download", offline)
     with pytest.raises(FetchFailed, match="--cuda DIR"):
@@ -267,11 +265,11 @@ def torch(version: str = "2.8.0") -> TorchSdk:
 def test_a_torch_that_does_not_serve_the_gpu_is_refused_with_what_it_carries() -> None:
     thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
     carried = (frozenset({"sm80", "sm90", "sm100", "sm120"}), frozenset({"sm120"}))
-    gather._check_covered(Request(variants=(hopper,), release=release("0.23.0")), torch(), carried)
+    resolve._check_covered(BuildRequest(variants=(hopper,), release=release("0.23.0")), torch(), carried)
     with pytest.raises(BadInput, match=r"for sm110 .* it carries cubins for sm80, sm90, sm100, sm120 and PTX"):
-        gather._check_covered(Request(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
-    allowed = Request(variants=(thor,), release=release("0.23.0"), allow_unpaired=True)
-    gather._check_covered(allowed, torch(), carried)
+        resolve._check_covered(BuildRequest(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
+    allowed = BuildRequest(variants=(thor,), release=release("0.23.0"), allow_unpaired=True)
+    resolve._check_covered(allowed, torch(), carried)
 
 
 KERNELS = ("torchvision/csrc/ops/cuda/a_kernel.cu", "torchvision/csrc/ops/cuda/b_kernel.cu")
@@ -288,10 +286,10 @@ EXTENSION = Extension(
 )
 
 
-def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = False) -> Ingredients:
+def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = False) -> GraphInputs:
     variants = select([pattern], [found for found in enumerate_variants() if found.platform == "x86_64"])
     sms = {variant.sm or "": codegen for variant in variants if (codegen := cuda_codegen(variant, ptx=ptx))}
-    return Ingredients(
+    return GraphInputs(
         upstream=Upstream(
             extensions=(EXTENSION,),
             metadata={},
@@ -309,7 +307,7 @@ def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = F
         platform="x86_64",
         rewrite=("/rewrite.py",),
         shared=Path("/shared"),
-        device=Device(sdk=sdk(), compiler=cuda or Clang(compiler=compiler()), sms=sms, splice=("splice",)),
+        device=CudaBuild(sdk=sdk(), compiler=cuda or Clang(compiler=compiler()), sms=sms, splice=("splice",)),
     )
 
 
@@ -317,14 +315,14 @@ def test_nothing_that_variants_share_is_done_twice() -> None:
     graph = plan_graph(ingredients("cuda12_8-*-avx*"))
     assert len(graph.extensions) == 36
     assert Counter(action.kind for action in graph.actions) == {
-        Kind.PCH: 1,
-        Kind.FRONTEND: 2,  # the CPU kernel and the host half
-        Kind.REWRITE: 2,
-        Kind.CODEGEN: 4 + 1,
-        Kind.COMPILE: 1,
-        Kind.DEVICE: 6,  # sm103 takes sm100's cubin, sm121 sm120's; sm110 takes PTX of compute_100
-        Kind.ASSEMBLE: 6 + 1,
-        Kind.LINK: 36,
+        ActionKind.PCH: 1,
+        ActionKind.FRONTEND: 2,  # the CPU kernel and the host half
+        ActionKind.REWRITE: 2,
+        ActionKind.CODEGEN: 4 + 1,
+        ActionKind.COMPILE: 1,
+        ActionKind.DEVICE: 6,  # sm103 takes sm100's cubin, sm121 sm120's; sm110 takes PTX of compute_100
+        ActionKind.ASSEMBLE: 6 + 1,
+        ActionKind.LINK: 36,
     }
     commands = [(action.command, action.output) for action in graph.actions]
     assert len(set(commands)) == len(commands)
@@ -335,14 +333,14 @@ def test_platforms_of_one_graph_share_their_device_code() -> None:
     arm = replace(x86, platform="aarch64", isas={"armv9": ("-march=y",)})
     graph = plan_graphs([x86, arm])
     kinds = Counter((action.kind, action.output.partition("/")[0]) for action in graph.actions)
-    assert kinds[Kind.DEVICE, "x86_64"] == 2
-    assert kinds[Kind.DEVICE, "aarch64"] == 0
-    assert kinds[Kind.ASSEMBLE, "aarch64"] == kinds[Kind.ASSEMBLE, "x86_64"] == 2
+    assert kinds[ActionKind.DEVICE, "x86_64"] == 2
+    assert kinds[ActionKind.DEVICE, "aarch64"] == 0
+    assert kinds[ActionKind.ASSEMBLE, "aarch64"] == kinds[ActionKind.ASSEMBLE, "x86_64"] == 2
     assert {"sm80-avx2", "sm90-armv9"} <= graph.extensions.keys()
     # What a compiler cache sees of two platforms' actions must differ: it takes our programs for one compiler.
     seen: dict[object, set[str]] = {}
     for action in graph.actions:
-        if action.kind in (Kind.ASSEMBLE, Kind.CODEGEN):
+        if action.kind in (ActionKind.ASSEMBLE, ActionKind.CODEGEN):
             words = tuple(word for word in action.command[1:] if word != action.output)
             seen.setdefault(words, set()).add(action.output.partition("/")[0])
     assert [words for words, platforms in seen.items() if len(platforms) > 1] == []
@@ -361,36 +359,6 @@ def test_every_action_is_one_process_of_which_nothing_comes_later() -> None:
         made = {other.output for other in graph.actions}
         assert {path for path in action.inputs if path in made} <= seen
         seen.add(action.output)
-
-
-def test_groups_are_the_platform_each_isa_each_sm_and_the_links() -> None:
-    graph = plan_graph(ingredients("cuda12_8-sm{80,90}-avx{2,512}"))
-    assert needs(graph) == {
-        "platform": (),
-        "avx2": ("platform",),
-        "avx512": ("platform",),
-        "sm80": (),
-        "sm90": (),
-        "link": ("avx2", "avx512", "platform", "sm80", "sm90"),
-    }
-    assert {action.group for action in groups(graph)["sm90"]} == {"sm90"}
-
-
-def test_objects_that_are_taken_leave_the_links_alone_to_do() -> None:
-    graph = plan_graph(ingredients("cuda12_8-sm90-avx2"))
-    objects = {action.output for action in graph.actions if action.kind is not Kind.LINK}
-    assert {action.kind for action in without(graph, objects).actions} == {Kind.LINK}
-    host = {"x86_64/baseline/_C/cuda.o"}
-    assert not any("parsed/_C/cuda" in action.output for action in without(graph, host).actions)
-
-
-def test_an_object_is_known_by_all_that_makes_it() -> None:
-    plain, more = (identities(plan_graph(ingredients("cuda12_8-sm90-avx2", ptx=ptx))) for ptx in (False, True))
-    assert "x86_64/sm90/_C/cuda.elf.o" in plain
-    assert "x86_64/sm90/_C/cuda.elf+ptx.o" in more
-    assert {output for output in plain if plain[output] != more.get(output, plain[output])} == {
-        "x86_64/sm90-avx2/_C.so",
-    }
 
 
 def test_kernels_that_are_compiled_together_keep_their_names_apart() -> None:

@@ -11,26 +11,26 @@ from typing import ClassVar
 import pytest
 from _elf import Object
 
-from build_torchvision import trial
+from build_torchvision.binary.fatbin import BadFatbin, images, kernels
+from build_torchvision.compatibility import CodegenKind
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.proof import gpu_run
-from build_torchvision.proof import place as places
-from build_torchvision.proof.checks import Check
-from build_torchvision.proof.device import check_device_code, launched, plain_name, registered_kernels
-from build_torchvision.proof.fatbin import BadFatbin, images, kernels
-from build_torchvision.proof.gpu import Gpu, Host, Way, advice, check_gpu, choose, groups_of, way
-from build_torchvision.proof.gpu_run import on
-from build_torchvision.proof.place import Place, existing, laid_over
-from build_torchvision.proof.upstream import Case, judge, read_report
 from build_torchvision.variants import parse
+from build_torchvision.verify import gpu_run, session
+from build_torchvision.verify import target as targets
+from build_torchvision.verify.checks import Check
+from build_torchvision.verify.device import check_device_code, launched, plain_name, registered_kernels
+from build_torchvision.verify.gpu import GpuHost, VisibleGpu, advice, check_gpu, choose, groups_of
+from build_torchvision.verify.gpu_run import on
+from build_torchvision.verify.target import Place, existing, laid_over
+from build_torchvision.verify.upstream import UpstreamCase, judge, read_report
 
 FATBINS = Path(__file__).with_name("fatbins")
 TINY = "_ZN6vision3ops12_GLOBAL__N_116tiny_kernel_implIfEEviPKT_PS3_"
 TABLE = "_ZN6vision3ops12_GLOBAL__N_112table_kernelEPKiPf"
 SM90 = parse("torchvision-python312-cuda13_0-sm90-avx2")
 SM80 = parse("torchvision-python312-cuda13_0-sm80-avx2")
-H100 = Gpu(index=0, name="NVIDIA H100 80GB HBM3", capability="9.0")
-A100 = Gpu(index=1, name="NVIDIA A100-SXM4-40GB", capability="8.0")
+H100 = VisibleGpu(index=0, name="NVIDIA H100 80GB HBM3", capability="9.0")
+A100 = VisibleGpu(index=1, name="NVIDIA A100-SXM4-40GB", capability="8.0")
 
 
 def extension(*fatbins: str, registered: tuple[str, ...] = (TINY, TABLE)) -> dict[str, bytes]:
@@ -159,41 +159,9 @@ def test_each_registered_kernel_must_have_run_where_a_profiler_saw_any(
 
 # --- which GPU runs it ------------------------------------------------------------------------------------------------
 
-CUBIN80, CUBIN90, PTX80 = ("cubin", "sm80"), ("cubin", "sm90"), ("ptx", "sm80")
-
-
-@pytest.mark.parametrize(
-    ("groups", "capability", "found"),
-    [
-        ([{CUBIN90}], "9.0", "cubin"),
-        ([{CUBIN80}], "8.6", "cubin"),
-        ([{CUBIN80}], "9.0", None),
-        ([{CUBIN90}], "8.0", None),
-        ([{CUBIN80, PTX80}], "9.0", "ptx"),
-        ([{CUBIN80, PTX80}], "8.9", "cubin"),
-        ([{PTX80}], "7.5", None),
-        ([{CUBIN90}, {CUBIN80, PTX80}], "9.0", "ptx"),
-        ([{CUBIN90}, {CUBIN80}], "9.0", None),
-        ([{("cubin", "sm86")}], "8.7", None),
-        ([{("cubin", "sm87")}], "8.9", None),
-        ([{("cubin", "sm87")}], "8.7", "cubin"),
-        ([{("cubin", "sm120")}], "12.1", "cubin"),
-        ([{("ptx", "sm100")}], "13.0", "ptx"),
-        ([{("cubin", "sm90a")}], "9.0", "cubin"),
-        ([{("ptx", "sm90a")}], "10.0", None),
-        ([{("cubin", "sm100f")}], "10.3", "cubin"),
-        ([{("ptx", "sm100f")}], "12.0", None),
-        ([], "9.0", None),
-    ],
-)
-def test_how_code_is_served_follows_the_programming_guide(
-    groups: list[set[tuple[str, str]]], capability: str, found: str | None
-) -> None:
-    assert way(groups, capability) == found
-
 
 def test_a_wheel_for_another_gpu_is_refused_with_the_variant_that_would_run() -> None:
-    check, chosen = check_gpu(groups_of(extension("sm80")), SM80, Host(gpus=(H100,), driver="580.159.04"))
+    check, chosen = check_gpu(groups_of(extension("sm80")), SM80, GpuHost(gpus=(H100,), driver="580.159.04"))
     assert not check.ok
     assert chosen is None
     assert "NVIDIA H100 80GB HBM3 (9.0) cannot run it: it carries a cubin for sm80." in check.detail
@@ -201,16 +169,16 @@ def test_a_wheel_for_another_gpu_is_refused_with_the_variant_that_would_run() ->
 
 
 def test_of_several_gpus_the_one_with_a_cubin_is_chosen() -> None:
-    both = Host(gpus=(H100, A100), driver="580.159.04")
-    assert choose(groups_of(extension("sm80-ptx80")), both) == (A100, "cubin")
-    assert choose(groups_of(extension("sm90")), both) == (H100, "cubin")
+    both = GpuHost(gpus=(H100, A100), driver="580.159.04")
+    assert choose(groups_of(extension("sm80-ptx80")), both) == (A100, "native")
+    assert choose(groups_of(extension("sm90")), both) == (H100, "native")
     check, chosen = check_gpu(groups_of(extension("ptx80")), SM80, both)
     assert (check.ok, chosen) == (True, (H100, "ptx"))
     assert "compiles the PTX" in check.detail
 
 
 def test_a_driver_older_than_the_toolkit_needs_is_refused() -> None:
-    check, chosen = check_gpu(groups_of(extension("sm90")), SM90, Host(gpus=(H100,), driver="570.26"))
+    check, chosen = check_gpu(groups_of(extension("sm90")), SM90, GpuHost(gpus=(H100,), driver="570.26"))
     assert (check.ok, chosen) == (False, None)
     assert "driver 570.26 is older than 580" in check.detail
 
@@ -225,7 +193,7 @@ def test_a_driver_older_than_the_toolkit_needs_is_refused() -> None:
     ],
 )
 def test_the_advice_names_a_variant_that_exists_and_runs(name: str, capability: str, best: str) -> None:
-    assert best in advice(parse(name), Gpu(index=0, name="GPU", capability=capability))
+    assert best in advice(parse(name), VisibleGpu(index=0, name="GPU", capability=capability))
 
 
 @pytest.mark.parametrize(
@@ -233,14 +201,14 @@ def test_the_advice_names_a_variant_that_exists_and_runs(name: str, capability: 
     [(None, [0, 1]), ("1", [1]), ("1,0", [0, 1]), ("-1", []), ("", []), ("GPU-8f1d", [0, 1])],
 )
 def test_cuda_visible_devices_hides_gpus(listed: str | None, left: list[int]) -> None:
-    host = Host(gpus=(H100, A100)).visible({} if listed is None else {"CUDA_VISIBLE_DEVICES": listed})
+    host = GpuHost(gpus=(H100, A100)).visible({} if listed is None else {"CUDA_VISIBLE_DEVICES": listed})
     assert [gpu.index for gpu in host.gpus] == left
 
 
 def test_without_a_gpu_the_error_says_what_to_type() -> None:
     with pytest.raises(MissingInput, match=r"no library.*Leave out --device"):
-        Host(trouble="no library").require("x.whl")
-    hidden = Host(gpus=(H100,)).visible({"CUDA_VISIBLE_DEVICES": "3"})
+        GpuHost(trouble="no library").require("x.whl")
+    hidden = GpuHost(gpus=(H100,)).visible({"CUDA_VISIBLE_DEVICES": "3"})
     with pytest.raises(MissingInput, match="CUDA_VISIBLE_DEVICES=3"):
         hidden.require("x.whl")
 
@@ -258,15 +226,15 @@ def test_the_chosen_gpu_is_the_only_one_that_a_run_sees(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("served", "ran", "compiled", "ok"),
     [
-        ("cubin", True, False, True),
-        ("cubin", True, True, False),
-        ("cubin", False, False, False),
+        ("native", True, False, True),
+        ("native", True, True, False),
+        ("native", False, False, False),
         ("ptx", True, True, True),
         ("ptx", False, False, False),
     ],
 )
 def test_whether_the_driver_compiled_is_told_only_of_what_ran(
-    served: Way, ran: bool, compiled: bool, ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    served: CodegenKind, ran: bool, compiled: bool, ok: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, bool]] = []
 
@@ -292,7 +260,7 @@ def test_whether_the_driver_compiled_is_told_only_of_what_ran(
     assert {check.name: check.ok for check in checks}["JIT"] is ok
     told = {check.name: check.detail for check in checks}["GPU: kernels"]
     assert told == "2 of 2 were launched" if ran else "table_kernel()" in told
-    assert asked == ([("1", False)] if served == "cubin" else [("0", False), ("1", True)])
+    assert asked == ([("1", False)] if served == "native" else [("0", False), ("1", True)])
 
 
 # --- an existing environment ------------------------------------------------------------------------------------------
@@ -333,22 +301,26 @@ def test_an_environment_without_what_the_checks_compare_with_is_named(
     python.chmod(0o755)
     with pytest.raises(MissingInput, match="numpy and pillow"):
         existing(python)
-    monkeypatch.setattr(places, "BESIDE", {})
+    monkeypatch.setattr(targets, "BESIDE", {})
     told_more = told.replace('"/x/torch"}', '"/x/torch"}, "torchvision": "0.26.0"')
     python.write_text(f"#!/bin/sh\necho '{told_more}'\n")
     assert (existing(python).site, existing(python).torchvision) == (Path("/x"), "0.26.0")
 
 
 def test_a_wheel_for_another_python_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = places.Environment(python=Path("python"), version="313", site=Path(), torchvision=None, modules=frozenset())
-    monkeypatch.setattr(trial, "existing", lambda given: other)
+    other = targets.PythonTarget(
+        python=Path("python"), version="313", site=Path(), torchvision=None, modules=frozenset()
+    )
+    monkeypatch.setattr(session, "existing", lambda given: other)
     with pytest.raises(BadInput, match=r"That is Python 3\.13, the wheel is for 3\.12"):
-        trial._existing(Path("python"), SM90)
+        session._existing(Path("python"), SM90)
 
 
 def test_what_is_no_wheel_cannot_be_laid_over(tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_bytes(b"no zip")
-    other = places.Environment(python=Path("python"), version="312", site=Path(), torchvision=None, modules=frozenset())
+    other = targets.PythonTarget(
+        python=Path("python"), version="312", site=Path(), torchvision=None, modules=frozenset()
+    )
     with pytest.raises(BadInput), laid_over(tmp_path / "x.whl", other):
         pass
 
@@ -366,19 +338,19 @@ BACKWARD = "test/test_ops.py::TestRoIAlign::test_backward[True-cuda-0]"
 
 def test_a_report_gives_each_test_the_name_that_pytest_takes() -> None:
     assert read_report(REPORT) == [
-        Case(
+        UpstreamCase(
             node="test/test_ops.py::TestNMS::test_nms_gpu[cuda-0.2]",
             test="TestNMS::test_nms_gpu",
             outcome="passed",
             message="",
         ),
-        Case(
+        UpstreamCase(
             node="test/test_image.py::test_decode_jpegs_cuda[False-RGB]",
             test="test_decode_jpegs_cuda",
             outcome="skipped",
             message="no nvJPEG",
         ),
-        Case(
+        UpstreamCase(
             node=BACKWARD,
             test="TestRoIAlign::test_backward",
             outcome="failed",

@@ -13,11 +13,11 @@ import pytest
 from _elf import Object, fatbin
 from _machines import record, sources
 
-from build_torchvision.machine.causes.diagnosis import Diagnosis
-from build_torchvision.machine.causes.gpu import served
-from build_torchvision.machine.doctor import diagnose, running
+from build_torchvision.doctor.causes.diagnosis import Diagnosis
+from build_torchvision.doctor.causes.gpu import served
+from build_torchvision.doctor.diagnose import diagnose, running
+from build_torchvision.doctor.installation import DeviceCode, device_code, inspect_installation
 from build_torchvision.machine.environment import read_environment
-from build_torchvision.machine.patient import DeviceCode, device_code, examine
 from build_torchvision.machine.report import GpuFound, Machine, detect
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
@@ -101,7 +101,7 @@ def metadata(site: Path, name: str, version: str, more: str = "") -> Path:
 def examined(root: Path, machine: str = "haswell", **changes: object) -> tuple[list[Diagnosis], Machine]:
     environment = read_environment(root)
     found = replace(detect(sources(record(machine)), environment), **changes)  # type: ignore[arg-type]  # any field
-    return list(diagnose(examine(environment, root / "bin"), found)), found
+    return list(diagnose(inspect_installation(environment, root / "bin"), found)), found
 
 
 def only(root: Path, machine: str = "haswell", **changes: object) -> Diagnosis:
@@ -123,7 +123,7 @@ def test_a_healthy_environment_is_told_what_it_runs(tmp_path: Path) -> None:
     root = site.with_cuda("2.8.0+cu128", "12.8", "sm90").write(tmp_path)
     found, machine = examined(root, "h100")
     assert found == []
-    state = running(examine(read_environment(root), tmp_path), machine)
+    state = running(inspect_installation(read_environment(root), tmp_path), machine)
     assert state is not None
     assert (state.variant, state.cuda, state.device) == (name, "12.8", ("sm90",))
     assert state.kinds == (("NVIDIA H100 80GB HBM3", "native"),)
@@ -136,12 +136,12 @@ def test_a_torch_of_another_release_is_version_skew(tmp_path: Path) -> None:
     one = only(Site(torch="2.13.0+cu130", torch_cuda="13.0").write(tmp_path))
     assert one.name == "version skew"
     assert "torchvision::nms does not exist" in one.symptom
-    assert one.mend.endswith("bin/python -m pip install --force-reinstall --no-deps torchvision==0.28.0")
+    assert one.fix.endswith("bin/python -m pip install --force-reinstall --no-deps torchvision==0.28.0")
 
 
 def test_skew_beside_a_torch_of_no_release_changes_the_torch(tmp_path: Path) -> None:
     one = only(Site(torch="2.8.1+cu128", torch_cuda="12.8").write(tmp_path))
-    assert one.mend.endswith("pip install torch==2.8.0 torchvision==0.23.0")
+    assert one.fix.endswith("pip install torch==2.8.0 torchvision==0.23.0")
 
 
 def test_a_cuda_build_beside_a_cpu_torch_is_named(tmp_path: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_cuda_build_beside_a_cpu_torch_is_named(tmp_path: Path) -> None:
     site.main = replace(site.main, needed=[*site.main.needed, *CUDA])
     one = only(site.write(tmp_path))
     assert one.name == "CUDA beside a CPU torch"
-    assert one.mend.startswith("build-torchvision build torchvision-python312-cpu-avx2 --torchvision 0.23.0 && ")
-    assert "pip install --force-reinstall --no-deps dist/torchvision-0.23.0+cpu.avx2-cp312-cp312-*.whl" in one.mend
+    assert one.fix.startswith("build-torchvision build torchvision-python312-cpu-avx2 --torchvision 0.23.0 && ")
+    assert "pip install --force-reinstall --no-deps dist/torchvision-0.23.0+cpu.avx2-cp312-cp312-*.whl" in one.fix
 
 
 def test_another_cuda_major_is_named(tmp_path: Path) -> None:
@@ -159,14 +159,14 @@ def test_another_cuda_major_is_named(tmp_path: Path) -> None:
     one = only(site.write(tmp_path), "h100")
     assert one.name == "CUDA versions differ"
     assert "different CUDA major versions" in one.symptom
-    assert one.mend.endswith("torchvision==0.28.0")
+    assert one.fix.endswith("torchvision==0.28.0")
 
 
 def test_no_compiled_operators_is_named(tmp_path: Path) -> None:
     one = only(Site(tamper=lambda site: (site / "torchvision" / "_C.so").unlink()).write(tmp_path))
     assert one.name == "no extension"
     assert "Couldn't load custom C++ ops" in one.symptom
-    assert one.mend.endswith("pip install --force-reinstall --no-deps torchvision==0.23.0")
+    assert one.fix.endswith("pip install --force-reinstall --no-deps torchvision==0.23.0")
 
 
 def test_a_bundled_library_that_went_missing_is_named(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_instructions_that_this_processor_lacks_are_named_with_the_first(tmp_pat
     assert one.name == "illegal instruction"
     assert "SIGILL" in one.symptom
     assert "vaddps" in one.cause
-    assert "torchvision-python312-cpu-avx2" in one.mend
+    assert "torchvision-python312-cpu-avx2" in one.fix
     assert examined(root, "l40s")[0] == []
 
 
@@ -254,7 +254,7 @@ def test_sve2_code_on_graviton3_is_named(tmp_path: Path) -> None:
     root = site.write(tmp_path)
     found, _ = examined(root, "graviton3")
     assert [one.name for one in found] == ["illegal instruction"]
-    assert "armv8_2" in found[0].mend
+    assert "armv8_2" in found[0].fix
     assert examined(root, "graviton4")[0] == []
 
 
@@ -292,7 +292,7 @@ def test_no_kernel_image_is_foreseen(tmp_path: Path) -> None:
     one = only(site.write(tmp_path), "h100")
     assert one.name == "no kernel image"
     assert "no kernel image is available" in one.symptom
-    assert "torchvision-python312-cuda12_8-sm90-avx512bf16" in one.mend
+    assert "torchvision-python312-cuda12_8-sm90-avx512bf16" in one.fix
 
 
 @pytest.mark.parametrize(
@@ -334,7 +334,7 @@ def test_a_torch_without_code_for_the_gpu_is_told_apart(tmp_path: Path) -> None:
     site.with_cuda("2.6.0+cu124", "12.4", "sm50", "sm80", "sm90")
     one = only(site.write(tmp_path), "b200")
     assert one.name == "torch has no code for the GPU"
-    assert one.mend.endswith("pip install torch==2.10.0 torchvision==0.25.0")
+    assert one.fix.endswith("pip install torch==2.10.0 torchvision==0.25.0")
 
 
 def test_ptx_and_older_cubins_of_the_major_do_run(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_an_old_driver_is_named_with_what_it_can_run(driver: str, mend: str, tmp
     one = only(site.write(tmp_path), "a100", driver=driver)
     assert one.name == "old driver"
     assert "needs driver 580 or newer" in one.cause
-    assert one.mend.endswith(mend)
+    assert one.fix.endswith(mend)
 
 
 def test_a_source_tree_in_the_way_is_named(tmp_path: Path) -> None:
@@ -366,15 +366,15 @@ def test_a_source_tree_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "vision" / "torchvision" / "__init__.py").write_text("")
     environment = read_environment(root)
     machine = detect(sources(record("haswell")), environment)
-    (one,) = diagnose(examine(environment, tmp_path / "vision"), machine)
+    (one,) = diagnose(inspect_installation(environment, tmp_path / "vision"), machine)
     assert one.name == "shadowed"
 
 
 def test_two_installations_in_one_folder_are_named(tmp_path: Path) -> None:
     one = only(Site(tamper=lambda site: metadata(site, "torchvision", "0.19.0")).write(tmp_path))
     assert one.name == "two installations"
-    assert one.mend.startswith("rm -r ")
-    assert len(shlex.split(one.mend)) > 5
+    assert one.fix.startswith("rm -r ")
+    assert len(shlex.split(one.fix)) > 5
 
 
 @pytest.mark.parametrize(("gone", "name"), [("torch", "no torch"), ("torchvision", "no torchvision")])
@@ -387,7 +387,7 @@ def test_what_is_not_installed_is_named(gone: str, name: str, tmp_path: Path) ->
 
     one = only(Site(tamper=remove).write(tmp_path))
     assert one.name == name
-    assert "-m pip install" in one.mend
+    assert "-m pip install" in one.fix
 
 
 def test_where_neither_is_installed_torch_comes_along(tmp_path: Path) -> None:
@@ -397,8 +397,8 @@ def test_where_neither_is_installed_torch_comes_along(tmp_path: Path) -> None:
 
     one = only(Site(tamper=remove).write(tmp_path))
     assert one.name == "no torchvision"
-    assert "&& " in one.mend
-    assert "--no-deps" not in one.mend
+    assert "&& " in one.fix
+    assert "--no-deps" not in one.fix
 
 
 def test_a_cause_hides_its_consequences(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ import archspec.cpu
 import pytest
 
 from build_torchvision import facts
-from build_torchvision.codegen import isa_runs_on
+from build_torchvision.compatibility import isa_runs_on, toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import FactError, gpus, isas, release, releases, toolkits, version_key
 from build_torchvision.process import run
-from build_torchvision.variants import service
 
 LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "gpus": gpus,
@@ -44,9 +43,9 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def change(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert text.count(old) >= 1, f"{old!r} is not in {path.name}"
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 @pytest.mark.parametrize("table", LOADERS)
@@ -101,9 +100,9 @@ def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
     assert order.index("sm103") + 1 == order.index("sm107") == order.index("sm110") - 1
     assert release("0.30.0").torch == "2.15.0"
     # A higher minor takes the newest older cubin of its major, by the rule alone: no toolkit's row mentions it.
-    assert service("cuda12_9", "sm107") == ("compatible", "sm103")
-    assert service("cuda12_8", "sm107") == ("compatible", "sm100")
-    assert service("cuda12_4", "sm107") is None
+    assert toolkit_support("cuda12_9", "sm107") == ("compatible", "sm103")
+    assert toolkit_support("cuda12_8", "sm107") == ("compatible", "sm100")
+    assert toolkit_support("cuda12_4", "sm107") is None
 
 
 def test_the_rows_that_recipe_template_shows_are_complete(tables: Path) -> None:
@@ -257,7 +256,7 @@ ARM_WITHOUT_MACRO = {"flagm", "flagm2", "sb"}
 @pytest.mark.parametrize("name", [isa.name for isa in isas().values() if isa.platform == "x86_64"])
 def test_gcc_turns_on_exactly_the_features_of_the_table(name: str) -> None:
     """Proves on the system's g++ that the flags of an x86 ISA mean what the table says: no feature less, none more."""
-    text = run(["g++", *isas()[name].flags, "-Q", "--help=target"], asked=f"features of {name}").stdout
+    text = run(["g++", *isas()[name].flags, "-Q", "--help=target"], action=f"features of {name}").stdout
     enabled = {match[1] for match in re.finditer(r"^\s+-m(\S+)\s+\[enabled\]", text, re.MULTILINE)}
     everything = {feature for isa in isas().values() if isa.platform == "x86_64" for feature in isa.features}
     on = {feature for feature in everything if GCC_OPTIONS.get(feature, feature) in enabled}
@@ -272,7 +271,7 @@ def test_gcc_turns_on_exactly_the_features_of_the_table(name: str) -> None:
 def test_clang_turns_on_exactly_the_features_of_the_table(name: str) -> None:
     """Proves on the clang that builds use, which crosses to aarch64 on any host, what the flags of an Arm ISA mean."""
     command = [sys.executable, "-m", "ziglang", "clang", "--target=aarch64-linux-gnu", *isas()[name].flags]
-    text = run([*command, "-dM", "-E", "-x", "c", "/dev/null"], asked=f"features of {name}").stdout
+    text = run([*command, "-dM", "-E", "-x", "c", "/dev/null"], action=f"features of {name}").stdout
     macros = {line.split()[1] for line in text.splitlines()}
     on = {feature for feature, macro in ARM_MACROS.items() if macro in macros}
     assert on == set(isas()[name].features) - ARM_WITHOUT_MACRO
@@ -289,11 +288,11 @@ def test_nvcc_makes_cubins_for_exactly_the_sms_of_its_row() -> None:
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         pytest.skip("nvcc is not on this machine: no toolkit's row can be asked of it")
-    version = re.search(r"release (\d+\.\d+)", run([nvcc, "--version"], asked="nvcc's version").stdout)
+    version = re.search(r"release (\d+\.\d+)", run([nvcc, "--version"], action="nvcc's version").stdout)
     assert version is not None
     track = "cuda" + version[1].replace(".", "_")
     if track not in toolkits():
         pytest.skip(f"nvcc here is CUDA {version[1]}, for which there is no track")
-    listed = run([nvcc, "--list-gpu-code"], asked="nvcc's SMs").stdout.split()
+    listed = run([nvcc, "--list-gpu-code"], action="nvcc's SMs").stdout.split()
     known = {code.replace("_", "") for code in listed} & gpus().keys()
     assert known == set(toolkits()[track].native)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.flags import cuda_codegen
 from build_torchvision.process import run
 from build_torchvision.recipes import flox, nix, tree
 from build_torchvision.recipes.flox import TorchSource
@@ -134,10 +134,10 @@ def test_the_libraries_that_nix_fetches_are_those_of_pyproject() -> None:
 
 
 def test_the_proof_on_a_farm_imports_no_more_than_nix_gives_it() -> None:
-    text = """import sys, build_torchvision.proof.__main__
+    text = """import sys, build_torchvision.verify.__main__
 print(*{name.partition('.')[0] for name, module in sys.modules.items()
         if 'site-packages' in (getattr(module, '__file__', None) or '')})"""
-    imported = set(run([sys.executable, "-c", text], asked="importing the proof").stdout.split())
+    imported = set(run([sys.executable, "-c", text], action="importing the proof").stdout.split())
     given = {"auditwheel", "filelock", "lz4", "packaging", "platformdirs", "elftools", "zstandard"}
     assert imported - {"_distutils_hack"} <= given | {"capstone", "iced_x86", "variantlib"}
 

@@ -16,17 +16,17 @@ import pytest
 from _sealed import SOURCE, sealed
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from test_proof import Wheel
+from test_audit import Wheel
 from variantlib.variants_json import VariantsJson
 
-from build_torchvision.errors import BadInput, ProofFailed
-from build_torchvision.index import catalogue
-from build_torchvision.index.admission import admit, admit_all, find_wheels
-from build_torchvision.index.front import front_page
-from build_torchvision.index.provenance import check_signed, load_signer
-from build_torchvision.index.run_proof import save_run
-from build_torchvision.index.site import write_site
-from build_torchvision.proof.checks import Check, Proof
+from build_torchvision.errors import BadInput, VerificationFailed
+from build_torchvision.publish import catalogue
+from build_torchvision.publish.admission import admit, admit_all, find_wheels
+from build_torchvision.publish.front import front_page
+from build_torchvision.publish.provenance import check_signed, load_signer
+from build_torchvision.publish.run_report import save_run
+from build_torchvision.publish.site import write_site
+from build_torchvision.verify.checks import Check, Report
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.assemble import seal
 
@@ -52,7 +52,7 @@ class Anchors(HTMLParser):
     def __init__(self, page: Path) -> None:
         super().__init__()
         self.found: list[dict[str, str]] = []
-        self.feed(page.read_text())
+        self.feed(page.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "a":
@@ -84,7 +84,7 @@ def test_a_file_changed_after_the_proof_is_refused_though_record_is_right(tmp_pa
     path = rewritten(
         lambda tree: (tree / "torchvision/__init__.py").write_text("import os"), sealed(tmp_path / "dist"), tmp_path
     )
-    with pytest.raises(ProofFailed, match="changed after its proof"):
+    with pytest.raises(VerificationFailed, match="changed after its proof"):
         admit(path)
 
 
@@ -98,12 +98,12 @@ def test_a_forged_proof_does_not_pass_off_another_isa(tmp_path: Path) -> None:
         (name,) = [name for name in wheel.namelist() if name.endswith("proof.json")]
         proof = wheel.read(name).decode()
     seal(rewritten(lambda tree: (tree / "torchvision/_C.so").write_bytes(code), path, tmp_path), proof)
-    with pytest.raises(ProofFailed, match="ISA in use"):
+    with pytest.raises(VerificationFailed, match="ISA in use"):
         admit(path)
 
 
 def test_a_wheel_without_proof_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProofFailed, match="carries no proof"):
+    with pytest.raises(VerificationFailed, match="carries no proof"):
         admit(Wheel().write(tmp_path))
 
 
@@ -111,20 +111,20 @@ def test_a_proof_that_failed_or_is_anothers_or_saw_no_torch_is_refused(tmp_path:
     path = sealed(tmp_path / "dist")
     variant, seen = "torchvision-python313-cpu-avx512", Check(name="symbols", ok=True, detail="")
     for proof, said in (
-        (Proof(variant=variant, checks=(Check(name="symbols", ok=False, detail="lost"),)), "symbols: lost"),
-        (Proof(variant="torchvision-python313-cpu-avx2", checks=(seen,)), "is one of torchvision-python313-cpu-avx2"),
-        (Proof(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)), "does not cover symbols"),
-        (Proof(variant=variant, checks=()), "nothing was checked"),
+        (Report(variant=variant, checks=(Check(name="symbols", ok=False, detail="lost"),)), "symbols: lost"),
+        (Report(variant="torchvision-python313-cpu-avx2", checks=(seen,)), "is one of torchvision-python313-cpu-avx2"),
+        (Report(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)), "does not cover symbols"),
+        (Report(variant=variant, checks=()), "nothing was checked"),
     ):
         seal(path, proof.dumps())
-        with pytest.raises(ProofFailed, match=said):
+        with pytest.raises(VerificationFailed, match=said):
             admit(path)
 
 
 def test_a_renamed_wheel_is_refused(tmp_path: Path) -> None:
     path = sealed(tmp_path / "dist")
     renamed = path.rename(path.with_name(path.name.replace("avx512", "avx2")))
-    with pytest.raises(ProofFailed, match="its name says torchvision-python313-cpu-avx2"):
+    with pytest.raises(VerificationFailed, match="its name says torchvision-python313-cpu-avx2"):
         admit(renamed)
 
 
@@ -133,11 +133,11 @@ def test_all_refused_wheels_are_named_and_nothing_is_written(tmp_path: Path) -> 
     bare = Wheel().write(tmp_path / "dist")
     junk = tmp_path / "dist" / "torchvision-0.21.0-cp313-cp313-manylinux1_x86_64.whl"
     junk.write_bytes(b"PK")
-    with pytest.raises(ProofFailed) as caught:
+    with pytest.raises(VerificationFailed) as caught:
         admit_all(find_wheels([tmp_path / "dist"]))
-    assert "2 may not enter" in caught.value.obstacle
-    assert bare.name in caught.value.obstacle
-    assert f"{junk.name}: it is not a whole wheel" in caught.value.obstacle
+    assert "2 may not enter" in caught.value.problem
+    assert bare.name in caught.value.problem
+    assert f"{junk.name}: it is not a whole wheel" in caught.value.problem
 
 
 def test_a_place_without_wheels_is_refused_by_name(tmp_path: Path) -> None:
@@ -158,24 +158,24 @@ def test_two_wheels_of_one_name_and_other_bytes_are_refused(tmp_path: Path) -> N
 def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> None:
     path = sealed(tmp_path / "dist")
     variant = "torchvision-python313-cpu-avx512"
-    ran = Proof(variant=variant, checks=(Check(name="runs: nms", ok=True, detail=""),))
+    ran = Report(variant=variant, checks=(Check(name="runs: nms", ok=True, detail=""),))
     saved = save_run(path, ran)
     assert admit(path).run_proof == ran
     text = saved.read_text()
     for change, said in (
         (lambda data: data | {"sha256": "0" * 64}, "another wheel"),
-        (lambda data: data | {"proof": Proof(variant=variant, checks=()).to_json()}, "no check of a run"),
+        (lambda data: data | {"proof": Report(variant=variant, checks=()).to_json()}, "no check of a run"),
         (lambda data: {}, "cannot be read"),
     ):
         saved.write_text(json.dumps(change(json.loads(text))))
-        with pytest.raises(ProofFailed, match=said):
+        with pytest.raises(VerificationFailed, match=said):
             admit(path)
-    failed = Proof(variant=variant, checks=(Check(name="runs: nms", ok=False, detail="lost a box"),))
+    failed = Report(variant=variant, checks=(Check(name="runs: nms", ok=False, detail="lost a box"),))
     save_run(path, failed)
-    with pytest.raises(ProofFailed, match="lost a box"):
+    with pytest.raises(VerificationFailed, match="lost a box"):
         admit(path)
     with pytest.raises(BadInput, match="Nothing was run"):
-        save_run(path, Proof(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
+        save_run(path, Report(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
 
 
 def test_a_benchmark_is_shown_with_the_wheel_that_it_measured_alone(tmp_path: Path) -> None:
@@ -286,9 +286,9 @@ def test_signed_provenance_is_checked_and_no_other_key_or_file_passes(dist: Path
         (public, row.file, "0" * 64),
         (public, "x", row.sha256),
     ):
-        with pytest.raises(ProofFailed):
+        with pytest.raises(VerificationFailed):
             check_signed(text, key, name=name, sha256=digest)
-    with pytest.raises(ProofFailed):
+    with pytest.raises(VerificationFailed):
         check_signed('{"unsigned": true}', public, name=row.file, sha256=row.sha256)
     with pytest.raises(BadInput, match="no usable PEM key"):
         load_signer(public)
@@ -296,7 +296,7 @@ def test_signed_provenance_is_checked_and_no_other_key_or_file_passes(dist: Path
 
 def test_labelled_wheels_share_a_version_and_one_variants_file_that_variantlib_reads(tmp_path: Path) -> None:
     for name in NAMES[2:]:
-        sealed(tmp_path / "dist", name, labelled=True)
+        sealed(tmp_path / "dist", name, with_variant_label=True)
     rows = write_site(admit_all(find_wheels([tmp_path / "dist"])), tmp_path / "site")
     assert {row.version for row in rows} == {"0.21.0"}
     (page,) = (tmp_path / "site/simple/torchvision").glob("*-variants.json")
@@ -306,11 +306,11 @@ def test_labelled_wheels_share_a_version_and_one_variants_file_that_variantlib_r
 
 
 def test_a_label_that_is_not_the_variants_own_is_refused(tmp_path: Path) -> None:
-    path = sealed(tmp_path / "dist", labelled=True)
-    with pytest.raises(ProofFailed, match="its name says torchvision-python313-cpu-avx2"):
+    path = sealed(tmp_path / "dist", with_variant_label=True)
+    with pytest.raises(VerificationFailed, match="its name says torchvision-python313-cpu-avx2"):
         admit(path.rename(path.with_name(path.name.replace("avx512", "avx2"))))
     path = sealed(tmp_path / "plain")
-    with pytest.raises(ProofFailed, match="the label is avx2"):
+    with pytest.raises(VerificationFailed, match="the label is avx2"):
         admit(path.rename(path.with_name(path.name.replace(".whl", "-avx2.whl"))))
 
 

@@ -53,7 +53,7 @@ def test_a_filled_entry_is_filled_once(tmp_path: Path) -> None:
 
     def fill(part: Path) -> None:
         calls.append(part)
-        part.write_text("whole")
+        part.write_text("whole", encoding="utf-8")
 
     assert publish(dest, fill) == dest
     assert publish(dest, fill).read_text() == "whole"
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
     dest = tmp_path / "c" / "entry"
 
     def fill(part: Path) -> None:
-        part.write_text("ha")
+        part.write_text("ha", encoding="utf-8")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(MissingInput, match=r"disk is full.*BUILD_TORCHVISION_CACHE"):

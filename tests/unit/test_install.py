@@ -10,15 +10,15 @@ from _machines import record as recorded
 from _machines import sources
 from _sealed import sealed
 
-from build_torchvision.errors import BadInput, FetchFailed, MissingInput, ProofFailed
-from build_torchvision.index.admission import admit_all, find_wheels
-from build_torchvision.index.catalogue import Record
-from build_torchvision.index.install import install
-from build_torchvision.index.remote import remote
-from build_torchvision.index.select import best, judge
-from build_torchvision.index.site import write_site
-from build_torchvision.machine.environment import Environment, Installed
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput, VerificationFailed
+from build_torchvision.install.installer import install
+from build_torchvision.install.remote import remote
+from build_torchvision.install.select import best, judge
+from build_torchvision.machine.environment import InstalledPackage, PythonEnvironment
 from build_torchvision.machine.report import Machine, detect
+from build_torchvision.publish.admission import admit_all, find_wheels
+from build_torchvision.publish.catalogue import Record
+from build_torchvision.publish.site import write_site
 from build_torchvision.variants import parse
 
 
@@ -55,11 +55,11 @@ CUDA = [
 
 
 def machine(name: str, torch: str | None = None, cuda: str | None = None, python: str = "313") -> Machine:
-    found = Installed(version=torch, folder=Path("/env/torch"), info=None, cuda=cuda) if torch else None
+    found = InstalledPackage(version=torch, folder=Path("/env/torch"), info=None, cuda=cuda) if torch else None
     path = Path("/env/bin/python")
     return detect(
         sources(recorded(name)),
-        Environment(python=python, executable=path, paths=(Path("/env"),), torch=found, torchvision=None),
+        PythonEnvironment(python=python, executable=path, paths=(Path("/env"),), torch=found, torchvision=None),
     )
 
 
@@ -102,8 +102,8 @@ def test_of_one_variant_the_wheel_beside_its_own_torch_comes_first() -> None:
 def test_a_torch_mismatch_is_refused_with_both_versions() -> None:
     with pytest.raises(MissingInput) as caught:
         best(machine("haswell", "2.7.1+cpu"), [wheel("cpu-avx2")], "x")
-    assert "goes with torch==2.6.0, and torch 2.7.1+cpu is installed" in caught.value.obstacle
-    assert "build-torchvision build torchvision-python313-cpu-avx2" in caught.value.remedy
+    assert "goes with torch==2.6.0, and torch 2.7.1+cpu is installed" in caught.value.problem
+    assert "build-torchvision build torchvision-python313-cpu-avx2" in caught.value.hint
 
 
 def test_a_torch_of_another_cuda_gets_no_cuda_wheel() -> None:
@@ -115,9 +115,9 @@ def test_a_torch_of_another_cuda_gets_no_cuda_wheel() -> None:
 def test_none_that_fits_names_the_nearest_and_the_build_command() -> None:
     with pytest.raises(MissingInput) as caught:
         best(machine("haswell"), [row for row in ALL_ISAS if "avx2" not in row.variant], "the index")
-    assert "None of its 5 wheels fits here" in caught.value.obstacle
-    assert "lacks avx512" in caught.value.obstacle
-    assert "`build-torchvision build torchvision-python313-cpu-avx2`" in caught.value.remedy
+    assert "None of its 5 wheels fits here" in caught.value.problem
+    assert "lacks avx512" in caught.value.problem
+    assert "`build-torchvision build torchvision-python313-cpu-avx2`" in caught.value.hint
 
 
 def test_an_older_glibc_is_refused_by_number() -> None:
@@ -147,21 +147,21 @@ def site(tmp_path: Path) -> tuple[Path, Record]:
     return tmp_path / "site", row
 
 
-def into_nothing() -> Environment:
-    return Environment(python="313", executable=Path("/none"), paths=(), torch=None, torchvision=None)
+def into_nothing() -> PythonEnvironment:
+    return PythonEnvironment(python="313", executable=Path("/none"), paths=(), torch=None, torchvision=None)
 
 
 def test_a_file_that_is_not_the_indexs_is_refused_before_it_is_opened(site: tuple[Path, Record]) -> None:
     folder, row = site
     path = folder / "files" / row.file
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    with pytest.raises(ProofFailed, match="not the file that the index lists"):
+    with pytest.raises(VerificationFailed, match="not the file that the index lists"):
         install(remote(str(folder)), row, into_nothing())
 
 
 def test_an_index_that_lists_another_variants_file_under_a_name_is_refused(site: tuple[Path, Record]) -> None:
     folder, row = site
-    with pytest.raises(ProofFailed, match="Its proof is one of torchvision-python313-cpu-avx512"):
+    with pytest.raises(VerificationFailed, match="Its proof is one of torchvision-python313-cpu-avx512"):
         install(remote(str(folder)), replace(row, variant="torchvision-python313-cpu-avx2"), into_nothing())
 
 
@@ -170,7 +170,7 @@ def test_an_unsigned_index_is_refused_where_a_key_is_trusted(site: tuple[Path, R
 
     folder, row = site
     _, public = keys(tmp_path, "maker")
-    with pytest.raises(ProofFailed, match="not signed by"):
+    with pytest.raises(VerificationFailed, match="not signed by"):
         install(remote(str(folder)), row, into_nothing(), trust=public)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from _elf import Object
-from test_proof import (
+from test_audit import (
     ADD_SSE,
     ADD_ZMM,
     FMA_YMM,
@@ -23,10 +23,10 @@ from test_proof import (
 )
 
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.proof.installed import Installed, claimed
-from build_torchvision.proof.runtime import probe_installed
-from build_torchvision.proof.static import IMAGE_OPERATORS, OPERATORS
-from build_torchvision.trial import Trial, prove
+from build_torchvision.verify.installed import InstalledTree, claimed
+from build_torchvision.verify.runtime import probe_installed
+from build_torchvision.verify.session import VerifyOptions, prove
+from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 SITE = "lib/python3.13/site-packages"
@@ -90,12 +90,12 @@ class Tree:
 
 
 def failed(tree: Tree) -> dict[str, str]:
-    return failing(prove(tree.write(), trial=Trial(static_only=True)))
+    return failing(prove(tree.write(), trial=VerifyOptions(static_only=True)))
 
 
 def test_a_store_path_that_is_what_its_name_says_is_proved(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    proof = prove(tree.write(), trial=Trial(static_only=True))
+    proof = prove(tree.write(), trial=VerifyOptions(static_only=True))
     assert failing(proof) == {}
     assert proof.variant == "torchvision-python313-cpu-avx512"
     said = {check.name: check.detail for check in proof.checks}
@@ -160,21 +160,21 @@ def test_a_fault_in_a_store_path_is_caught_by_name(fault: str, tmp_path: Path) -
 def test_a_torch_is_found_by_run_path_where_nothing_is_propagated(tmp_path: Path) -> None:
     link = Tree(tmp_path).write()
     (link / "nix-support" / "propagated-build-inputs").unlink()
-    assert prove(link, trial=Trial(static_only=True)).ok
+    assert prove(link, trial=VerifyOptions(static_only=True)).ok
 
 
 def test_what_is_no_installed_tree_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not one"):
-        Installed(tmp_path)
+        InstalledTree(tmp_path)
 
 
 def test_a_folder_that_names_no_variant_is_asked_which_it_is(tmp_path: Path) -> None:
     tree = Tree(tmp_path, name="something")
     tree.descriptor = {}
     with pytest.raises(BadInput, match="--variant"):
-        claimed(Installed(tree.write()))
+        claimed(InstalledTree(tree.write()))
 
 
 def test_without_a_python_nothing_is_run_and_the_error_says_so(tmp_path: Path) -> None:
     with pytest.raises(MissingInput, match="--static"):
-        probe_installed(Installed(Tree(tmp_path).write()))
+        probe_installed(InstalledTree(Tree(tmp_path).write()))

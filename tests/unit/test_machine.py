@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from _machines import FOLDER, NAMES, record, sources
 
+from build_torchvision.choose.advice import advise, auto_variant
+from build_torchvision.choose.ranking import choose, driver_is_older
 from build_torchvision.cli import build as build_command
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus, isas, release
-from build_torchvision.machine.advice import advise, auto_variant
-from build_torchvision.machine.choose import choose, driver_is_older
 from build_torchvision.machine.cpu import read_cpu
 from build_torchvision.machine.environment import (
-    Environment,
-    Installed,
+    InstalledPackage,
+    PythonEnvironment,
     current_environment,
     environment_with_torch,
     read_environment,
 )
-from build_torchvision.machine.nvml import MISMATCH, NO_MODULE, Device, Nvml, read_nvml
+from build_torchvision.machine.nvml import MISMATCH, NO_MODULE, Nvml, NvmlDevice, read_nvml
 from build_torchvision.machine.report import Machine, detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.variants import TRACKS, enumerate_variants, parse
@@ -36,13 +36,13 @@ TWELVE = (
 )
 
 
-def recorded(name: str, environment: Environment | None = None) -> Machine:
+def recorded(name: str, environment: PythonEnvironment | None = None) -> Machine:
     return detect(sources(record(name)), environment)
 
 
-def with_torch(version: str, cuda: str | None, python: str = "313") -> Environment:
-    torch = Installed(version=version, folder=Path("/env/torch"), info=None, cuda=cuda)
-    return Environment(
+def with_torch(version: str, cuda: str | None, python: str = "313") -> PythonEnvironment:
+    torch = InstalledPackage(version=version, folder=Path("/env/torch"), info=None, cuda=cuda)
+    return PythonEnvironment(
         python=python, executable=Path("/env/bin/python"), paths=(Path("/env"),), torch=torch, torchvision=None
     )
 
@@ -113,7 +113,7 @@ def archspecs_recordings() -> list[Path]:
 
 @pytest.mark.parametrize("path", archspecs_recordings(), ids=lambda path: path.name)
 def test_archspecs_own_recordings_get_archspecs_own_name(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     platform = "aarch64" if "CPU implementer" in text else "x86_64"
     cpu = read_cpu(replace(sources(record("zen2")), platform=platform, read={"/proc/cpuinfo": text}.get))
     assert cpu.microarchitecture == path.name.split("-")[2]
@@ -247,7 +247,7 @@ def test_an_unknown_processor_is_no_error(text: str) -> None:
 
 
 def gpu_machine(name: str, *capabilities: str, driver: str = "580.95.05", cuda: str = "13.0") -> Machine:
-    devices = tuple(Device(name=f"GPU {cap}", capability=cap, memory_mib=1) for cap in capabilities)
+    devices = tuple(NvmlDevice(name=f"GPU {cap}", capability=cap, memory_mib=1) for cap in capabilities)
     return detect(replace(sources(record(name)), nvml=lambda: Nvml(driver=driver, cuda=cuda, devices=devices)))
 
 

@@ -62,8 +62,8 @@ class Registry:
             package="nvidia_x",
             record=record,
             platform="x86_64",
-            asked="Fetch it",
-            remedy="Check the network.",
+            action="Fetch it",
+            hint="Check the network.",
         )
 
 

@@ -1,36 +1,33 @@
-"""Sharing a build: compiler caches, groups that other machines built, and patterns that name what is meant."""
+"""Compiler caches that machines share, and patterns that name what is meant."""
 
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from build_torchvision.build.carry import MANIFEST, take, write_manifest
-from build_torchvision.build.launcher import STATISTICS, find_launcher
-from build_torchvision.build.ninja_file import ninja_file
-from build_torchvision.build.runner import run_graph
 from build_torchvision.cli.options import named
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.execute.launcher import STATISTICS, find_launcher
+from build_torchvision.execute.ninja_file import ninja_file
+from build_torchvision.execute.runner import run_graph
 from build_torchvision.facts import release
-from build_torchvision.gather import Request, gather
-from build_torchvision.graph.actions import LINKS, Action, Graph, Kind
+from build_torchvision.graph.actions import Action, ActionKind, Graph
+from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
 from build_torchvision.variants import parse
 
 QUIET = Console(file=io.StringIO())
 
 
-def action(output: str, script: str, *inputs: str, group: str, kind: Kind = Kind.COMPILE) -> Action:
+def action(output: str, script: str, *inputs: str, kind: ActionKind = ActionKind.COMPILE) -> Action:
     return Action(
         output=output,
         kind=kind,
         command=("sh", "-c", script),
         inputs=inputs,
         label=output,
-        group=group,
         depfile=False,
     )
 
@@ -38,53 +35,13 @@ def action(output: str, script: str, *inputs: str, group: str, kind: Kind = Kind
 def graph(word: str = "1") -> Graph:
     return Graph(
         actions=(
-            action("host", f"echo {word} > host", group="platform"),
-            action("device", "echo 2 > device", group="sm90"),
-            action("so", "cat host device > so", "host", "device", group=LINKS, kind=Kind.LINK),
+            action("host", f"echo {word} > host"),
+            action("device", "echo 2 > device"),
+            action("so", "cat host device > so", "host", "device", kind=ActionKind.LINK),
         ),
         files={"tools/x": "#!/bin/sh\n"},
         extensions={"sm90-avx2": {"_C": "so"}},
     )
-
-
-def built(folder: Path, only: str) -> Path:
-    made = graph()
-    outcome = run_graph(lambda split: made, folder, jobs=1, console=QUIET, only=only)
-    assert outcome.ran == 1
-    write_manifest(made, folder)
-    return folder
-
-
-def test_a_group_is_built_alone_and_its_objects_are_taken_elsewhere(tmp_path: Path) -> None:
-    folders = [built(tmp_path / only, only) for only in ("platform", "sm90")]
-    assert not (tmp_path / "platform" / "device").exists()
-    last = tmp_path / "last"
-    rest = take(graph(), folders, last)
-    assert [left.output for left in rest.actions] == ["so"]
-    assert run_graph(lambda split: rest, last, jobs=1, console=QUIET).ran == 1
-    assert (last / "so").read_text() == "1\n2\n"
-
-
-def test_what_another_action_made_is_not_taken(tmp_path: Path) -> None:
-    folder = built(tmp_path / "platform", "platform")
-    with pytest.raises(BadInput, match="none of its objects belongs to this build"):
-        take(graph("other"), [folder], tmp_path / "last")
-    (folder / MANIFEST).unlink()
-    with pytest.raises(BadInput, match=r"no readable objects\.json"):
-        take(graph(), [folder], tmp_path / "last")
-
-
-def test_a_manifest_names_what_is_there_and_no_link_is_taken(tmp_path: Path) -> None:
-    made = graph()
-    run_graph(lambda split: made, tmp_path / "whole", jobs=1, console=QUIET)
-    write_manifest(made, tmp_path / "whole")
-    assert set(json.loads((tmp_path / "whole" / MANIFEST).read_text())) == {"host", "device", "so"}
-    assert [left.output for left in take(made, [tmp_path / "whole"], tmp_path / "last").actions] == ["so"]
-
-
-def test_an_unknown_group_is_refused_with_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="Choose from platform, sm90, link"):
-        run_graph(lambda split: graph(), tmp_path, jobs=1, console=QUIET, only="sm80")
 
 
 def test_programs_of_a_graph_can_be_executed(tmp_path: Path) -> None:
@@ -111,7 +68,7 @@ def test_a_compiler_cache_is_found_by_itself_and_forbidden_by_name(path: Path, t
     assert find_launcher("none", (), tmp_path) is None
     named_one = find_launcher("sccache", (), tmp_path)
     assert named_one is not None
-    assert named_one.kinds == {Kind.COMPILE}
+    assert named_one.kinds == {ActionKind.COMPILE}
 
 
 def test_a_compiler_cache_that_is_not_here_is_missing(path: Path, tmp_path: Path) -> None:
@@ -177,4 +134,4 @@ def test_a_pattern_of_nothing_is_refused() -> None:
 def test_a_release_whose_torch_is_of_another_cuda_is_refused_before_it_is_fetched() -> None:
     variant = parse("torchvision-python313-cuda12_8-sm90-avx2")
     with pytest.raises(BadInput, match=r"Its torch, 2\.6\.0, is built with CUDA 12\.4.*--torch 2\.8\.0"):
-        gather(Request(variants=(variant,), release=release("0.21.0")))
+        resolve_inputs(BuildRequest(variants=(variant,), release=release("0.21.0")))

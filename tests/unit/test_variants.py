@@ -76,7 +76,7 @@ def test_a_variant_exists_exactly_if_it_is_enumerated(python: str, track: str, s
 def test_any_other_text_is_refused_with_names_that_exist(text: str) -> None:
     error = refusal(text)
     assert error.exit_code == 2
-    offered = [word.rstrip("?") for word in error.remedy.split() if word.startswith("torchvision-")]
+    offered = [word.rstrip("?") for word in error.hint.split() if word.startswith("torchvision-")]
     assert offered
     assert all(str(parse(name)) == name for name in offered)
 
@@ -104,7 +104,7 @@ def test_one_wrong_letter_still_leads_to_the_right_name(variant: Variant, data: 
     ],
 )
 def test_a_wrong_name_gets_the_nearest_right_one_first(wrong: str, right: str) -> None:
-    assert refusal(wrong).remedy.startswith(f"Did you mean {right}")
+    assert refusal(wrong).hint.startswith(f"Did you mean {right}")
 
 
 @pytest.mark.parametrize(
@@ -119,15 +119,15 @@ def test_a_wrong_name_gets_the_nearest_right_one_first(wrong: str, right: str) -
 )
 def test_an_impossible_combination_gets_the_reason_and_what_works(name: str, reason: str, tracks: list[str]) -> None:
     error = refusal(f"torchvision-python312-{name}-armv9")
-    assert reason in error.obstacle
+    assert reason in error.problem
     sm = name.split("-")[1]
-    offered = [word for word in error.remedy.split() if word.startswith("torchvision-")]
+    offered = [word for word in error.hint.split() if word.startswith("torchvision-")]
     assert offered == [f"torchvision-python312-{track}-{sm}-armv9" for track in tracks]
     assert all(parse(name) for name in offered)
 
 
 def test_what_works_says_how() -> None:
-    remedy = refusal("torchvision-python313-cuda12_4-sm110-armv9").remedy
+    remedy = refusal("torchvision-python313-cuda12_4-sm110-armv9").hint
     assert "cuda13_0-sm110-armv9 (native)" in remedy
     assert "cuda12_8-sm110-armv9 (ptx)" in remedy
 
@@ -238,7 +238,7 @@ def test_braces_expand_as_in_a_shell() -> None:
 def test_a_pattern_that_matches_only_outside_says_where() -> None:
     with pytest.raises(BadInput) as caught:
         select(["cuda13_0-*"], enumerate_variants())
-    assert "Ask for track cuda13_0" in caught.value.remedy
+    assert "Ask for track cuda13_0" in caught.value.hint
 
 
 def test_a_name_that_cannot_be_gets_its_reason_from_select_too() -> None:

@@ -42,7 +42,7 @@ def known_options() -> set[str]:
 def names_of_checks() -> set[str]:
     """The names that `verify` gives its checks, read from the code that makes them; `runs: x` counts as `runs`."""
     found: set[str] = set()
-    for path in (Path(build_torchvision.__file__).parent / "proof").rglob("*.py"):
+    for path in (Path(build_torchvision.__file__).parent / "verify").rglob("*.py"):
         tree = ast.parse(path.read_text())
         assigned = [
             node.value
@@ -72,25 +72,27 @@ def names_of_checks() -> set[str]:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_command_of_a_block_is_accepted(path: Path) -> None:
-    commands = [arguments for _, text in blocks(path.read_text()) for arguments in ours(text)]
+    commands = [arguments for _, text in blocks(path.read_text(encoding="utf-8")) for arguments in ours(text)]
     assert [why for arguments in commands if (why := refusal(arguments))] == []
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_command_and_option_in_the_text_exists(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert options(text) - known_options() - FOREIGN == set()
     assert set(re.findall(r"`build-torchvision ([a-z]+)[^`]*`", prose(text))) <= COMMANDS
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_variant_and_file_that_is_named_exists(path: Path) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     for name in set(re.findall(r"torchvision-python\d+-[a-z0-9_]+(?:-sm\d+)?-[a-z0-9_]+(?![\w*-])", text)):
         if "sm130" not in name:  # RECIPE_TEMPLATE.md's made-up GPU
             assert str(parse(name)) == name
     named = re.findall(r"\]\(([^)#:]+)\)", text)
-    named += re.findall(r"`((?:tests|nix|src|benchmarks|docs|proof|\.flox|\.github|\.ci)/[\w./-]+)`", prose(text))
+    named += re.findall(
+        r"`((?:tests|nix|src|benchmarks|docs|binary|verify|\.flox|\.github|\.ci)/[\w./-]+)`", prose(text)
+    )
     for target in named:
         assert (ROOT / target).exists() or (ROOT / "src/build_torchvision" / target).exists(), target
 

@@ -54,7 +54,7 @@ def test_every_action_is_pinned_as_the_table_says_and_the_table_has_no_other() -
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_nothing_is_permitted_but_what_a_job_asks_for(path: Path) -> None:
-    workflow = yaml.safe_load(path.read_text())
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert workflow["permissions"] == {}
     for name, job in workflow["jobs"].items():
         written = {what for what, level in job["permissions"].items() if level == "write"}

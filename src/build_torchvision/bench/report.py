@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median, quantiles
 from typing import Any
 
-from build_torchvision.bench.contest import AGAIN, STOCK, Contender, Timing
-from build_torchvision.bench.statistics import Ratio, Verdict, geometric_mean, paired_ratio
+from build_torchvision.bench.comparison import AGAIN, STOCK, Candidate, Timing
+from build_torchvision.bench.intervals import Ratio, Verdict, geometric_mean, paired_ratio
 from build_torchvision.inputs.source import sha256_of
 
 PARITY = 2**-15
@@ -23,7 +23,7 @@ MARKS = {Verdict.FASTER: "faster", Verdict.SLOWER: "SLOWER", Verdict.SAME: "no d
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ComparisonRow:
     """One case and variant, compared."""
 
     timing: Timing
@@ -41,7 +41,7 @@ class Row:
         return self.error <= (QUANTUM if "quantized" in self.timing.name else PARITY)
 
 
-def rows(timings: Iterable[Timing]) -> list[Row]:
+def rows(timings: Iterable[Timing]) -> list[ComparisonRow]:
     """Every variant of every case beside stock; the stock wheel against itself is the noise floor."""
     found = []
     for timing in timings:
@@ -52,7 +52,7 @@ def rows(timings: Iterable[Timing]) -> list[Row]:
                 continue
             ratio = paired_ratio(stock, seconds)
             found.append(
-                Row(
+                ComparisonRow(
                     timing=timing,
                     variant=variant,
                     ratio=ratio,
@@ -75,7 +75,7 @@ def means(timings: Sequence[Timing], variant: str) -> dict[str, Ratio]:
 
 
 def to_json(
-    timings: Sequence[Timing], contenders: Sequence[Contender], imports: dict[str, list[float]], about: dict[str, Any]
+    timings: Sequence[Timing], contenders: Sequence[Candidate], imports: dict[str, list[float]], about: dict[str, Any]
 ) -> dict[str, Any]:
     """The documented shape of `bench --json`."""
     variants = list(dict.fromkeys(name for each in timings for name in each.seconds if name not in (STOCK, AGAIN)))

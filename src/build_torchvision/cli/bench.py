@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from build_torchvision.bench.contest import arena, contest, import_seconds, versions
+from build_torchvision.bench.comparison import arena, comparison, import_seconds, versions
 from build_torchvision.bench.picture import draw
 from build_torchvision.bench.report import markdown, to_json, where_of
 from build_torchvision.cli.options import ERR, Json, Quiet, Verbose, log_to_stderr
@@ -19,10 +19,10 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import release
 from build_torchvision.machine.cpu import read_cpu
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.proof.gpu import Gpu, choose, groups_of
-from build_torchvision.proof.gpu_run import on
-from build_torchvision.proof.package import Package, parse_file_name
-from build_torchvision.proof.place import Place, existing
+from build_torchvision.verify.gpu import VisibleGpu, choose, groups_of
+from build_torchvision.verify.gpu_run import on
+from build_torchvision.verify.package import Package, parse_file_name
+from build_torchvision.verify.target import Place, existing
 
 
 def bench(
@@ -84,10 +84,10 @@ def bench(
     ) as (interpreter, contenders):
         timings = []
         for count in () if device == "cuda" else counts:
-            timings += contest(interpreter, contenders, threads=count, **common)
+            timings += comparison(interpreter, contenders, threads=count, **common)
         if gpu:
             env = on(Place(python=interpreter), gpu, jit=True).env
-            timings += contest(interpreter, contenders, device="cuda", env=env, **common)
+            timings += comparison(interpreter, contenders, device="cuda", env=env, **common)
         if not timings:
             raise BadInput(f"--only {only}", "no case has such a name.", "Leave it out to see them all.")
         cpu, said = read_cpu(this_machine()), versions(interpreter, contenders[0])
@@ -118,7 +118,7 @@ def _counts(threads: str) -> list[int]:
     return list(dict.fromkeys(counts))
 
 
-def _gpu(wheels: Sequence[Path], *, required: bool) -> Gpu | None:
+def _gpu(wheels: Sequence[Path], *, required: bool) -> VisibleGpu | None:
     """The GPU that runs every one of `wheels`; None without one, where it is not `required`."""
     host = present()
     if required:
@@ -127,8 +127,8 @@ def _gpu(wheels: Sequence[Path], *, required: bool) -> Gpu | None:
     for wheel in wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
         if served is None and required:
-            remedy = "Leave it out, or try --device cpu."
-            raise BadInput("bench --device cuda", f"{wheel.name} has no code for a GPU here.", remedy)
+            hint = "Leave it out, or try --device cpu."
+            raise BadInput("bench --device cuda", f"{wheel.name} has no code for a GPU here.", hint)
         if served is None:
             return None
         gpus.append(served[0])

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from build_torchvision import pipeline
-from build_torchvision.cli import screens
+from build_torchvision.choose.advice import auto_variant
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
     ERR,
     OUT,
@@ -27,14 +28,13 @@ from build_torchvision.cli.options import (
     named,
     request_of,
 )
-from build_torchvision.errors import BadInput, ProofFailed
+from build_torchvision.errors import BadInput, VerificationFailed
 from build_torchvision.facts import release
 from build_torchvision.inputs.torch_sdk import read_version
-from build_torchvision.machine.advice import auto_variant
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.trial import Trial, prove_all
 from build_torchvision.variants import DEFAULT_RELEASE, PYTHONS, Variant
+from build_torchvision.verify.session import VerifyOptions, verify_all
 
 
 def plan(
@@ -48,17 +48,9 @@ def plan(
     cuda_compiler: str = "auto",
     ptx: Annotated[bool, Parameter(negative=())] = False,
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
-    actions: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run.
-
-    Parameters
-    ----------
-    actions
-        List the compiler and linker calls instead, in groups that machines can share (`build --only GROUP`). This
-        fetches the inputs, since what is compiled is asked of them; nothing is compiled.
-    """
+    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run."""
     request = replace(
         request_of(named(names), torchvision, torch, without, compiler),
         source=source,
@@ -67,13 +59,6 @@ def plan(
         ptx=ptx,
         allow_unpaired=allow_unpaired,
     )
-    if actions:
-        tracks = pipeline.plan_actions(request)
-        if as_json:
-            print(json.dumps(tracks, indent=2))
-        else:
-            OUT.print(screens.groups_table(tracks))
-        return
     plans = [pipeline.describe_plan(request, variant) for variant in request.variants]
     if as_json:
         print(json.dumps(plans, indent=2))
@@ -100,12 +85,10 @@ def build(
     cuda_compiler: str = "auto",
     ptx: Annotated[bool, Parameter(negative=())] = False,
     launcher: str = "auto",
-    only: str | None = None,
-    objects: tuple[Path, ...] = (),
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
-    labelled: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
+    with_variant_label: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
     verify_: Annotated[bool, Parameter(name="--verify", negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -132,10 +115,6 @@ def build(
     launcher
         A compiler cache: auto, ccache, sccache or none. auto takes ccache where it is on PATH; a remote cache is named
         by its own environment variables (CCACHE_REMOTE_STORAGE).
-    only
-        Build one group that `plan --actions` lists, for a machine among several; nothing is packed.
-    objects
-        Build folders in which groups were built (--only, --build-dir): what they hold is taken, not built.
     ptx
         Add PTX to the cubins of CUDA variants, which the driver compiles for GPUs that no cubin serves.
     allow_unpaired
@@ -144,7 +123,7 @@ def build(
         Compilers at once; default: from the cores and the memory.
     build_dir
         Where objects are kept; default: the cache, by inputs.
-    labelled
+    with_variant_label
         End file names in the variant's label (-avx512bf16.whl) and give all of them the release's own version, so that
         installers which know variants choose among them; pip refuses the names, `install` takes them.
     verify_
@@ -169,11 +148,9 @@ def build(
         cuda_compiler=cuda_compiler,
         ptx=ptx,
         launcher=launcher,
-        only=only,
-        objects=objects,
         allow_unpaired=allow_unpaired,
         out=out_dir,
-        labelled=labelled,
+        with_variant_label=with_variant_label,
     )
     console = Console(stderr=True, quiet=quiet)
     built, outcomes = pipeline.build(request, console, folder=build_dir, verbose=verbose)
@@ -185,7 +162,7 @@ def build(
         )
     proofs = [b.proof for b in built]
     if verify_:
-        proofs = list(prove_all([(b.wheel, b.variant) for b in built], Trial(torch=torch, emulate=True)))
+        proofs = list(verify_all([(b.wheel, b.variant) for b in built], VerifyOptions(torch=torch, emulate=True)))
     if as_json:
         rows = [
             {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}
@@ -195,10 +172,10 @@ def build(
     else:
         for result, proof in zip(built, proofs, strict=True):
             if verify_:
-                OUT.print(screens.proof_table(proof))
+                OUT.print(tables.proof_table(proof))
             print(result.wheel)
     if not all(proof.ok for proof in proofs):
-        sys.exit(ProofFailed.exit_code)
+        sys.exit(VerificationFailed.exit_code)
 
 
 def auto_choice(torchvision: str | None, torch: str | None) -> Variant:

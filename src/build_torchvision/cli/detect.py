@@ -10,11 +10,11 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from build_torchvision.choose.advice import Advice, Offer, advise
+from build_torchvision.choose.ranking import Choice
 from build_torchvision.cli.options import OUT, Json
 from build_torchvision.errors import BadInput
-from build_torchvision.machine.advice import Advice, Offer, advise
-from build_torchvision.machine.choose import Choice
-from build_torchvision.machine.environment import Environment, environment_with_torch, read_environment
+from build_torchvision.machine.environment import PythonEnvironment, environment_with_torch, read_environment
 from build_torchvision.machine.report import Machine
 from build_torchvision.machine.report import detect as read_machine
 from build_torchvision.machine.sources import this_machine
@@ -42,7 +42,7 @@ def detect(*, python: str | None = None, as_json: Json = False) -> None:
         OUT.print(_sheet(machine, advice))
 
 
-def environment_of(python: str | None) -> tuple[str | None, Environment | None]:
+def environment_of(python: str | None) -> tuple[str | None, PythonEnvironment | None]:
     """(Python of the matrix, environment) that --python means. Raises BadInput for what is neither."""
     if python is None:
         return None, environment_with_torch()

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from build_torchvision.cli.options import OUT, Json
-from build_torchvision.errors import ProofFailed
-from build_torchvision.machine.causes.diagnosis import Diagnosis
-from build_torchvision.machine.doctor import Running, diagnose, running
+from build_torchvision.doctor.causes.diagnosis import Diagnosis
+from build_torchvision.doctor.diagnose import Running, diagnose, running
+from build_torchvision.doctor.installation import InstallationState, inspect_installation
+from build_torchvision.errors import VerificationFailed
 from build_torchvision.machine.environment import current_environment, read_environment
-from build_torchvision.machine.patient import Patient, examine
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 
@@ -31,17 +31,17 @@ def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
     """
     environment = read_environment(python.expanduser()) if python else current_environment()
     machine = detect(this_machine(), environment)
-    patient = examine(environment, Path.cwd())
+    patient = inspect_installation(environment, Path.cwd())
     found, state = diagnose(patient, machine), running(patient, machine)
     if as_json:
         print(json.dumps(_json(patient, found, state), indent=2))
     else:
         OUT.print(_sheet(patient, found, state))
     if found:
-        sys.exit(ProofFailed.exit_code)
+        sys.exit(VerificationFailed.exit_code)
 
 
-def _json(patient: Patient, found: tuple[Diagnosis, ...], state: Running | None) -> dict[str, object]:
+def _json(patient: InstallationState, found: tuple[Diagnosis, ...], state: Running | None) -> dict[str, object]:
     environment = patient.environment
     return {
         "python": environment.python,
@@ -57,13 +57,11 @@ def _json(patient: Patient, found: tuple[Diagnosis, ...], state: Running | None)
             "device_code": list(state.device),
             "gpus": [{"gpu": gpu, "kind": kind} for gpu, kind in state.kinds],
         },
-        "diagnoses": [
-            {"name": one.name, "symptom": one.symptom, "cause": one.cause, "mend": one.mend} for one in found
-        ],
+        "diagnoses": [{"name": one.name, "symptom": one.symptom, "cause": one.cause, "mend": one.fix} for one in found],
     }
 
 
-def _sheet(patient: Patient, found: tuple[Diagnosis, ...], state: Running | None) -> Table:
+def _sheet(patient: InstallationState, found: tuple[Diagnosis, ...], state: Running | None) -> Table:
     environment = patient.environment
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("Python", Text(f"{environment.python[0]}.{environment.python[1:]}, {environment.executable}"))
@@ -79,7 +77,7 @@ def _sheet(patient: Patient, found: tuple[Diagnosis, ...], state: Running | None
         table.add_section()
         table.add_row(f"[bold red]{one.name}[/]", Text(one.cause))
         table.add_row("seen as", Text(one.symptom))
-        table.add_row("[bold]mend[/]", Text(one.mend, style="bold"))
+        table.add_row("[bold]mend[/]", Text(one.fix, style="bold"))
     if not found:
         table.add_row("[bold green]healthy[/]", "nothing is wrong")
     return table

@@ -12,9 +12,9 @@ from rich.table import Column, Table
 
 from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput
-from build_torchvision.index.admission import admit_all, find_wheels
-from build_torchvision.index.provenance import load_signer
-from build_torchvision.index.site import write_site
+from build_torchvision.publish.admission import admit_all, find_wheels
+from build_torchvision.publish.provenance import load_signer
+from build_torchvision.publish.site import write_site
 
 
 def index(

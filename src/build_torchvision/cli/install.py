@@ -14,13 +14,13 @@ from rich.text import Text
 
 from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr, named
 from build_torchvision.errors import BadInput
-from build_torchvision.index import catalogue
-from build_torchvision.index.install import install as install_wheel
-from build_torchvision.index.remote import remote
-from build_torchvision.index.select import best
+from build_torchvision.install.installer import install as install_wheel
+from build_torchvision.install.remote import remote
+from build_torchvision.install.select import best
 from build_torchvision.machine.environment import read_environment
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.publish import catalogue
 
 SHOWN = 4  # wheels behind the best, on the screen; --json has all
 log = logging.getLogger(__name__)

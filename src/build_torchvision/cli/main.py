@@ -44,7 +44,7 @@ def main() -> None:
         app()
     except BuildTorchvisionError as error:
         ERR.print(f"[bold red]error[/] {type(error).__name__}")
-        for text in (f"asked:    {error.asked}", f"obstacle: {error.obstacle}", f"next:     {error.remedy}"):
+        for text in (f"asked:    {error.action}", f"obstacle: {error.problem}", f"next:     {error.hint}"):
             ERR.print(text, markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from build_torchvision.cli import screens
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, Json
-from build_torchvision.codegen import describe, notes
+from build_torchvision.describe import describe, notes
 from build_torchvision.variants import enumerate_variants, every_variant, parse, select
 
 
@@ -34,7 +34,7 @@ def variants(
     if as_json:
         print(json.dumps([describe(variant) for variant in found], indent=2))
     else:
-        OUT.print(screens.variants_table(found))
+        OUT.print(tables.variants_table(found))
 
 
 def show(name: str, *, as_json: Json = False) -> None:
@@ -43,4 +43,4 @@ def show(name: str, *, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps({**describe(variant), "notes": notes(variant)}, indent=2))
     else:
-        OUT.print(screens.variant_sheet(variant))
+        OUT.print(tables.variant_sheet(variant))

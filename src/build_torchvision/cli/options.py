@@ -13,7 +13,7 @@ from rich.logging import RichHandler
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import release
-from build_torchvision.gather import Request
+from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.variants import (
     DEFAULT_RELEASE,
     DEFAULT_TRACKS,
@@ -70,8 +70,8 @@ def _matching(pattern: str) -> list[Variant]:
 
 def request_of(
     chosen: Sequence[Variant], torchvision: str | None, torch: str | None, without: tuple[str, ...], compiler: str
-) -> Request:
-    return Request(
+) -> BuildRequest:
+    return BuildRequest(
         variants=tuple(chosen),
         release=release(torchvision or DEFAULT_RELEASE),
         torch=torch,

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from build_torchvision import prepare as preparing
+from build_torchvision import prefetch
 from build_torchvision.cli.options import (
     OUT,
     Json,
@@ -44,7 +44,7 @@ def prepare(
     log_to_stderr(quiet=quiet, verbose=verbose)
     request = replace(request_of(named(names), torchvision, torch, without, compiler), cc_prefix=cc_prefix)
     request = replace(request, allow_unpaired=allow_unpaired)
-    found = preparing.prepare(request)
+    found = prefetch.prepare(request)
     if as_json:
         print(json.dumps(dict(found), indent=2))
         return

@@ -10,16 +10,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from build_torchvision.cli import screens
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, Json, Quiet, Torch, Verbose, log_to_stderr
-from build_torchvision.errors import BadInput, ProofFailed
-from build_torchvision.index.run_proof import save_run
+from build_torchvision.errors import BadInput, VerificationFailed
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.proof.checks import Proof
-from build_torchvision.proof.gpu import Gpu, Host
-from build_torchvision.trial import Trial, prove_all
+from build_torchvision.publish.run_report import save_run
 from build_torchvision.variants import parse
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.gpu import GpuHost, VisibleGpu
+from build_torchvision.verify.session import VerifyOptions, verify_all
 
 
 def verify(
@@ -78,7 +78,7 @@ def verify(
     if time_box is not None and (time_box <= 0 or not upstream_tests):
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
-    trial = Trial(
+    trial = VerifyOptions(
         torch=torch,
         static_only=static,
         upstream_tests=upstream_tests,
@@ -89,22 +89,24 @@ def verify(
         gpus=present() if device else None,
         source=source,
     )
-    proofs: list[Proof] = []
-    for proof in prove_all([(wheel, chosen) for wheel in wheels], trial):
+    proofs: list[Report] = []
+    for proof in verify_all([(wheel, chosen) for wheel in wheels], trial):
         if save and proof.ok:
             save_run(wheels[len(proofs)], proof)
         proofs.append(proof)
         if not as_json:
-            OUT.print(screens.proof_table(proof))
+            OUT.print(tables.proof_table(proof))
     if as_json:
         print(json.dumps([proof.to_json() for proof in proofs], indent=2))
     if not all(proof.ok for proof in proofs):
-        sys.exit(ProofFailed.exit_code)
+        sys.exit(VerificationFailed.exit_code)
 
 
-def present() -> Host:
+def present() -> GpuHost:
     """The GPUs that a process started here would see, and why where there is none."""
     sources = this_machine()
     machine = detect(sources)
-    found = tuple(Gpu(index=index, name=gpu.name, capability=gpu.capability) for index, gpu in enumerate(machine.gpus))
-    return Host(gpus=found, driver=machine.driver, trouble=sources.nvml().trouble).visible(os.environ)
+    found = tuple(
+        VisibleGpu(index=index, name=gpu.name, capability=gpu.capability) for index, gpu in enumerate(machine.gpus)
+    )
+    return GpuHost(gpus=found, driver=machine.driver, trouble=sources.nvml().trouble).visible(os.environ)

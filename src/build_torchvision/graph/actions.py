@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class ActionKind(StrEnum):
     """What an action does. Each is one process, so that a compiler cache can stand in for it."""
 
     PCH = "pch"
@@ -21,22 +21,15 @@ class Kind(StrEnum):
     LINK = "link"
 
 
-PLATFORM, LINKS = "platform", "link"  # groups; the others are named after the ISA or the SM that they serve
-
-
 @dataclass(frozen=True, kw_only=True)
 class Action:
-    """One call of a compiler or linker. Paths are relative to the build folder or absolute.
-
-    `group` says for what it is done: the whole platform, one ISA, one SM that is compiled for, or the links.
-    """
+    """One call of a compiler or linker. Paths are relative to the build folder or absolute."""
 
     output: str
-    kind: Kind
+    kind: ActionKind
     command: tuple[str, ...]
     inputs: tuple[str, ...]
     label: str
-    group: str = PLATFORM
     unit: str | None = None  # "extension/name" of a unit of several sources, which may be split
     depfile: bool = True
 

@@ -8,11 +8,9 @@ refer to. PTX is the same whatever the host: in a graph of several platforms the
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from build_torchvision.codegen import Codegen
-from build_torchvision.graph.actions import Action, Kind
-from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
+from build_torchvision.flags import Codegen
+from build_torchvision.graph.actions import Action, ActionKind
+from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedCudaUnit
 from build_torchvision.graph.tools import Tools
 
 PLACEHOLDER = "placeholder.fatbin"
@@ -20,9 +18,9 @@ UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
 
 
 class ClangPlanner:
-    """Host half: IR, spliced, one object. Device half: PTX, assembled into one object an SM."""
+    """Host half: IR, spliced, one object. CudaBuild half: PTX, assembled into one object an SM."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: CudaBuild) -> None:
         self.device = device
         sdk = device.sdk
         # clang's default PTX version is too old for the newest SMs; 9.0 is CUDA 13.0's.
@@ -30,8 +28,8 @@ class ClangPlanner:
         folders = tuple(flag for path in sdk.include_dirs for flag in ("-isystem", str(path)))
         self.flags = ("-x", "cuda", f"--cuda-path={sdk.root}", "-Wno-unknown-cuda-version", *newest, *MACROS, *folders)
 
-    def plan(self, unit: CudaUnit) -> Halves:
-        made = Halves()
+    def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
+        made = PlannedCudaUnit()
         made.objects[None] = [self._host(unit, made)]
         for sm, codegen in self.device.sms.items():
             made.objects[sm] = [self._device(unit, codegen, made)]
@@ -40,7 +38,7 @@ class ClangPlanner:
     def _command(self, unit: CudaUnit) -> tuple[str, ...]:
         return (Tools(unit.platform).cxx, *self.flags, *unit.common, *unit.settings, f"-cuid={unit.cuid}")
 
-    def _host(self, unit: CudaUnit, made: Halves) -> str:
+    def _host(self, unit: CudaUnit, made: PlannedCudaUnit) -> str:
         placeholder = f"{unit.platform}/cuda/{PLACEHOLDER}"
         made.files[placeholder] = "placeholder"
         parsed, spliced = f"{unit.platform}/parsed/{unit.stem}.ll", f"{unit.platform}/ir/{unit.stem}.ll"
@@ -48,7 +46,7 @@ class ClangPlanner:
         made.actions.append(
             Action(
                 output=parsed,
-                kind=Kind.FRONTEND,
+                kind=ActionKind.FRONTEND,
                 command=(*self._command(unit), "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
                 inputs=(unit.source, placeholder, Tools(unit.platform).cxx),
                 label=f"parse the host half of {unit.stem}",
@@ -58,7 +56,7 @@ class ClangPlanner:
         made.actions.append(
             Action(
                 output=spliced,
-                kind=Kind.REWRITE,
+                kind=ActionKind.REWRITE,
                 command=(*self.device.splice, parsed, spliced, unit.symbol),
                 inputs=(parsed,),
                 label=f"cut the placeholder out of {unit.stem}",
@@ -69,18 +67,17 @@ class ClangPlanner:
         made.actions.append(generate(spliced, output, f"{unit.stem}, host half", unit.platform))
         return output
 
-    def _device(self, unit: CudaUnit, codegen: Codegen, made: Halves) -> str:
+    def _device(self, unit: CudaUnit, codegen: Codegen, made: PlannedCudaUnit) -> str:
         sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
         ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
         side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", "-S")
         made.actions.append(
             Action(
                 output=ptx,
-                kind=Kind.DEVICE,
+                kind=ActionKind.DEVICE,
                 command=(*self._command(first), *side, *_to(first.source, ptx)),
                 inputs=(first.source, Tools(first.platform).cxx),
                 label=f"{unit.stem} for {sm}",
-                group=sm,
                 unit=unit.key,
             )
         )
@@ -92,32 +89,28 @@ class ClangPlanner:
         made.actions.append(
             Action(
                 output=output,
-                kind=Kind.ASSEMBLE,
+                kind=ActionKind.ASSEMBLE,
                 command=(tools.device_object, *options, "-x", "cpp-output", "-c", ptx, "-o", output),
                 inputs=(ptx, tools.device_object),
                 label=f"assemble {unit.stem} for {sm}",
-                group=sm,
                 depfile=False,
             )
         )
         return output
 
 
-def generate(
-    bitcode: str, output: str, label: str, platform: str, flags: tuple[str, ...] = (), group: str | None = None
-) -> Action:
+def generate(bitcode: str, output: str, label: str, platform: str, flags: tuple[str, ...] = ()) -> Action:
     """IR -> object, for the platform's baseline or for the ISA that `group` names."""
     program = Tools(platform).generate
     options = (*flags, "-O3", "-fPIC", "-w", "-x", "cpp-output")
-    action = Action(
+    return Action(
         output=output,
-        kind=Kind.CODEGEN,
+        kind=ActionKind.CODEGEN,
         command=(program, *options, "-c", bitcode, "-o", output),
         inputs=(bitcode, program),
         label=f"generate {label}",
         depfile=False,
     )
-    return action if group is None else replace(action, group=group)
 
 
 def _to(source: str, output: str) -> tuple[str, ...]:

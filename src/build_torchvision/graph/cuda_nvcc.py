@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from build_torchvision.codegen import Codegen
-from build_torchvision.graph.actions import LINKS, PLATFORM, Action, Kind
-from build_torchvision.graph.device import MACROS, CudaUnit, Device, Halves
+from build_torchvision.flags import Codegen
+from build_torchvision.graph.actions import Action, ActionKind
+from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedCudaUnit
 
 HOST_SM = "80"  # what the host half is compiled with; none of it is left after the splice
 # torch.utils.cpp_extension's own flag: c10 calls constexpr functions from device code.
@@ -20,16 +20,16 @@ RELAXED = "--expt-relaxed-constexpr"
 
 
 class NvccPlanner:
-    """Host half: one object. Device half: one fat binary an SM, put in its place."""
+    """Host half: one object. CudaBuild half: one fat binary an SM, put in its place."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: CudaBuild) -> None:
         self.device = device
         folders = tuple(flag for path in device.sdk.include_dirs for flag in ("-isystem", str(path)))
         packed = ("-Xfatbin", "-compress-all")
         self.command = (*device.compiler.command, RELAXED, *MACROS, *packed, *folders)
 
-    def plan(self, unit: CudaUnit) -> Halves:
-        made = Halves()
+    def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
+        made = PlannedCudaUnit()
         command = (*self.command, *_for_nvcc(unit.common), *unit.settings, f"-frandom-seed={unit.cuid}")
         if not self.device.compiler.splices:
             command = command[:-1]
@@ -48,22 +48,20 @@ class NvccPlanner:
             made.actions.append(
                 Action(
                     output=fatbin,
-                    kind=Kind.DEVICE,
+                    kind=ActionKind.DEVICE,
                     command=(*command, *_gencode(codegen), "-fatbin", *_to(unit.source, fatbin)),
                     inputs=(unit.source,),
                     label=f"{unit.stem} for {_name(codegen)}",
-                    group=codegen.base,
                     unit=unit.key,
                 )
             )
             made.actions.append(
                 Action(
                     output=f"{base}.o",
-                    kind=Kind.REWRITE,
+                    kind=ActionKind.REWRITE,
                     command=(*self.device.splice, host, fatbin, f"{base}.o"),
                     inputs=(host, fatbin),
                     label=f"join the halves of {unit.stem} for {_name(codegen)}",
-                    group=LINKS,
                     depfile=False,
                 )
             )
@@ -71,17 +69,16 @@ class NvccPlanner:
         return made
 
     def _compile(
-        self, unit: CudaUnit, made: Halves, command: tuple[str, ...], codegen: Codegen, name: str | None
+        self, unit: CudaUnit, made: PlannedCudaUnit, command: tuple[str, ...], codegen: Codegen, name: str | None
     ) -> str:
         """The whole unit for `codegen`, as the object called after `name`; None is the host half."""
         output = f"{unit.platform}/{name or 'baseline'}/{unit.stem}.o"
         action = Action(
             output=output,
-            kind=Kind.COMPILE,
+            kind=ActionKind.COMPILE,
             command=(*command, *_gencode(codegen), "-c", *_to(unit.source, output)),
             inputs=(unit.source,),
             label=f"{unit.stem} for {name}" if name else f"host half of {unit.stem}",
-            group=codegen.base if name else PLATFORM,
             unit=unit.key,
         )
         made.actions.append(action)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from build_torchvision.codegen import Codegen
+from build_torchvision.flags import Codegen
 from build_torchvision.graph.actions import Action
 from build_torchvision.inputs.cuda_compiler import CudaCompiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk
@@ -28,7 +28,7 @@ MACROS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
+class CudaBuild:
     """The CUDA part of a build: a toolkit, a compiler, each SM's codegen, and the command that joins the halves."""
 
     sdk: CudaSdk
@@ -65,7 +65,7 @@ class CudaUnit:
 
 
 @dataclass(kw_only=True)
-class Halves:
+class PlannedCudaUnit:
     """A planned unit: its actions, files to write first, objects by SM (None serves every one) and remarks."""
 
     actions: list[Action] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Halves:
 class CudaPlanner(Protocol):
     """Plans CUDA units with one compiler."""
 
-    def plan(self, unit: CudaUnit) -> Halves:
+    def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
         """The actions that make `unit`'s objects for every SM."""
         ...
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from build_torchvision.graph.actions import LINKS, PLATFORM, Action, Graph, Kind, target_name
+from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
 from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
-from build_torchvision.graph.device import CudaPlanner, CudaUnit, Device, toolkit_libraries
+from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
 from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
 from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
@@ -45,7 +45,7 @@ LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingredients:
+class GraphInputs:
     """What a graph is planned from. `isas`: name -> compiler flags; `device` is None for a CPU build.
 
     `rewrite` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
@@ -61,10 +61,10 @@ class Ingredients:
     platform: str
     rewrite: Sequence[str]
     shared: Path
-    device: Device | None = None
+    device: CudaBuild | None = None
 
 
-def plan_graph(ingredients: Ingredients, split: Set[str] = frozenset()) -> Graph:
+def plan_graph(ingredients: GraphInputs, split: Set[str] = frozenset()) -> Graph:
     """The graph that builds both extensions for every ISA, and with CUDA for every SM too.
 
     `split` names units that did not compile as one. Pure: nothing is read or run.
@@ -72,7 +72,7 @@ def plan_graph(ingredients: Ingredients, split: Set[str] = frozenset()) -> Graph
     return plan_graphs([ingredients], split)
 
 
-def plan_graphs(platforms: Sequence[Ingredients], split: Set[str] = frozenset()) -> Graph:
+def plan_graphs(platforms: Sequence[GraphInputs], split: Set[str] = frozenset()) -> Graph:
     """One graph for all `platforms`, of which the first one's device code serves the others too."""
     planners: list[_Planner] = []
     for ingredients in platforms:
@@ -91,7 +91,7 @@ def plan_graphs(platforms: Sequence[Ingredients], split: Set[str] = frozenset())
 
 
 class _Planner:
-    def __init__(self, ingredients: Ingredients, split: Set[str], first: _Planner | None = None) -> None:
+    def __init__(self, ingredients: GraphInputs, split: Set[str], first: _Planner | None = None) -> None:
         self.want, self.split, self.first = ingredients, split, first
         self.tools = Tools(ingredients.platform)
         self.actions: dict[str, Action] = {}
@@ -185,7 +185,7 @@ class _Planner:
         label = stem + (f" for {isa}" if isa else "")
         if unit.language == "c":
             command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *flags, "-x", "c", "-c", source)
-            return self._add(_compile(output, command, (source,), label, key, isa))
+            return self._add(_compile(output, command, (source,), label, key))
         if self.clang and isa:
             waits, use = self._header(None)
             parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
@@ -203,7 +203,7 @@ class _Planner:
             self._add(
                 Action(
                     output=parsed,
-                    kind=Kind.FRONTEND,
+                    kind=ActionKind.FRONTEND,
                     command=(*front, "-MMD", "-MF", f"{parsed}.d"),
                     inputs=(source, waits),
                     label=f"parse {stem}",
@@ -213,7 +213,7 @@ class _Planner:
             self._add(
                 Action(
                     output=bitcode,
-                    kind=Kind.REWRITE,
+                    kind=ActionKind.REWRITE,
                     command=(*self.want.rewrite, *rewrite_flags(unit, platform), parsed, bitcode),
                     inputs=(parsed, self.want.rewrite[-1]),
                     label=f"take the target CPU out of {stem}",
@@ -221,10 +221,10 @@ class _Planner:
                 )
             )
             code = (*flags, *codegen_flags(unit, platform))
-            return self._add(generate(bitcode, output, label, platform, code, isa))
+            return self._add(generate(bitcode, output, label, platform, code))
         waits, use = self._header(isa)
         command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
-        return self._add(_compile(output, command, (source, waits), label, key, isa))
+        return self._add(_compile(output, command, (source, waits), label, key))
 
     def _header(self, isa: str | None) -> tuple[str, tuple[str, ...]]:
         """The precompiled header of `isa`, or of the baseline: (file to wait for, flags to use it)."""
@@ -240,10 +240,9 @@ class _Planner:
         self._add(
             Action(
                 output=built,
-                kind=Kind.PCH,
+                kind=ActionKind.PCH,
                 command=(*compile_header, "-o", built),
                 inputs=(header,),
-                group=isa or PLATFORM,
                 label=f"headers of torch {self.want.torch.version}" + (f" for {isa}" if isa else ""),
                 depfile=False,
             )
@@ -283,7 +282,7 @@ class _Planner:
         self._add(
             Action(
                 output=output,
-                kind=Kind.LINK,
+                kind=ActionKind.LINK,
                 command=(
                     *self.want.compiler.linker,
                     *LINK_FLAGS,
@@ -294,7 +293,6 @@ class _Planner:
                 ),
                 inputs=tuple(sorted(objects)),
                 label=f"link {extension.module}.so for {target}",
-                group=LINKS,
                 depfile=False,
             )
         )
@@ -310,15 +308,12 @@ class _Planner:
         return path
 
 
-def _compile(
-    output: str, command: tuple[str, ...], inputs: tuple[str, ...], label: str, key: str | None, isa: str | None
-) -> Action:
+def _compile(output: str, command: tuple[str, ...], inputs: tuple[str, ...], label: str, key: str | None) -> Action:
     return Action(
         output=output,
-        kind=Kind.COMPILE,
+        kind=ActionKind.COMPILE,
         command=(*command, "-o", output, "-MMD", "-MF", f"{output}.d"),
         inputs=inputs,
         label=label,
-        group=isa or PLATFORM,
         unit=key,
     )

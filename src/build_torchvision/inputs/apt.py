@@ -42,7 +42,7 @@ class AptArchive:
         return f"{self.kind} {options}{self.uri} {self.suite} {self.components}"
 
 
-def indextargets(asked: str, platform: str | None = None) -> str:
+def indextargets(action: str, platform: str | None = None) -> str:
     """What apt is configured with, in lines of APT_FORMAT; with `platform`, for that one's packages.
 
     Raises MissingInput on a machine without apt.
@@ -51,10 +51,10 @@ def indextargets(asked: str, platform: str | None = None) -> str:
     # --no-release-info: what is configured, whether or not its lists were ever fetched.
     command = ["apt-get", *options, "indextargets", "--no-release-info", "--format", APT_FORMAT]
     try:
-        return run(command, asked=asked, timeout=APT_SECONDS).stdout
+        return run(command, action=action, timeout=APT_SECONDS).stdout
     except MissingInput as error:
         raise MissingInput(
-            asked, "apt-get is not on this machine.", "Work on Debian or Ubuntu, or in a container of one."
+            action, "apt-get is not on this machine.", "Work on Debian or Ubuntu, or in a container of one."
         ) from error
 
 
@@ -139,21 +139,21 @@ class Apt:
 
     work: Path
     options: tuple[str, ...]
-    asked: str
+    action: str
 
     def get(self, *arguments: str, cwd: Path | None = None) -> str:
         """`apt-get ARGUMENTS`; what it printed."""
-        return run(["apt-get", *self.options, *arguments], asked=self.asked, cwd=cwd, timeout=APT_SECONDS).stdout
+        return run(["apt-get", *self.options, *arguments], action=self.action, cwd=cwd, timeout=APT_SECONDS).stdout
 
     def download(self, uri: str, dest: Path, sha256: str) -> None:
         """One file, checked."""
         command: list[str | Path] = [APT_HELPER, *self.options, "download-file", uri, dest, f"SHA256:{sha256}"]
-        run(command, asked=self.asked, timeout=APT_SECONDS)
+        run(command, action=self.action, timeout=APT_SECONDS)
 
 
 @contextmanager
 def private_apt(
-    archives: Sequence[AptArchive], asked: str, *, architecture: str | None = None, present: Collection[str] = ()
+    archives: Sequence[AptArchive], action: str, *, architecture: str | None = None, present: Collection[str] = ()
 ) -> Iterator[Apt]:
     """An apt that knows `archives` alone and believes that `present` alone is installed; its lists are up to date.
 
@@ -181,7 +181,7 @@ def private_apt(
         }
         options = tuple(part for key, value in settings.items() for part in ("-o", f"{key}={value}"))
         options += architecture_options(architecture) if architecture else ()
-        apt = Apt(work=work, options=options, asked=asked)
+        apt = Apt(work=work, options=options, action=action)
         apt.get("update", "--error-on=any")
         yield apt
 
@@ -201,7 +201,7 @@ def unpack_packages(
     *,
     archives: Sequence[AptArchive],
     platform: str,
-    asked: str,
+    action: str,
     present: Collection[str] = (),
 ) -> tuple[Deb, ...]:
     """Fetch `packages` for `platform` and all that they depend on, but `present`, and unpack them into `root`.
@@ -211,26 +211,26 @@ def unpack_packages(
     MissingInput without apt or dpkg.
     """
     architecture = ARCHITECTURES[platform]
-    remedy = (
+    hint = (
         f"apt's sources need an archive that has {architecture} packages: Debian's do, on Ubuntu add its ports archive "
         f"with [arch={architecture}]; a container of Debian will do too."
     )
     if not archives:
-        raise FetchFailed(asked, "apt's configuration names no archive of the distribution wanted.", remedy)
+        raise FetchFailed(action, "apt's configuration names no archive of the distribution wanted.", hint)
     try:
-        with private_apt(archives, asked, architecture=architecture, present=present) as apt:
+        with private_apt(archives, action, architecture=architecture, present=present) as apt:
             listing = ("install", "--print-uris", "-y", "--no-install-recommends", *sorted(packages))
             wanted = sorted({match[2] for match in _URI_LINE.finditer(apt.get(*listing))})
             debs = apt.work / "debs"
             debs.mkdir()
             apt.get("download", *wanted, cwd=debs)
-            found = [_unpack(deb, root, asked) for deb in sorted(debs.glob("*.deb"))]
+            found = [_unpack(deb, root, action) for deb in sorted(debs.glob("*.deb"))]
     except ProcessFailed as error:
-        raise FetchFailed(asked, f"apt: {error.obstacle}", remedy) from error
+        raise FetchFailed(action, f"apt: {error.problem}", hint) from error
     if len(found) != len(wanted) or not found:
-        raise FetchFailed(asked, f"{len(found)} packages came where {len(wanted)} were asked for.", remedy)
+        raise FetchFailed(action, f"{len(found)} packages came where {len(wanted)} were asked for.", hint)
     _close(root)
-    log.info("%s: %d packages", asked, len(found))
+    log.info("%s: %d packages", action, len(found))
     return tuple(found)
 
 
@@ -244,11 +244,11 @@ def _close(root: Path) -> None:
         (root / "lib").symlink_to("usr/lib")
 
 
-def _unpack(deb: Path, root: Path, asked: str) -> Deb:
+def _unpack(deb: Path, root: Path, action: str) -> Deb:
     root.mkdir(parents=True, exist_ok=True)
-    control = run(["dpkg-deb", "--field", deb], asked=asked).stdout
-    listed = run(["dpkg-deb", "--contents", deb], asked=asked).stdout
-    run(["dpkg-deb", "--extract", deb, root], asked=asked)
+    control = run(["dpkg-deb", "--field", deb], action=action).stdout
+    listed = run(["dpkg-deb", "--contents", deb], action=action).stdout
+    run(["dpkg-deb", "--extract", deb, root], action=action)
     # "-rw-r--r-- root/root 123 2024-01-01 00:00 ./usr/lib/x.so -> y.so"
     paths = [line.split(None, 5)[5].partition(" -> ")[0].removeprefix(".") for line in listed.splitlines()]
     files = tuple(path.rstrip("/") or "/." for path in paths)

@@ -70,13 +70,13 @@ def sysroot(platform: str) -> Sysroot:
     """
     system = os_release()
     entry = cache_dir() / "sysroot" / f"{system.get('ID')}-{system.get('VERSION_CODENAME')}-{platform}"
-    asked = f"Fetch the image codecs' packages for {platform}"
+    action = f"Fetch the image codecs' packages for {platform}"
 
     def fill(part: Path) -> None:
-        archives = own_archives(indextargets(asked, platform), system)
+        archives = own_archives(indextargets(action, platform), system)
         packages = [package for _, package in KNOWN.values()]
         debs = unpack_packages(
-            packages, part / "tree", archives=archives, platform=platform, asked=asked, present=PRESENT
+            packages, part / "tree", archives=archives, platform=platform, action=action, present=PRESENT
         )
         facts: dict[str, str | None] = {f"{deb.name}": deb.version for deb in debs}
         write_inventory(part, facts | {"archives": ", ".join(map(str, archives))}, sha256_of)
@@ -115,18 +115,18 @@ def find_codecs(without: frozenset[str] = frozenset(), sysroot: Sysroot | None =
 
 
 def _find(name: str, library: str, sysroot: Sysroot | None) -> Codec | None:
-    asked = f"Find {library} with pkg-config"
+    action = f"Find {library} with pkg-config"
     env = _pkg_config_environment(sysroot) if sysroot else None
     try:
-        version = run(["pkg-config", "--modversion", library], asked=asked, env=env, check=False)
+        version = run(["pkg-config", "--modversion", library], action=action, env=env, check=False)
     except MissingInput as error:
         raise MissingInput(
-            asked, "pkg-config is not on this machine.", "Run `sudo apt-get install pkg-config`."
+            action, "pkg-config is not on this machine.", "Run `sudo apt-get install pkg-config`."
         ) from error
     if version.returncode != 0:
         return None
-    cflags = shlex.split(run(["pkg-config", "--cflags", library], asked=asked, env=env).stdout)
-    libs = shlex.split(run(["pkg-config", "--libs", library], asked=asked, env=env).stdout)
+    cflags = shlex.split(run(["pkg-config", "--cflags", library], action=action, env=env).stdout)
+    libs = shlex.split(run(["pkg-config", "--libs", library], action=action, env=env).stdout)
     if sysroot:
         # -rpath-link: where the linker looks for what the codecs themselves need.
         places = [flag for path in sysroot.lib_dirs for flag in (f"-L{path}", f"-Wl,-rpath-link,{path}")]

@@ -45,27 +45,27 @@ def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | 
     platform and nothing for the machine's own. Raises MissingInput naming the package to install, BadInput for an
     unknown choice or a toolchain of another platform.
     """
-    asked = f"Find a C++ compiler for {platform} (--compiler {choice})"
+    action = f"Find a C++ compiler for {platform} (--compiler {choice})"
     if choice not in ("auto", "clang", "gcc"):
-        raise BadInput(asked, "No such compiler is known.", "Choose auto, clang or gcc.")
+        raise BadInput(action, "No such compiler is known.", "Choose auto, clang or gcc.")
     native = platform == host.machine()
     given, prefix = prefix, prefix if prefix is not None else "" if native else f"{platform}-linux-gnu-"
     gpp, gcc = f"{prefix}g++", f"{prefix}gcc"
     package = "g++" if native else cross_package(platform)
     install = f"Run `sudo apt-get install {package}`." if given is None else "Check --cc-prefix."
     try:
-        gcc_version = run([gpp, "-dumpfullversion"], asked=asked).stdout.strip()
-        machine = run([gpp, "-dumpmachine"], asked=asked).stdout.strip()
-        libgcc = Path(run([gpp, "-print-libgcc-file-name"], asked=asked).stdout.strip())
+        gcc_version = run([gpp, "-dumpfullversion"], action=action).stdout.strip()
+        machine = run([gpp, "-dumpmachine"], action=action).stdout.strip()
+        libgcc = Path(run([gpp, "-print-libgcc-file-name"], action=action).stdout.strip())
     except MissingInput as error:
         raise MissingInput(
-            asked, f"{gpp} is not on this machine; its libstdc++ and linker are used.", install
+            action, f"{gpp} is not on this machine; its libstdc++ and linker are used.", install
         ) from error
     if not machine.startswith(f"{platform}-"):
-        raise BadInput(asked, f"{gpp} compiles for {machine}.", "Name a toolchain of the variants' platform.")
+        raise BadInput(action, f"{gpp} compiles for {machine}.", "Name a toolchain of the variants' platform.")
     candidates: list[Compiler] = []
     if choice in ("auto", "clang"):
-        candidates += _clangs(asked, platform, libgcc.parent, gpp)
+        candidates += _clangs(action, platform, libgcc.parent, gpp)
     if choice in ("auto", "gcc") and _major(gcc_version) >= FIRST_GCC:
         candidates.append(
             Compiler(
@@ -81,10 +81,10 @@ def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | 
         if accepts(candidate, ("-std=c++17",)):
             return candidate
     if choice == "gcc" and not candidates:
-        raise MissingInput(asked, f"{gpp} is version {gcc_version}; {FIRST_GCC} is the first that will do.", install)
+        raise MissingInput(action, f"{gpp} is version {gcc_version}; {FIRST_GCC} is the first that will do.", install)
     tried = ", ".join(f"{found.origin} {found.family} {found.version}" for found in candidates) or "none found"
     raise MissingInput(
-        asked,
+        action,
         f"No compiler here compiles a small program ({tried}).",
         f"{install} For clang: install this package's own dependencies, ziglang and clang-tidy.",
     )
@@ -101,16 +101,16 @@ def accepts(compiler: Compiler, flags: Sequence[str]) -> bool:
         source = Path(name) / "probe.cpp"
         source.write_text(PROBE, encoding="utf-8")
         command = [*compiler.command, *flags, "-Werror", "-c", str(source), "-o", str(source.with_suffix(".o"))]
-        done = run(command, asked=f"Try {' '.join(flags)}", check=False, timeout=120)
+        done = run(command, action=f"Try {' '.join(flags)}", check=False, timeout=120)
         return done.returncode == 0 and source.with_suffix(".o").is_file()
 
 
-def _clangs(asked: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler]:
+def _clangs(action: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler]:
     found: list[Compiler] = []
     target = (f"--target={platform}-linux-gnu", f"--gcc-install-dir={gcc_dir}")
     zig, headers = _package("ziglang", "zig"), _package("clang_tidy", "data/lib/clang")
     if zig and headers:
-        version = _clang_version(asked, (str(zig), "clang", "--version"))
+        version = _clang_version(action, (str(zig), "clang", "--version"))
         resources = headers / str(_major(version or ""))
         if version and resources.is_dir():
             found.append(
@@ -123,7 +123,7 @@ def _clangs(asked: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler
                     origin="registry",
                 )
             )
-    version = _clang_version(asked, ("clang++", "--version"))
+    version = _clang_version(action, ("clang++", "--version"))
     if version and _major(version) >= FIRST_CLANG:
         found.append(
             Compiler(
@@ -147,9 +147,9 @@ def _package(module: str, inside: str) -> Path | None:
     return None
 
 
-def _clang_version(asked: str, command: tuple[str, ...]) -> str | None:
+def _clang_version(action: str, command: tuple[str, ...]) -> str | None:
     try:
-        text = run(command, asked=asked, check=False).stdout
+        text = run(command, action=action, check=False).stdout
     except BuildTorchvisionError:
         return None
     match = re.search(r"clang version (\d+\.\d+\.\d+)", text)

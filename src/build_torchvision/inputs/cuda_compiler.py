@@ -68,7 +68,7 @@ class Clang:
 
     def architectures(self) -> frozenset[str]:
         command = [*self.command, "--target=nvptx64-nvidia-cuda", "--print-supported-cpus"]
-        done = run(command, asked=f"asking {self.origin} for its GPU architectures")
+        done = run(command, action=f"asking {self.origin} for its GPU architectures")
         return _known(re.findall(r"\bsm_(\d+)\b", done.stdout + done.stderr))
 
     def promised(self) -> frozenset[str]:
@@ -96,7 +96,7 @@ class Nvcc:
         return f"nvcc {self.version} ({self.program})"
 
     def architectures(self) -> frozenset[str]:
-        done = run([self.program, "--list-gpu-arch"], asked=f"asking {self.origin} for its GPU architectures")
+        done = run([self.program, "--list-gpu-arch"], action=f"asking {self.origin} for its GPU architectures")
         return _known(re.findall(r"\bcompute_(\d+)\b", done.stdout))
 
     def promised(self) -> frozenset[str]:
@@ -113,16 +113,16 @@ def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Pat
     compiler, `given` the folder of an installed toolkit. Raises MissingInput with the ways to get one, BadInput for an
     unknown choice.
     """
-    asked = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
+    action = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
     if choice not in CHOICES:
-        raise BadInput(asked, "No such compiler is known.", f"Choose {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
+        raise BadInput(action, "No such compiler is known.", f"Choose {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
     if choice in ("auto", "clang"):
         try:
             return Clang(compiler=compiler if compiler.family == "clang" else find_compiler("clang"))
         except MissingInput:
             if choice == "clang":
                 raise
-    return _nvcc(asked, sdk, given)
+    return _nvcc(action, sdk, given)
 
 
 def check_architectures(compiler: CudaCompiler, sdk: CudaSdk, bases: Sequence[str]) -> None:
@@ -130,13 +130,13 @@ def check_architectures(compiler: CudaCompiler, sdk: CudaSdk, bases: Sequence[st
 
     Raises BadInput before anything is compiled, saying which of them is wrong.
     """
-    asked = f"Compile track {sdk.track} with {compiler.origin}"
+    action = f"Compile track {sdk.track} with {compiler.origin}"
     known, promised = compiler.architectures(), compiler.promised()
     for sm in bases:
         if sm not in known and sm not in promised:
             first = gpus()[sm].clang
             raise BadInput(
-                asked,
+                action,
                 f"It does not compile for {sm}"
                 + (f"; clang {first} is the first that does." if compiler.family == "clang" else "."),
                 "Leave out --cuda-compiler and --compiler: this package's own dependencies hold a clang that does.",
@@ -148,7 +148,7 @@ def check_architectures(compiler: CudaCompiler, sdk: CudaSdk, bases: Sequence[st
         ]
         table = "gpus.toml (clang)" if compiler.family == "clang" else "toolkits.toml (native)"
         raise BadInput(
-            asked,
+            action,
             f"Asked, {'; '.join(verdict)}: the table in facts/{table} is wrong.",
             "Correct the table, or choose the other --cuda-compiler.",
         )
@@ -158,26 +158,26 @@ def _known(numbers: Sequence[str]) -> frozenset[str]:
     return frozenset(f"sm{number}" for number in numbers) & gpus().keys()
 
 
-def _nvcc(asked: str, sdk: CudaSdk, given: Path | None) -> Nvcc:
+def _nvcc(action: str, sdk: CudaSdk, given: Path | None) -> Nvcc:
     seen: list[str] = []
     for program in _candidates(sdk, given):
         try:
-            text = run([program, "--version"], asked=asked).stdout
+            text = run([program, "--version"], action=action).stdout
         except BuildTorchvisionError:
             continue
         found = re.search(r"release (\d+\.\d+)", text)
         if found and found[1] == sdk.version:
-            options = run([program, "--help"], asked=asked).stdout
+            options = run([program, "--help"], action=action).stdout
             return Nvcc(
                 program=program,
                 version=sdk.version,
-                host=_host_compiler(asked, sdk.track),
+                host=_host_compiler(action, sdk.track),
                 track=sdk.track,
                 splices="--frandom-seed" in options,
             )
         seen.append(f"{program} is {found[1] if found else 'of an unknown version'}")
     raise MissingInput(
-        asked,
+        action,
         f"No nvcc {sdk.version} is here" + (f" ({', '.join(seen)})." if seen else "."),
         f"Name one with --cuda DIR or CUDA_HOME, install CUDA {sdk.version} to /usr/local/cuda-{sdk.version}"
         + (", run `apt-get install nvidia-cuda-toolkit` on Debian 13," if sdk.version == "12.4" else "")
@@ -198,19 +198,19 @@ def _candidates(sdk: CudaSdk, given: Path | None) -> Iterator[Path]:
             yield program
 
 
-def _host_compiler(asked: str, track: str) -> str:
+def _host_compiler(action: str, track: str) -> str:
     """A g++ that nvcc accepts: the system's, or an older one beside it (NVIDIA's installation guide has the bounds)."""
     newest, seen = toolkits()[track].newest_gcc, []
     for name in ("g++", *(f"g++-{major}" for major in range(newest, OLDEST_GCC - 1, -1))):
         try:
-            version = run([name, "-dumpfullversion"], asked=asked).stdout.strip()
+            version = run([name, "-dumpfullversion"], action=action).stdout.strip()
         except MissingInput:
             continue
         if OLDEST_GCC <= int(version.split(".")[0]) <= newest:
             return name
         seen.append(f"{name} is {version}")
     raise MissingInput(
-        asked,
+        action,
         f"nvcc {toolkits()[track].version} takes gcc up to {newest} ({', '.join(seen) or 'there is no g++'}).",
         f"Run `sudo apt-get install g++-{newest}`, or choose --cuda-compiler clang.",
     )

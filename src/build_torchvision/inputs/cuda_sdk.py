@@ -41,7 +41,7 @@ class CudaSdk:
     @property
     def architectures(self) -> frozenset[str]:
         """The SMs that this ptxas assembles ("sm90"), asked of it."""
-        text = run([self.ptxas, "--help"], asked=f"asking {self.ptxas} for its architectures").stdout
+        text = run([self.ptxas, "--help"], action=f"asking {self.ptxas} for its architectures").stdout
         return frozenset(f"sm{number}" for number in re.findall(r"'sm_(\d+)'", text))
 
 
@@ -107,8 +107,8 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
                 package=_stem(wheel),
                 record=wheel.records[platform],
                 platform=platform,
-                asked=f"Fetch {wheel.package} {wheel.version}",
-                remedy="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
+                action=f"Fetch {wheel.package} {wheel.version}",
+                hint="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
             )
         write_inventory(part, {"origin": "registry"}, _size)
 
@@ -184,8 +184,8 @@ def _check_version(track: str, root: Path, origin: str) -> None:
 
 def _read(track: str, root: Path, fatbinary: Path, origin: str, rest: Path | None = None) -> CudaSdk:
     """The toolkit at `root`; what `rest`, a second root, has besides is used too."""
-    version, asked = toolkits()[track].version, f"Build track {track} with the toolkit in {origin}"
-    remedy = f"Leave out --cuda to use the package registry's, or name a whole CUDA {version} toolkit."
+    version, action = toolkits()[track].version, f"Build track {track} with the toolkit in {origin}"
+    hint = f"Leave out --cuda to use the package registry's, or name a whole CUDA {version} toolkit."
     includes = (*_includes(root), *(_includes(rest) if rest else ()))
     absent = _lacking(includes)
     tools = [path for path in (root / "bin" / "ptxas", fatbinary) if not path.is_file()]
@@ -194,7 +194,7 @@ def _read(track: str, root: Path, fatbinary: Path, origin: str, rest: Path | Non
     cudart = next((found for place in roots if (found := _library(place, "libcudart"))), None)
     if absent or tools or device or cudart is None:
         lacking = [*absent, *map(str, tools), *map(str, device), *([] if cudart else ["libcudart"])]
-        raise MissingInput(asked, f"It lacks {', '.join(lacking)}.", remedy)
+        raise MissingInput(action, f"It lacks {', '.join(lacking)}.", hint)
     _check_version(track, root, origin)
     nvjpeg = next((found for place in roots if (found := _library(place, "libnvjpeg"))), None)
     return CudaSdk(

@@ -48,26 +48,26 @@ def emulator(platform: str, python: str) -> Emulator:
     apt mirror does not serve the root.
     """
     version = f"{python[0]}.{python[1:]}"
-    asked = f"Prepare an emulated {platform} machine with Python {version}"
+    action = f"Prepare an emulated {platform} machine with Python {version}"
     system = os_release()
     distribution = "ubuntu" if system.get("ID") == "ubuntu" else "debian"
     suites = SUITES[distribution]
     if python not in suites:
         raise BadInput(
-            asked,
+            action,
             f"{distribution.capitalize()} has no Python {version} in {' or '.join(suites.values())}.",
             f"Verify a wheel for one of its Pythons: `build --python {','.join(suites)}` makes them from the same "
             "compiled code.",
         )
-    qemu = find_qemu(platform, asked)
+    qemu = find_qemu(platform, action)
     suite = suites[python]
     entry = cache_dir() / "emulated" / f"{distribution}-{suite}-{platform}"
 
     def fill(part: Path) -> None:
         tree = part / "tree"
-        archives = suite_archives(indextargets(asked, platform), system, suite)
+        archives = suite_archives(indextargets(action, platform), system, suite)
         packages = (f"python{version}", "libstdc++6", "libgomp1")
-        debs = unpack_packages(packages, tree, archives=archives, platform=platform, asked=asked)
+        debs = unpack_packages(packages, tree, archives=archives, platform=platform, action=action)
         facts: dict[str, str | None] = {deb.name: deb.version for deb in debs}
         write_inventory(part, facts | {"archives": ", ".join(map(str, archives))}, _size)
 
@@ -79,7 +79,7 @@ def emulator(platform: str, python: str) -> Emulator:
         interpreter.write_text(text)
         interpreter.chmod(0o755)
     found = Emulator(platform=platform, python=python, root=root, qemu=qemu, interpreter=interpreter)
-    _check(found, asked)
+    _check(found, action)
     return found
 
 
@@ -88,13 +88,13 @@ def wrapper(qemu: Path, root: Path, program: Path) -> str:
     return f'#!/bin/sh\nexec "{qemu}" -L "{root}" -0 "$0" "{program}" "$@"\n'
 
 
-def find_qemu(platform: str, asked: str) -> Path:
+def find_qemu(platform: str, action: str) -> Path:
     """qemu's user-mode emulator of `platform`. Raises MissingInput naming the package."""
     for name in qemu_names(platform):
         if found := shutil.which(name):
             return Path(found)
     raise MissingInput(
-        asked, f"{qemu_names(platform)[0]} is not on this machine.", f"Run `sudo apt-get install {QEMU_PACKAGE}`."
+        action, f"{qemu_names(platform)[0]} is not on this machine.", f"Run `sudo apt-get install {QEMU_PACKAGE}`."
     )
 
 
@@ -103,11 +103,13 @@ def qemu_names(platform: str) -> tuple[str, ...]:
     return f"qemu-{platform}-static", f"qemu-{platform}"
 
 
-def _check(found: Emulator, asked: str) -> None:
-    done = run([found.interpreter, "-I", "-c", "import platform; print(platform.machine())"], asked=asked, check=False)
+def _check(found: Emulator, action: str) -> None:
+    done = run(
+        [found.interpreter, "-I", "-c", "import platform; print(platform.machine())"], action=action, check=False
+    )
     if done.stdout.strip() != found.platform:
         raise ProcessFailed(
-            asked,
+            action,
             f"its Python does not run under {found.qemu}: {' '.join((done.stdout + done.stderr).split()[-20:])}.",
             f"Try {found.interpreter} by hand, or remove {found.root.parent} to fetch it anew.",
         )

@@ -32,8 +32,8 @@ def take(
     package: str,
     record: str,
     platform: str,
-    asked: str,
-    remedy: str,
+    action: str,
+    hint: str,
 ) -> int:
     """Unpack into `tree` what `place` names of the wheel that meets `requirement`; returns the bytes left unfetched.
 
@@ -42,7 +42,7 @@ def take(
     held to its row there, whichever way it came. Raises BadInput for what differs, FetchFailed with pip's own words.
     """
     try:
-        with remote(_address(requirement, platform, asked, remedy)) as (file, size):
+        with remote(_address(requirement, platform, action, hint)) as (file, size):
             if size > LARGE:
                 unpacked = unpack(file, f"{requirement} in parts", tree, place, package=package, record=record)
                 log.info("%s: %.1f of %.0f MiB fetched", requirement, unpacked / 2**20, size / 2**20)
@@ -50,20 +50,20 @@ def take(
     except NotInParts as error:
         log.info("%s: fetched whole (%s)", requirement, error)
     with tempfile.TemporaryDirectory(prefix="wheel.", dir=tree.parent) as folder:
-        wheel = download(requirement, Path(folder), platform=platform, python=None, asked=asked, remedy=remedy)
+        wheel = download(requirement, Path(folder), platform=platform, python=None, action=action, hint=hint)
         extract(wheel, tree, place, package=package, record=record)
     return 0
 
 
-def _address(requirement: str, platform: str, asked: str, remedy: str) -> str:
+def _address(requirement: str, platform: str, action: str, hint: str) -> str:
     """Where pip would fetch the wheel. Raises FetchFailed with pip's own words."""
     with tempfile.TemporaryDirectory(prefix="nothing-") as folder:
         options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", "--target", folder]
-        command = [*pip(asked), "install", *options, *wheels_for(platform, None), requirement]
+        command = [*pip(action), "install", *options, *wheels_for(platform, None), requirement]
         try:
-            told = run(command, asked=asked, timeout=DOWNLOAD_SECONDS).stdout
+            told = run(command, action=action, timeout=DOWNLOAD_SECONDS).stdout
         except ProcessFailed as error:
-            raise FetchFailed(asked, error.obstacle, remedy) from error
+            raise FetchFailed(action, error.problem, hint) from error
     (found,) = json.loads(told)["install"]
     return str(found["download_info"]["url"])
 

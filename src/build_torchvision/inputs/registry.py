@@ -28,25 +28,25 @@ WHEEL_PLATFORMS = {
 DOWNLOAD_SECONDS = 1800.0
 
 
-def download(requirement: str, folder: Path, *, platform: str, python: str | None, asked: str, remedy: str) -> Path:
+def download(requirement: str, folder: Path, *, platform: str, python: str | None, action: str, hint: str) -> Path:
     """Fetch the one wheel that meets `requirement` ("torch==2.6.0") into `folder`, without what it depends on.
 
     `python` is "313", or None for a wheel that serves every Python. Raises FetchFailed with pip's own words.
     """
     # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
     quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
-    command = [*pip(asked), "download", *quiet, *wheels_for(platform, python)]
-    log.info("%s", asked)
+    command = [*pip(action), "download", *quiet, *wheels_for(platform, python)]
+    log.info("%s", action)
     try:
-        run([*command, "--dest", folder, requirement], asked=asked, timeout=DOWNLOAD_SECONDS)
+        run([*command, "--dest", folder, requirement], action=action, timeout=DOWNLOAD_SECONDS)
     except ProcessFailed as error:
-        if re.search(r"No space left|Errno 28", error.obstacle):
+        if re.search(r"No space left|Errno 28", error.problem):
             raise OSError(28, "No space left on device") from error
-        raise FetchFailed(asked, error.obstacle, remedy) from error
+        raise FetchFailed(action, error.problem, hint) from error
     name = re.split(r"[=<>!~ ]", requirement)[0].replace("-", "_")
     wheels = list(folder.glob(f"{name}-*.whl"))
     if len(wheels) != 1:
-        raise FetchFailed(asked, f"pip left {len(wheels)} wheels.", remedy)
+        raise FetchFailed(action, f"pip left {len(wheels)} wheels.", hint)
     return wheels[0]
 
 
@@ -58,11 +58,11 @@ def wheels_for(platform: str, python: str | None) -> list[str]:
     return ["--no-deps", "--only-binary=:all:", *target, *tags]
 
 
-def record_name(asked: str, archive: zipfile.ZipFile, package: str) -> str:
+def record_name(action: str, archive: zipfile.ZipFile, package: str) -> str:
     """The path of a wheel's RECORD. Raises BadInput without one."""
     names = [name for name in archive.namelist() if re.fullmatch(rf"{package}-[^/]+\.dist-info/RECORD", name)]
     if len(names) != 1:
-        raise BadInput(asked, "It has no RECORD.", "Fetch the wheel again.")
+        raise BadInput(action, "It has no RECORD.", "Fetch the wheel again.")
     return names[0]
 
 
@@ -88,30 +88,32 @@ def unpack(
     record: str | None = None,
 ) -> int:
     """`extract` of an open wheel called `name`; returns the packed bytes of what it unpacked."""
-    asked, packed = f"Unpack {name}", 0
+    action, packed = f"Unpack {name}", 0
     try:
         with zipfile.ZipFile(file) as archive:
-            listed = archive.read(record_name(asked, archive, package))
+            listed = archive.read(record_name(action, archive, package))
             if record is not None and hashlib.sha256(listed).hexdigest() != record:
-                raise BadInput(asked, f"Its RECORD is not the one that is pinned ({record[:16]}...).", "Do not use it.")
+                raise BadInput(
+                    action, f"Its RECORD is not the one that is pinned ({record[:16]}...).", "Do not use it."
+                )
             digests = {row[0]: row[1] for row in csv.reader(listed.decode("utf-8").splitlines()) if len(row) >= 2}
             for member in archive.infolist():
                 target = None if member.is_dir() else place(member.filename)
                 if target is not None:
                     digest = digests.get(member.filename, "")
                     if record is not None and not digest.startswith("sha256="):
-                        raise BadInput(asked, f"Its RECORD has no digest of {member.filename}.", "Do not use it.")
-                    _extract_one(asked, archive, member.filename, tree / target, digest)
+                        raise BadInput(action, f"Its RECORD has no digest of {member.filename}.", "Do not use it.")
+                    _extract_one(action, archive, member.filename, tree / target, digest)
                     packed += member.compress_size
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadInput(asked, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
+        raise BadInput(action, f"It is truncated or altered ({error}).", "Fetch the wheel again.") from error
     return packed
 
 
-def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, dest: Path, recorded: str) -> None:
+def _extract_one(action: str, archive: zipfile.ZipFile, name: str, dest: Path, recorded: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts:
-        raise BadInput(asked, f"Its member {name!r} leads out of the folder.", "Do not use this file.")
+        raise BadInput(action, f"Its member {name!r} leads out of the folder.", "Do not use this file.")
     dest.parent.mkdir(parents=True, exist_ok=True)
     with archive.open(name) as packed, dest.open("wb") as file:
         shutil.copyfileobj(packed, file, 1 << 20)
@@ -119,14 +121,14 @@ def _extract_one(asked: str, archive: zipfile.ZipFile, name: str, dest: Path, re
         with dest.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != recorded.removeprefix("sha256="):
-            raise BadInput(asked, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
+            raise BadInput(action, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
 
 
-def pip(asked: str) -> list[str]:
+def pip(action: str) -> list[str]:
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     beside = Path(sys.executable).with_name("uv")
     uv = str(beside) if beside.exists() else shutil.which("uv")
     if uv is None:
-        raise MissingInput(asked, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
+        raise MissingInput(action, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
     return [uv, "tool", "run", "pip"]

@@ -57,9 +57,9 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
     if given is not None:
         return _given(release, given)
     pinned = release.sha256
-    asked = f"Fetch the source of TorchVision {release.torchvision}"
+    action = f"Fetch the source of TorchVision {release.torchvision}"
     if pinned is None:
-        raise BadInput(asked, "No sha256 is pinned for it.", "Name a source you trust with --source DIR|TARBALL.")
+        raise BadInput(action, "No sha256 is pinned for it.", "Name a source you trust with --source DIR|TARBALL.")
     folder = cache_dir() / "source"
     tarball = folder / f"torchvision-{release.torchvision}.tar.gz"
     origin_note = folder / f"torchvision-{release.torchvision}.origin"
@@ -84,19 +84,19 @@ def sha256_of(path: Path) -> str:
 
 
 def _given(release: Release, given: Path) -> Source:
-    asked = f"Use {given} as the source of TorchVision {release.torchvision}"
+    action = f"Use {given} as the source of TorchVision {release.torchvision}"
     if given.is_dir():
         root = given.resolve()
-        _check_tree(asked, release, root)
+        _check_tree(action, release, root)
         return Source(root=root, version=release.torchvision, origin=str(root), sha256=None)
     if not given.is_file():
-        raise BadInput(asked, "There is no such file or folder.", "Name an unpacked source tree or a .tar.gz.")
+        raise BadInput(action, "There is no such file or folder.", "Name an unpacked source tree or a .tar.gz.")
     found = sha256_of(given)
     if release.sha256 is None:
         log.warning("%s: no sha256 is pinned for TorchVision %s; taken on trust", given, release.torchvision)
     elif found != release.sha256:
         raise BadInput(
-            asked,
+            action,
             f"Its sha256 is {found}, and that release's is {release.sha256}: it is truncated, altered or another file.",
             "Fetch it again, or unpack it and name the folder if you mean to build altered source.",
         )
@@ -117,16 +117,16 @@ def _unpacked(release: Release, tarball: Path, sha256: str, origin: str) -> Sour
     return Source(root=entry / "tree", version=release.torchvision, origin=kept, sha256=sha256)
 
 
-def _check_tree(asked: str, release: Release, root: Path) -> None:
+def _check_tree(action: str, release: Release, root: Path) -> None:
     try:
         text = (root / "version.txt").read_text(encoding="utf-8").strip()
         found = Version(text).base_version
     except (OSError, UnicodeDecodeError, InvalidVersion) as error:
         raise BadInput(
-            asked, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
+            action, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
         ) from error
     if found != Version(release.torchvision).base_version:
-        raise BadInput(asked, f"Its version.txt says {text}.", f"Ask for --torchvision {found}, or name other source.")
+        raise BadInput(action, f"Its version.txt says {text}.", f"Ask for --torchvision {found}, or name other source.")
 
 
 def unpack(tarball: Path, dest: Path) -> None:
@@ -135,16 +135,16 @@ def unpack(tarball: Path, dest: Path) -> None:
     Raises BadInput, having written nothing outside `dest`'s own folder, for a member with an absolute path, a `..`, a
     link that leads out, or a device, and for a truncated file.
     """
-    asked = f"Unpack {tarball}"
+    action = f"Unpack {tarball}"
     holder = dest.with_name(dest.name + ".unpacking")
     try:
         with tarfile.open(tarball) as archive:
             members = archive.getmembers()
             for member in members:
-                _refuse_unsafe(asked, member)
+                _refuse_unsafe(action, member)
             tops = {PurePosixPath(member.name).parts[0] for member in members if PurePosixPath(member.name).parts}
             if len(tops) != 1:
-                raise BadInput(asked, f"It has {len(tops)} top-level names where a source archive has one.", _AGAIN)
+                raise BadInput(action, f"It has {len(tops)} top-level names where a source archive has one.", _AGAIN)
             holder.mkdir(parents=True)
             if hasattr(tarfile, "data_filter"):
                 archive.extractall(holder, filter="data")
@@ -152,7 +152,7 @@ def unpack(tarball: Path, dest: Path) -> None:
                 archive.extractall(holder, members=members)
         (holder / tops.pop()).replace(dest)
     except Unreadable as error:
-        raise BadInput(asked, f"It cannot be read to its end ({error}).", _AGAIN) from error
+        raise BadInput(action, f"It cannot be read to its end ({error}).", _AGAIN) from error
     finally:
         remove(holder)
 
@@ -160,7 +160,7 @@ def unpack(tarball: Path, dest: Path) -> None:
 _AGAIN = "Fetch it again from where you had it."
 
 
-def _refuse_unsafe(asked: str, member: tarfile.TarInfo) -> None:
+def _refuse_unsafe(action: str, member: tarfile.TarInfo) -> None:
     path = PurePosixPath(member.name)
     reason = None
     if path.is_absolute() or ".." in path.parts:
@@ -174,7 +174,7 @@ def _refuse_unsafe(asked: str, member: tarfile.TarInfo) -> None:
         if target.is_absolute() or resolved == ".." or resolved.startswith("../"):
             reason = f"is a link to {member.linkname}, out of the archive's folder"
     if reason:
-        raise BadInput(asked, f"Its member {member.name!r} {reason}; nothing was unpacked.", "Do not use this file.")
+        raise BadInput(action, f"Its member {member.name!r} {reason}; nothing was unpacked.", "Do not use this file.")
 
 
 def _download(release: Release, pinned: str, part: Path) -> str:
@@ -222,14 +222,14 @@ def _from_github(release: Release, pinned: str, part: Path) -> str:
 def _from_apt(release: Release, pinned: str, part: Path) -> str:
     if release.debian_source is None:
         raise _OriginFailed("no distribution is known to carry this release")
-    asked = f"Fetch the source package {release.debian_source}"
-    archives = apt_archives(indextargets(asked), os_release())
+    action = f"Fetch the source package {release.debian_source}"
+    archives = apt_archives(indextargets(action), os_release())
     if not archives:
         raise _OriginFailed("apt's configuration names no Debian or Ubuntu archive")
     troubles: list[str] = []
     for archive in archives:
         try:
-            return _from_archive(release, archive, pinned, part, asked)
+            return _from_archive(release, archive, pinned, part, action)
         except (_OriginFailed, BuildTorchvisionError) as error:
             log.info("%s: %s", archive, error)
             troubles.append(f"{archive.suite}: {error}")
@@ -245,9 +245,9 @@ def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str |
     return None
 
 
-def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path, asked: str) -> str:
+def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path, action: str) -> str:
     source = str(release.debian_source)
-    with private_apt([archive], asked) as apt:
+    with private_apt([archive], action) as apt:
         printed = apt.get("source", "--print-uris", "--download-only", source)
         found = orig_tarball(printed, source, release.torchvision)
         if found is None:

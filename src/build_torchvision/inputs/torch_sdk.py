@@ -69,11 +69,11 @@ def torch_sdk(
 
 
 def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bool) -> None:
-    asked = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
+    action = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
     suits = SpecifierSet(release.torch_requirement).contains(sdk.version, prereleases=True)
     if not suits and not allow_unpaired:
         raise BadInput(
-            asked,
+            action,
             f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
             f"Leave out --torch for {release.torch}, or choose the --torchvision that goes with torch {sdk.version}, "
             "or add --allow-unpaired: the wheel then says so.",
@@ -81,26 +81,26 @@ def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bo
     names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
     absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
     if cuda and sdk.cuda is None:
-        raise BadInput(asked, "It is a CPU-only torch.", "Name a torch built with CUDA, or build a cpu variant.")
+        raise BadInput(action, "It is a CPU-only torch.", "Name a torch built with CUDA, or build a cpu variant.")
     if absent:
-        raise BadInput(asked, f"{sdk.lib_dir} lacks {', '.join(absent)}.", "Name a complete torch with --torch.")
+        raise BadInput(action, f"{sdk.lib_dir} lacks {', '.join(absent)}.", "Name a complete torch with --torch.")
 
 
 def read_sdk(root: Path, origin: str) -> TorchSdk:
     """Read a torch's facts from the files under `root`/torch. Raises BadInput when they are not there or disagree."""
-    asked = f"Read the torch in {root}"
+    action = f"Read the torch in {root}"
     package = root / "torch"
     version, cuda = read_version(package)
     include = package / "include"
     includes = tuple(path for path in (include, include / "torch" / "csrc" / "api" / "include") if path.is_dir())
     if not includes:
-        raise BadInput(asked, "It has no torch/include.", "Name a torch installed from a wheel, headers and all.")
+        raise BadInput(action, "It has no torch/include.", "Name a torch installed from a wheel, headers and all.")
     return TorchSdk(
         root=root,
         version=version.public,
         local=version.local,
         cuda=cuda,
-        cxx11_abi=_cxx11_abi(asked, package),
+        cxx11_abi=_cxx11_abi(action, package),
         include_dirs=includes,
         lib_dir=package / "lib",
         origin=origin,
@@ -140,7 +140,7 @@ def _assignments(text: str) -> dict[str, object]:
     return found
 
 
-def _cxx11_abi(asked: str, package: Path) -> bool:
+def _cxx11_abi(action: str, package: Path) -> bool:
     """_GLIBCXX_USE_CXX11_ABI: TorchConfig.cmake names it up to 2.6, later ones are always 1; libc10 must agree."""
     config = package / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
     text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
@@ -153,7 +153,7 @@ def _cxx11_abi(asked: str, package: Path) -> bool:
     seen = None if symbol is None else symbol[1] != b"Ss"
     if said is not None and seen is not None and said != seen:
         raise BadInput(
-            asked,
+            action,
             f"TorchConfig.cmake says _GLIBCXX_USE_CXX11_ABI={int(said)}, and libc10.so was built with {int(seen)}.",
             "This torch is a mix of two; install it anew.",
         )
@@ -161,14 +161,16 @@ def _cxx11_abi(asked: str, package: Path) -> bool:
 
 
 def _from_registry(version: str, python: str, platform: str, cuda: bool) -> TorchSdk:
-    asked = f"Fetch torch {version} for Python {python[0]}.{python[1:]} on {platform}"
+    action = f"Fetch torch {version} for Python {python[0]}.{python[1:]} on {platform}"
     if platform not in WHEEL_PLATFORMS:
-        raise BadInput(asked, "No such platform is known.", f"Use one of {', '.join(WHEEL_PLATFORMS)}.")
+        raise BadInput(action, "No such platform is known.", f"Use one of {', '.join(WHEEL_PLATFORMS)}.")
     try:
         wanted = Version(version)
     except InvalidVersion as error:
         raise BadInput(
-            asked, f"{version!r} is no version, no wheel and no folder.", "Give --torch VERSION|FILE.whl|SITE_PACKAGES."
+            action,
+            f"{version!r} is no version, no wheel and no folder.",
+            "Give --torch VERSION|FILE.whl|SITE_PACKAGES.",
         ) from error
     entry = _entry(f"torch-{wanted}-cp{python}-{platform}", cuda)
 
@@ -180,23 +182,23 @@ def _from_registry(version: str, python: str, platform: str, cuda: bool) -> Torc
                 Path(folder),
                 platform=platform,
                 python=python,
-                asked=asked,
-                remedy="Check the network and pip's configuration, or name a wheel with --torch FILE.whl.",
+                action=action,
+                hint="Check the network and pip's configuration, or name a wheel with --torch FILE.whl.",
             )
             _extract(wheel, part, cuda, f"{wheel.name} from the package registry")
         if cuda and not all((part / "tree" / "torch" / "lib" / name).is_file() for name in CUDA_LIBRARIES):
-            raise _cpu_only(asked, wanted, platform)  # nothing is kept: a configured index may serve another tomorrow
+            raise _cpu_only(action, wanted, platform)  # nothing is kept: a configured index may serve another tomorrow
 
     return _published(entry, fill)
 
 
-def _cpu_only(asked: str, version: Version, platform: str) -> BadInput:
-    obstacle = f"The package registry's torch {version.public} for {platform} is CPU-only"
+def _cpu_only(action: str, version: Version, platform: str) -> BadInput:
+    problem = f"The package registry's torch {version.public} for {platform} is CPU-only"
     if platform != "aarch64":
-        return BadInput(asked, f"{obstacle}.", "Name a wheel built with CUDA: --torch FILE.whl.")
+        return BadInput(action, f"{problem}.", "Name a wheel built with CUDA: --torch FILE.whl.")
     return BadInput(
-        asked,
-        f"{obstacle}: its wheels for Arm have CUDA from {CUDA_ON_ARM} on, and that is CUDA 13.0. For CUDA 12 only "
+        action,
+        f"{problem}: its wheels for Arm have CUDA from {CUDA_ON_ARM} on, and that is CUDA 13.0. For CUDA 12 only "
         "PyTorch's own index has them.",
         "Name such a wheel with --torch FILE.whl, or add that index to pip's configuration (`pip config set "
         f"global.extra-index-url URL`) and repeat this; or take track cuda13_0 with --torch {CUDA_ON_ARM} "
@@ -205,22 +207,22 @@ def _cpu_only(asked: str, version: Version, platform: str) -> BadInput:
 
 
 def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
-    asked = f"Use {wheel} as torch"
+    action = f"Use {wheel} as torch"
     try:
         name, _, _, tags = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename as error:
-        raise BadInput(asked, str(error), "Give the wheel the name it was published with.") from error
+        raise BadInput(action, str(error), "Give the wheel the name it was published with.") from error
     if name != "torch":
-        raise BadInput(asked, f"It is a wheel of {name}.", "Name a wheel of torch.")
+        raise BadInput(action, f"It is a wheel of {name}.", "Name a wheel of torch.")
     if not any(tag.platform.endswith(f"_{platform}") for tag in tags):
-        raise BadInput(asked, f"It is not for {platform}.", f"Name a torch wheel for {platform}.")
+        raise BadInput(action, f"It is not for {platform}.", f"Name a torch wheel for {platform}.")
     try:
         with zipfile.ZipFile(wheel) as archive:
-            identity = hashlib.sha256(archive.read(record_name(asked, archive, "torch"))).hexdigest()
+            identity = hashlib.sha256(archive.read(record_name(action, archive, "torch"))).hexdigest()
     except FileNotFoundError as error:
-        raise BadInput(asked, "There is no such file.", "Check the path.") from error
+        raise BadInput(action, "There is no such file.", "Check the path.") from error
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadInput(asked, f"It is truncated or no wheel ({error}).", "Fetch the wheel again.") from error
+        raise BadInput(action, f"It is truncated or no wheel ({error}).", "Fetch the wheel again.") from error
 
     def fill(part: Path) -> None:
         part.mkdir()

@@ -94,8 +94,8 @@ def ask_upstream(
         script = Path(__file__).with_name("_ask_setup.py")
         done = run(
             [sys.executable, script, json.dumps(request)],
-            asked=f"asking {root}/setup.py what it builds",
-            remedy="Check that --source holds a TorchVision release.",
+            action=f"asking {root}/setup.py what it builds",
+            hint="Check that --source holds a TorchVision release.",
             cwd=root,
             env=env,
         )

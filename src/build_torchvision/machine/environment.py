@@ -21,7 +21,7 @@ _REMEDY = "Name an environment's python, such as .venv/bin/python, or its folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Installed:
+class InstalledPackage:
     """A distribution in the environment. `folder` is its package's, `info` its metadata's (.dist-info)."""
 
     version: str
@@ -40,23 +40,23 @@ class Installed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Environment:
+class PythonEnvironment:
     """`python` is its version without the dot ("313"), `executable` what runs it, `paths` where its packages are."""
 
     python: str
     executable: Path
     paths: tuple[Path, ...]
-    torch: Installed | None
-    torchvision: Installed | None
+    torch: InstalledPackage | None
+    torchvision: InstalledPackage | None
 
 
-def read_environment(python: Path) -> Environment:
+def read_environment(python: Path) -> PythonEnvironment:
     """The environment of `python`: an interpreter, an environment's folder, or a site-packages folder.
 
     Raises BadInput for anything else.
     """
     executable, version, paths = _locate(python)
-    return Environment(
+    return PythonEnvironment(
         python=version,
         executable=executable,
         paths=paths,
@@ -65,7 +65,7 @@ def read_environment(python: Path) -> Environment:
     )
 
 
-def current_environment() -> Environment:
+def current_environment() -> PythonEnvironment:
     """The environment that is active (VIRTUAL_ENV, CONDA_PREFIX), else the one that this program runs in."""
     for name in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         with suppress(BadInput):
@@ -74,7 +74,7 @@ def current_environment() -> Environment:
     return read_environment(Path(sys.executable))
 
 
-def environment_with_torch() -> Environment | None:
+def environment_with_torch() -> PythonEnvironment | None:
     """The current environment, if torch or TorchVision is installed there; without them it is no more than a tool's."""
     with suppress(BadInput):
         current = current_environment()
@@ -83,7 +83,7 @@ def environment_with_torch() -> Environment | None:
 
 
 def _locate(python: Path) -> tuple[Path, str, tuple[Path, ...]]:
-    asked = f"Read the Python environment of {python}"
+    action = f"Read the Python environment of {python}"
     if python.is_dir() and python.name in ("site-packages", "dist-packages"):
         match = re.search(r"python(\d)\.(\d+)", str(python))
         version = "".join(match.groups()) if match else f"{sys.version_info.major}{sys.version_info.minor}"
@@ -91,28 +91,28 @@ def _locate(python: Path) -> tuple[Path, str, tuple[Path, ...]]:
     if python.is_dir():
         found = [python / "bin" / name for name in ("python", "python3") if (python / "bin" / name).exists()]
         if not found:
-            raise BadInput(asked, "the folder holds no bin/python.", _REMEDY)
+            raise BadInput(action, "the folder holds no bin/python.", _REMEDY)
         python = found[0]
     if not python.is_file():
-        raise BadInput(asked, "there is no such file.", _REMEDY)
+        raise BadInput(action, "there is no such file.", _REMEDY)
     prefix = python.absolute().parent.parent
     config = prefix / "pyvenv.cfg"
     if config.is_file():
-        return python, *_virtual(asked, prefix, config)
+        return python, *_virtual(action, prefix, config)
     prefix = python.resolve().parent.parent
     paths = tuple(_base_paths(prefix))
     if not paths:
-        raise BadInput(asked, f"{prefix} has no lib/pythonX.Y: a launcher or shim, not an interpreter.", _REMEDY)
+        raise BadInput(action, f"{prefix} has no lib/pythonX.Y: a launcher or shim, not an interpreter.", _REMEDY)
     return python, _python_of(paths, python.resolve()), paths
 
 
-def _virtual(asked: str, prefix: Path, config: Path) -> tuple[str, tuple[Path, ...]]:
+def _virtual(action: str, prefix: Path, config: Path) -> tuple[str, tuple[Path, ...]]:
     pairs = (line.partition("=") for line in config.read_text(encoding="utf-8", errors="replace").splitlines())
     said = {key.strip().lower(): value.strip() for key, _, value in pairs}
     paths = tuple(sorted(prefix.glob("lib/python3.*/site-packages")))
     match = re.match(r"(\d+)\.(\d+)", said.get("version") or said.get("version_info") or "")
     if match is None and not paths:
-        raise BadInput(asked, f"{config} names no version.", _REMEDY)
+        raise BadInput(action, f"{config} names no version.", _REMEDY)
     version = "".join(match.groups()) if match else _python_of(paths, prefix)
     if said.get("include-system-site-packages", "").lower() == "true" and "home" in said:
         paths += tuple(path for path in _base_paths(Path(said["home"]).parent) if _python_of((path,), path) == version)
@@ -132,7 +132,7 @@ def _python_of(paths: tuple[Path, ...], executable: Path) -> str:
     return "".join(match.groups()) if match else f"{sys.version_info.major}{sys.version_info.minor}"
 
 
-def _torch(paths: tuple[Path, ...]) -> Installed | None:
+def _torch(paths: tuple[Path, ...]) -> InstalledPackage | None:
     found = _installed("torch", paths)
     if found is None:
         return None
@@ -140,7 +140,7 @@ def _torch(paths: tuple[Path, ...]) -> Installed | None:
         version, cuda = read_version(found.folder)
     except BadInput:
         return found
-    return Installed(version=str(version), folder=found.folder, info=found.info, cuda=cuda)
+    return InstalledPackage(version=str(version), folder=found.folder, info=found.info, cuda=cuda)
 
 
 def distributions(name: str, paths: tuple[Path, ...]) -> list[tuple[str, Path]]:
@@ -162,16 +162,18 @@ def descriptor(info: Path | None) -> Mapping[str, Any]:
     return {}
 
 
-def _installed(name: str, paths: tuple[Path, ...]) -> Installed | None:
+def _installed(name: str, paths: tuple[Path, ...]) -> InstalledPackage | None:
     listed = distributions(name, paths)
     for path in paths:
         folder = path / name
         here = [(version, info) for version, info in listed if info.parent == path]
         if here:
             variant = descriptor(here[0][1]).get("variant")
-            return Installed(version=here[0][0], folder=folder, info=here[0][1], variant=variant and str(variant))
+            return InstalledPackage(
+                version=here[0][0], folder=folder, info=here[0][1], variant=variant and str(variant)
+            )
         if (folder / "__init__.py").is_file():
-            return Installed(version=_unlisted_version(folder), folder=folder, info=None)
+            return InstalledPackage(version=_unlisted_version(folder), folder=folder, info=None)
     return None
 
 

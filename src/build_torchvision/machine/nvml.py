@@ -17,7 +17,7 @@ NO_LIBRARY, NO_MODULE, MISMATCH = "no library", "kernel module not loaded", "lib
 
 
 @dataclass(frozen=True, kw_only=True)
-class Device:
+class NvmlDevice:
     """One GPU. `capability` is "8.9", `memory_mib` None where CPU and GPU share memory, `mig` its instances' names."""
 
     name: str
@@ -36,13 +36,13 @@ class Nvml:
 
     driver: str | None = None
     cuda: str | None = None
-    devices: tuple[Device, ...] = ()
+    devices: tuple[NvmlDevice, ...] = ()
     trouble: str | None = None
 
     @classmethod
     def from_record(cls, data: Mapping[str, Any]) -> Nvml:
         """From the keys above, as JSON or TOML hold them."""
-        devices = tuple(Device(**{**row, "mig": tuple(row.get("mig", ()))}) for row in data.get("devices", ()))
+        devices = tuple(NvmlDevice(**{**row, "mig": tuple(row.get("mig", ()))}) for row in data.get("devices", ()))
         return cls(driver=data.get("driver"), cuda=data.get("cuda"), devices=devices, trouble=data.get("trouble"))
 
 
@@ -79,12 +79,12 @@ def read_nvml() -> Nvml:
         return Nvml(trouble=str(error))
 
 
-def _device(handle: Any) -> Device:
+def _device(handle: Any) -> NvmlDevice:
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     memory: int | None = None
     with suppress(pynvml.NVMLError):  # not supported where CPU and GPU share their memory
         memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total) // 2**20
-    return Device(
+    return NvmlDevice(
         name=_text(pynvml.nvmlDeviceGetName(handle)),
         capability=f"{major}.{minor}",
         memory_mib=memory,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from build_torchvision.facts import Gpu, gpus, version_key
 from build_torchvision.machine.cpu import Cpu, read_cpu
-from build_torchvision.machine.environment import Environment
-from build_torchvision.machine.nvml import MISMATCH, NO_LIBRARY, NO_MODULE, Device, Nvml
+from build_torchvision.machine.environment import PythonEnvironment
+from build_torchvision.machine.nvml import MISMATCH, NO_LIBRARY, NO_MODULE, Nvml, NvmlDevice
 from build_torchvision.machine.sources import Sources
 
 
@@ -47,7 +47,7 @@ class Machine:
     container: str | None
     wsl: bool
     glibc: str | None
-    environment: Environment | None
+    environment: PythonEnvironment | None
     notes: tuple[str, ...]
 
     @property
@@ -56,10 +56,10 @@ class Machine:
         return max(self.gpus, key=lambda gpu: version_key(gpu.capability), default=None)
 
 
-def detect(sources: Sources, environment: Environment | None = None) -> Machine:
+def detect(sources: Sources, environment: PythonEnvironment | None = None) -> Machine:
     """Read `sources`; `environment` is the Python environment that a variant is wanted for. Raises nothing."""
     nvml = sources.nvml()
-    soc = _tegra(sources)
+    soc = _is_tegra(sources)
     found = tuple(_gpu(device, soc) for device in nvml.devices)
     if not found and soc is not None:
         found = (GpuFound(name=soc.products[0], capability=soc.capability, memory_mib=None, tegra=True),)
@@ -82,7 +82,7 @@ def detect(sources: Sources, environment: Environment | None = None) -> Machine:
     )
 
 
-def _gpu(device: Device, soc: Gpu | None) -> GpuFound:
+def _gpu(device: NvmlDevice, soc: Gpu | None) -> GpuFound:
     return GpuFound(
         name=device.name,
         capability=device.capability,
@@ -92,7 +92,7 @@ def _gpu(device: Device, soc: Gpu | None) -> GpuFound:
     )
 
 
-def _tegra(sources: Sources) -> Gpu | None:
+def _is_tegra(sources: Sources) -> Gpu | None:
     """The GPU of the Tegra system that the device tree names: there NVML may be missing, or know little."""
     names = (sources.read("/proc/device-tree/compatible") or "").replace("\0", " ").replace(",", " ").split()
     return next((gpu for gpu in gpus().values() if gpu.tegra in names), None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from build_torchvision.codegen import cuda_codegen, driver_floor, ships
+from build_torchvision.compatibility import toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus, isas, toolkits
 from build_torchvision.facts.evidence import COLUMNS, Column, evidence
+from build_torchvision.flags import cuda_codegen
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.text import render
 from build_torchvision.variants import (
@@ -18,7 +19,6 @@ from build_torchvision.variants import (
     every_variant,
     parse,
     select,
-    service,
 )
 
 
@@ -57,7 +57,7 @@ def status() -> dict[Column, dict[Variant, str]]:
         try:
             chosen = select(row.variants, universe)
         except BadInput as error:
-            raise BadInput(f"evidence.toml [{row.name}], {error.asked}", error.obstacle, error.remedy) from error
+            raise BadInput(f"evidence.toml [{row.name}], {error.action}", error.problem, error.hint) from error
         for variant in chosen:
             if variant in default:
                 found[row.column].setdefault(variant, f"{row.does}{', nightly' if row.nightly else ''}")
@@ -73,9 +73,9 @@ def _row(variant: Variant, known: dict[Column, dict[Variant, str]]) -> dict[str,
         "isa": variant.isa,
         "platform": variant.platform,
         "codegen": codegen.kind if codegen else "-",
-        "driver": driver_floor(variant) or "-",
+        "driver": variant.driver_floor or "-",
         **{column: known[column].get(variant, "-") for column in COLUMNS},
-        "ships": "-" if gpu is None else "yes" if ships(variant) else "no",
+        "ships": "-" if gpu is None else "yes" if variant.hardware_exists else "no",
     }
 
 
@@ -87,7 +87,7 @@ def _gpu_table() -> str:
     ]
     for sm in CORE_SMS:
         gpu = gpus()[sm]
-        ways = [f"{way.kind}" if (way := service(track, sm)) else "no" for track in tracks]
+        ways = [f"{way.kind}" if (way := toolkit_support(track, sm)) else "no" for track in tracks]
         cells = [sm, gpu.capability, gpu.architecture, ", ".join(gpu.products), *ways]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

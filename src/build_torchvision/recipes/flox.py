@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
+from build_torchvision.flags import cuda_codegen
 from build_torchvision.recipes.text import render
 from build_torchvision.variants import Variant, enumerate_variants
 
@@ -32,12 +32,12 @@ class TorchSource:
     @classmethod
     def of(cls, source: str, org: str | None = None, *, unchecked: bool = False) -> TorchSource:
         """Raises BadInput for a source that is none, and for a catalog without its owner or an owner without one."""
-        asked = f"--torch-source {source}"
+        action = f"--torch-source {source}"
         if source not in get_args(Source):
-            raise BadInput(asked, "is no source of PyTorch.", f"Choose from {', '.join(get_args(Source))}.")
+            raise BadInput(action, "is no source of PyTorch.", f"Choose from {', '.join(get_args(Source))}.")
         if (source == "catalog") != (org is not None):
-            obstacle = "--catalog names its owner, and " + ("is missing." if org is None else "only a catalog has one.")
-            raise BadInput(asked, obstacle, "Type --torch-source catalog --catalog ORG, or leave --catalog out.")
+            problem = "--catalog names its owner, and " + ("is missing." if org is None else "only a catalog has one.")
+            raise BadInput(action, problem, "Type --torch-source catalog --catalog ORG, or leave --catalog out.")
         if org is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_'-]*", org):
             raise BadInput(f"--catalog {org}", "is no name of an owner on FloxHub.", "Give letters, digits, - and _.")
         if unchecked and source == "nixpkgs":

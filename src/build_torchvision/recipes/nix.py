@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.facts import gpus, isas, releases, toolkits, version_key
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.flags import cuda_codegen
 from build_torchvision.recipes.text import MARK
 from build_torchvision.variants import CPU, PYTHONS, Variant, enumerate_variants
 

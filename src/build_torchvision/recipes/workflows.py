@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from build_torchvision.codegen import ships
 from build_torchvision.facts import releases, toolkits, version_key
 from build_torchvision.facts.actions import actions
 from build_torchvision.inputs.torch_sdk import CUDA_ON_ARM
@@ -81,7 +80,7 @@ def files() -> dict[str, str]:
             f"{name}.yml",
             runners=RUNNERS,
             groups=groups(),
-            variants=[variant for variant in enumerate_variants() if ships(variant)],
+            variants=[variant for variant in enumerate_variants() if variant.hardware_exists],
             uses=lambda action: actions()[action].reference,
         )
         for name in WORKFLOWS

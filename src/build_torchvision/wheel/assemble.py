@@ -27,7 +27,7 @@ TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contents:
+class WheelContents:
     """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields;
 
     `libraries`: the toolkit's, of which those needed and not brought by torch are bundled; `sysroot`: where a foreign
@@ -46,10 +46,10 @@ class Contents:
     library_dirs: Sequence[Path] = ()
 
 
-def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
+def assemble(contents: WheelContents, out: Path, *, with_variant_label: bool = False) -> Path:
     """Make the wheel (without its proof) in `out`; returns its path. The bytes depend on the contents alone.
 
-    `labelled` ends the file name in the variant's label, as variant-aware installers expect (others refuse the name).
+    `with_variant_label` ends the file name in the variant's label, which variant-aware installers alone accept.
     """
     with tempfile.TemporaryDirectory(prefix="assemble-") as scratch:
         tree = _tree(contents, Path(scratch, "tree"))
@@ -59,7 +59,9 @@ def assemble(contents: Contents, out: Path, *, labelled: bool = False) -> Path:
         dist_info = final / archive.find_dist_info(final)
         (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant, ptx=contents.ptx))
         bundle_licences(final, dist_info, contents.sysroot or Path("/"))
-        name = f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if labelled else repaired.name
+        name = (
+            f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if with_variant_label else repaired.name
+        )
         return archive.pack(final, out / name)
 
 
@@ -74,14 +76,14 @@ def seal(wheel: Path, proof: str) -> Path:
         return archive.pack(tree, wheel)
 
 
-def _file_name(contents: Contents, platform_tag: str) -> str:
+def _file_name(contents: WheelContents, platform_tag: str) -> str:
     tag = f"cp{contents.variant.python}"
     return (
         f"{contents.upstream.metadata['name']}-{contents.upstream.metadata['version']}-{tag}-{tag}-{platform_tag}.whl"
     )
 
 
-def _tree(contents: Contents, tree: Path) -> Path:
+def _tree(contents: WheelContents, tree: Path) -> Path:
     upstream, root = contents.upstream, contents.source_root
     for package in upstream.packages:
         folder = Path(*package.split("."))
@@ -108,7 +110,7 @@ def _tree(contents: Contents, tree: Path) -> Path:
     return tree
 
 
-def _metadata(contents: Contents) -> str:
+def _metadata(contents: WheelContents) -> str:
     upstream, message = contents.upstream, Message()
     message["Metadata-Version"] = "2.4"
     for header, key in (
@@ -137,7 +139,7 @@ def _metadata(contents: Contents) -> str:
     return str(message)
 
 
-def _repair(raw: Path, out: Path, contents: Contents) -> Path:
+def _repair(raw: Path, out: Path, contents: WheelContents) -> Path:
     """Bundle the codecs, leave torch's libraries out, and tag with the true manylinux level."""
     out.mkdir()
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
@@ -148,7 +150,7 @@ def _repair(raw: Path, out: Path, contents: Contents) -> Path:
         env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, folders))
     run(
         [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *excluded, "-w", out, raw],
-        asked=f"bundling the codecs into {raw.name}",
+        action=f"bundling the codecs into {raw.name}",
         env=env,
     )
     (repaired,) = out.glob("*.whl")

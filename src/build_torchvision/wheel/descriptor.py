@@ -8,8 +8,8 @@ from typing import Any
 from variantlib.api import VariantDescription, VariantInfo, VariantProperty, make_variant_dist_info
 from variantlib.models.variant_info import ProviderInfo
 
-from build_torchvision.codegen import cuda_codegen
 from build_torchvision.errors import BadInput
+from build_torchvision.flags import cuda_codegen
 from build_torchvision.variants import Variant, parse
 
 DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs and its compiler
@@ -29,14 +29,13 @@ def label(variant: Variant, *, ptx: bool = False) -> str:
     return "_".join([*_cuda_parts(variant), variant.isa, *(["ptx"] if ptx else [])])
 
 
-def local_version(variant: Variant, *, paired: bool, ptx: bool = False, labelled: bool = False) -> str:
+def local_version(variant: Variant, *, paired: bool, ptx: bool = False, with_variant_label: bool = False) -> str:
     """The local part of the version: `cpu.avx512`, `cu128.sm120.avx512`; `.ptx` where PTX was added to the cubins,
 
-    `.unpaired` where torch is another release's, or has no code for the variant's SM. Where the file name is `labelled`
-    the label says all but this last, and the local part is empty: an installer that chooses by hardware chooses among
-    the wheels of one version.
+    `.unpaired` where torch is another release's, or has no code for the variant's SM. With `with_variant_label` only
+    this last remains, since an installer that chooses by hardware chooses among the wheels of one version.
     """
-    if labelled:
+    if with_variant_label:
         return "" if paired else "unpaired"
     parts = _cuda_parts(variant) or ["cpu"]
     isa = variant.isa.replace("_", "")  # PEP 440 reads _ as a separator: armv8_2 would become armv8.2
@@ -61,16 +60,14 @@ def variant_json(variant: Variant, *, ptx: bool = False) -> str:
     return str(make_variant_dist_info(description, variant_info=info, expand_aot_plugin_properties=False)) + "\n"
 
 
-def claimed_by(
-    name: Variant | None, descriptor: Mapping[str, Any], *, asked: str, obstacle: str, remedy: str
-) -> Variant:
+def claimed_by(name: Variant | None, descriptor: Mapping[str, Any], *, action: str, problem: str, hint: str) -> Variant:
     """The variant that a package claims to be: by its name, else by its descriptor. Raises BadInput without either."""
     if name is not None:
         return name
     try:
         return parse(str(descriptor["variant"]))
     except (KeyError, BadInput) as error:
-        raise BadInput(asked, obstacle, remedy) from error
+        raise BadInput(action, problem, hint) from error
 
 
 def _cuda_parts(variant: Variant) -> list[str]:

@@ -34,9 +34,9 @@ def bundle_licences(tree: Path, dist_info: Path, root: Path = Path("/")) -> None
 
 def _package_of(library: str, root: Path) -> str | None:
     try:
-        asked = f"finding the package of {library}"
+        action = f"finding the package of {library}"
         done = run(
-            ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--search", f"*/{library}"], asked=asked, check=False
+            ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--search", f"*/{library}"], action=action, check=False
         )
     except MissingInput:
         return None

@@ -1,0 +1,1 @@
+"""Read ELF files, fat binaries and machine code. Knows nothing of wheels."""

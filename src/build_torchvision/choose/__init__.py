@@ -1,0 +1,1 @@
+"""Rank the variants that fit a machine."""

@@ -1,0 +1,163 @@
+"""Which variants a machine can run, best first, and why each of the others is behind. Pure: values in, values out.
+
+The rules are the CUDA programming guide's (a cubin for X.y runs on X.z with z >= y and on no other major version, and
+between Tegra and other GPUs not at all; PTX for X.y is compiled for any capability >= X.y), the drivers' floors, and
+that an extension works beside a torch of its own CUDA version only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from build_torchvision.compatibility import KINDS, CodegenKind, Sm, support
+from build_torchvision.facts import isas, toolkits, version_key
+from build_torchvision.flags import cuda_codegen
+from build_torchvision.machine.cpu import missing_features
+from build_torchvision.machine.report import GpuFound, Machine
+from build_torchvision.variants import DEFAULT_TRACKS, Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A variant, judged for one machine. Where it does not fit, `why` says what is in the way.
+
+    `kind` is how its GPU code serves the machine's GPU, None without one. Of the best choice `why` is what speaks for
+    it; of those behind, what they lack against the best.
+    """
+
+    variant: Variant
+    fits: bool
+    kind: CodegenKind | None
+    why: str
+
+
+def choose(machine: Machine, variants: Iterable[Variant], gpu: GpuFound | None = None) -> list[Choice]:
+    """All of `variants`, ranked for `machine` and its GPU `gpu` (None: its most capable one).
+
+    Those that fit come first, best first; the best has nothing behind it. Those that do not fit follow.
+    """
+    chip = gpu or machine.gpu
+    judged = [(variant, *_judge(machine, chip, variant)) for variant in variants]
+    fitting = sorted(
+        ((variant, kind) for variant, kind, problem in judged if problem is None),
+        key=lambda pair: _worth(pair[0], pair[1], chip),
+        reverse=True,
+    )
+    ranked = [
+        Choice(
+            variant=variant,
+            fits=True,
+            kind=kind,
+            why=_for(machine, chip, variant, kind)
+            if place == 0
+            else _behind(fitting[0][0], fitting[0][1], variant, kind),
+        )
+        for place, (variant, kind) in enumerate(fitting)
+    ]
+    unfit = [
+        Choice(variant=variant, fits=False, kind=kind, why=problem)
+        for variant, kind, problem in judged
+        if problem is not None
+    ]
+    return ranked + unfit
+
+
+def support_on(variant: Variant, gpu: GpuFound) -> CodegenKind | None:
+    """How the GPU code of `variant` serves `gpu`; None where it does not run there, or there is none."""
+    codegen = cuda_codegen(variant)
+    return None if codegen is None else support(codegen.images, Sm.parse(gpu.capability))
+
+
+def _judge(machine: Machine, gpu: GpuFound | None, variant: Variant) -> tuple[CodegenKind | None, str | None]:
+    """(kind, what is in the way or None)."""
+    if variant.platform != machine.platform:
+        return None, f"{variant.isa} is an ISA of {variant.platform}, and this machine is {machine.platform}"
+    lacking = missing_features(variant.isa, machine.cpu)
+    if lacking:
+        return None, f"this processor lacks {', '.join(lacking)}: {variant.isa} code would stop with SIGILL"
+    environment = machine.environment
+    if environment is not None and variant.python != environment.python:
+        own = f"{environment.python[0]}.{environment.python[1:]}"
+        return None, f"it is for Python {variant.python_version}, and the environment has {own}"
+    if variant.cuda is None:
+        return None, None
+    if gpu is None:
+        return None, "there is no NVIDIA GPU here"
+    kind = support_on(variant, gpu)
+    if kind is None:
+        return None, f"its code is for {variant.sm}, which does not run on {gpu.name} ({gpu.capability})"
+    floor = variant.driver_floor
+    if machine.driver and floor and driver_is_older(machine, floor):
+        return kind, f"driver {machine.driver} is older than {floor}, which it needs"
+    torch = environment.torch if environment is not None else None
+    if torch is not None and torch.cuda != variant.cuda:
+        built = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
+        return kind, f"torch {torch.version} here is {built}, and this variant goes with CUDA {variant.cuda}"
+    return kind, None
+
+
+def driver_is_older(machine: Machine, floor: str) -> bool:
+    """Whether the machine's driver is older than `floor`; under WSL2 only the first number is comparable."""
+    have, want = version_key(machine.driver or "0"), version_key(floor)
+    return have[:1] < want[:1] if machine.wsl else have < want
+
+
+def _worth(variant: Variant, kind: CodegenKind | None, gpu: GpuFound | None) -> tuple[object, ...]:
+    """More is better: GPU code, its kind and base, the GPU's own name, the default track, a newer toolkit, the ISA."""
+    codegen = cuda_codegen(variant)
+    return (
+        codegen is not None,
+        -KINDS.index(kind) if kind else -len(KINDS),
+        version_key(codegen.arch_list.split("+")[0]) if codegen else (),
+        gpu is not None and variant.sm == gpu.sm,
+        variant.track in DEFAULT_TRACKS,
+        version_key(toolkits()[variant.track].version) if variant.cuda else (),
+        list(isas()).index(variant.isa),
+    )
+
+
+def _for(machine: Machine, gpu: GpuFound | None, variant: Variant, kind: CodegenKind | None) -> str:
+    cpu = f"{variant.isa} is the best CPU ISA that {machine.cpu.model} runs"
+    if variant.cuda is None or gpu is None:
+        return cpu
+    codegen = cuda_codegen(variant)
+    how = f": {codegen.reason}" if codegen and kind != "native" else ""
+    return f"{kind} code for {gpu.name} ({gpu.capability}) with CUDA {variant.cuda}{how}; {cpu}"
+
+
+def _behind(best: Variant, best_kind: CodegenKind | None, other: Variant, kind: CodegenKind | None) -> str:
+    """What `other` lacks against `best`, the weightiest first."""
+    lacks: list[str] = []
+    if best.cuda and not other.cuda:
+        lacks.append("it has no GPU code: TorchVision's operators would run on the CPU alone")
+    elif best.track != other.track and kind != best_kind:
+        lacks.append(f"CUDA {other.cuda} serves this GPU by {kind} code only, CUDA {best.cuda} by {best_kind}")
+    elif best.track != other.track:
+        default = best.track in DEFAULT_TRACKS
+        lacks.append(
+            f"CUDA {other.cuda} would do as well; {best.cuda} is "
+            + ("the default matrix's" if default else "the newer toolkit")
+        )
+    if best.sm and other.sm and best.sm != other.sm:
+        lacks.append(f"code for {other.sm} runs here as {kind}, and {best.sm} is this GPU's own")
+    if best.isa != other.isa:
+        added = [feature for feature in isas()[best.isa].features if feature not in isas()[other.isa].features]
+        same = _same_code(best.isa, other.isa)
+        lacks.append(
+            f"it leaves {', '.join(added)} unused"
+            + (" (the code is the same: only the PyTorch it matches differs)" if same else "")
+        )
+    if best.python != other.python:
+        lacks.append(f"it is for Python {other.python_version}")
+    return "; ".join(lacks) or "it is the same"
+
+
+def _same_code(best: str, other: str) -> bool:
+    """Whether all that `best` adds to `other` is what its row says TorchVision makes no use of."""
+    at = isas()[best]
+    while at.name != other:
+        if "change nothing" not in at.note or at.contains is None:
+            return False
+        at = isas()[at.contains]
+    return True

@@ -1,0 +1,1 @@
+"""Diagnose why TorchVision does not work in an environment, from its files."""

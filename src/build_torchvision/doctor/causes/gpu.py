@@ -1,0 +1,91 @@
+"""GPU code and driver against this machine's GPUs (the rules are those of `choose`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from build_torchvision.choose.ranking import driver_is_older
+from build_torchvision.compatibility import CodegenKind, Sm, support
+from build_torchvision.doctor import fixes
+from build_torchvision.doctor.causes.diagnosis import Diagnosis
+from build_torchvision.doctor.installation import DeviceCode, InstallationState
+from build_torchvision.facts import gpus, releases, toolkits, version_key
+from build_torchvision.machine.environment import InstalledPackage, PythonEnvironment
+from build_torchvision.machine.report import GpuFound, Machine
+
+
+def served(device: DeviceCode, gpu: GpuFound) -> CodegenKind | None:
+    """How code with these cubins and PTX serves `gpu`."""
+    images = [*(("cubin", name) for name in device.cubins), *(("ptx", name) for name in device.ptx)]
+    return support(images, Sm.parse(gpu.capability))
+
+
+def unserved(patient: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+    """A driver that is too old, or GPU code for other GPUs."""
+    if torch.cuda is None or not machine.gpus:
+        return
+    old = _old_driver(patient, torch, machine)
+    if old is not None:
+        yield old
+        return
+    main = next((extension for extension in patient.extensions if extension.name == "_C"), None)
+    for gpu in {gpu.capability: gpu for gpu in machine.gpus}.values():
+        if patient.torch_device is not None and not _mostly_served(patient.torch_device, gpu):
+            yield Diagnosis(
+                name="torch has no code for the GPU",
+                symptom="CUDA error: no kernel image is available for execution on the device",
+                cause=f"torch {torch.version} holds code for {_listed(patient.torch_device)}, none of which runs on "
+                f"{gpu.name} ({gpu.capability})",
+                fix=_newer_pair(patient.environment, machine, gpu),
+            )
+        elif main is not None and main.device is not None and not _mostly_served(main.device, gpu):
+            yield Diagnosis(
+                name="no kernel image",
+                symptom="CUDA error: no kernel image is available for execution on the device",
+                cause=f"{main.path.name} holds code for {_listed(main.device)}, none of which runs on {gpu.name} "
+                f"({gpu.capability})",
+                fix=fixes.variant_for(replace(machine, gpus=(gpu,))),
+            )
+
+
+def _mostly_served(device: DeviceCode, gpu: GpuFound) -> bool:
+    """Whether most of its kernels run on `gpu`: a few of torch's are for certain GPUs alone."""
+    able = sum(
+        count for group, count in device.groups.items() if served(DeviceCode(groups={group: 1}), gpu) is not None
+    )
+    return 2 * able >= sum(device.groups.values())
+
+
+def _listed(device: DeviceCode) -> str:
+    names = sorted(device.cubins, key=Sm.parse) + [f"{sm} (PTX)" for sm in sorted(device.ptx, key=Sm.parse)]
+    return ", ".join(names)
+
+
+def _newer_pair(environment: PythonEnvironment, machine: Machine, gpu: GpuFound) -> str:
+    """The newest pair whose CUDA serves `gpu` natively and whose driver floor this machine meets."""
+    for row in reversed(list(releases().values())):
+        kit = next((kit for kit in toolkits().values() if kit.version == row.torch_cuda(machine.platform)), None)
+        if kit and gpu.sm in kit.native and environment.python in row.pythons:
+            if machine.driver and driver_is_older(machine, kit.driver):
+                continue
+            return fixes.pip(environment, f"torch=={row.torch}", f"torchvision=={row.torchvision}")
+    return fixes.variant_for(machine)
+
+
+def _old_driver(patient: InstallationState, torch: InstalledPackage, machine: Machine) -> Diagnosis | None:
+    major = (torch.cuda or "").split(".")[0]
+    kits = [kit for kit in toolkits().values() if kit.version.split(".")[0] == major]
+    floors = [min((kit.driver for kit in kits), key=version_key)] if kits else []
+    floors += [row.driver for gpu in machine.gpus if gpu.sm and (row := gpus()[gpu.sm]).driver]
+    floor = max(floors, key=version_key, default=None)
+    if floor is None or machine.driver is None or not driver_is_older(machine, floor):
+        return None
+    older = fixes.older_pair(machine, patient.environment)
+    return Diagnosis(
+        name="old driver",
+        symptom="The NVIDIA driver on your system is too old / CUDA driver version is insufficient for CUDA runtime",
+        cause=f"torch {torch.version} with CUDA {torch.cuda} on these GPUs needs driver {floor} or newer, and "
+        f"{machine.driver} is installed",
+        fix=older or f"sudo apt-get install nvidia-driver-{floor.split('.')[0]}",
+    )

@@ -1,0 +1,1 @@
+"""Install this machine's wheel from an index."""

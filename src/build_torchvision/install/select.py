@@ -1,0 +1,101 @@
+"""Which wheel of an index is for a machine and its environment, and what is in the way of the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from packaging.specifiers import SpecifierSet
+
+from build_torchvision.choose.advice import advise
+from build_torchvision.choose.ranking import choose
+from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.facts import isas, version_key
+from build_torchvision.machine.report import Machine
+from build_torchvision.publish.catalogue import Record
+from build_torchvision.variants import TRACKS, Variant, enumerate_variants
+from build_torchvision.verify.package import parse_file_name
+
+NEAREST = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A wheel and what was found: why it is the best, what it lacks against the best, or what is in its way."""
+
+    record: Record
+    fits: bool
+    why: str
+
+
+def judge(machine: Machine, records: Sequence[Record]) -> list[Judged]:
+    """All of `records`, ranked for `machine` and its environment: those that fit first, best first.
+
+    Variants are ranked as `detect` ranks them; among wheels of one variant the newest release comes first, and in it
+    the one with its own torch and no PTX added.
+    """
+    fitting = [row for row in records if not list(_obstacles(machine, row))]
+    ranked = choose(machine, dict.fromkeys(row.parsed for row in fitting))
+    judged = [
+        Judged(record=row, fits=choice.fits, why=choice.why)
+        for choice in ranked
+        for row in _of(choice.variant, fitting)
+    ]
+    rest = [row for row in records if row not in fitting]
+    about = {choice.variant: choice for choice in choose(machine, dict.fromkeys(row.parsed for row in rest))}
+    for row in rest:
+        choice, obstacles = about[row.parsed], list(_obstacles(machine, row))
+        obstacles = obstacles if choice.fits else [choice.why, *obstacles]
+        judged.append(Judged(record=row, fits=False, why="; ".join(obstacles)))
+    judged.sort(key=lambda found: not found.fits)
+    return judged
+
+
+def best(machine: Machine, records: Sequence[Record], origin: str) -> list[Judged]:
+    """`judge`, with one that fits at its head. Raises MissingInput, naming the nearest, where none does.
+
+    Why the first was chosen is said against the whole matrix: the best of an index is not always the best there is.
+    """
+    action = f"Install from {origin}"
+    if not records:
+        raise BadInput(action, "There is no such wheel in the index.", "Ask for another variant or release.")
+    judged = judge(machine, records)
+    if judged[0].fits:
+        return [replace(judged[0], why=_against_all(machine, judged[0])), *judged[1:]]
+    offer = advise(machine).best
+    build = f"`{offer.build}`" if offer else "the stock wheel: `pip install torchvision`"
+    order = list(isas())
+    nearest = sorted(judged, key=lambda row: (row.why.count(";"), -order.index(row.record.parsed.isa)))[:NEAREST]
+    shown = "".join(f"\n  {row.record.variant} ({row.record.version}): {row.why}" for row in nearest)
+    needs = f" {offer.needs}" if offer and offer.needs else ""
+    raise MissingInput(action, f"None of its {len(judged)} wheels fits here. The nearest:{shown}\n", f"{build}.{needs}")
+
+
+def _against_all(machine: Machine, found: Judged) -> str:
+    variant = found.record.parsed
+    ranked = choose(machine, enumerate_variants(variant.python, TRACKS, None))
+    if ranked[0].variant == variant:
+        return ranked[0].why
+    why = next(choice.why for choice in ranked if choice.variant == variant)
+    return f"the best of those wheels; against {ranked[0].variant}, the best that could be built, {why}"
+
+
+def _of(variant: Variant, records: Sequence[Record]) -> list[Record]:
+    marked = sorted(
+        (row for row in records if row.parsed == variant),
+        key=lambda row: ("unpaired" in row.version, ".ptx" in row.version),
+    )
+    return sorted(marked, key=lambda row: version_key(row.torchvision), reverse=True)
+
+
+def _obstacles(machine: Machine, row: Record) -> Iterator[str]:
+    """What is in the way of a wheel beyond its variant: the system's C library, and the torch that is there."""
+    level = re.search(r"manylinux_(\d+)_(\d+)_", parse_file_name(row.file).platform)
+    if machine.glibc is None:
+        yield "this system has no glibc"
+    elif level and version_key(machine.glibc)[:2] < (int(level[1]), int(level[2])):
+        yield f"it needs glibc {level[1]}.{level[2]}, and this system has {machine.glibc}"
+    torch = machine.environment.torch if machine.environment else None
+    if torch is not None and not SpecifierSet(row.torch_requirement).contains(torch.public, prereleases=True):
+        yield f"it goes with torch{row.torch_requirement}, and torch {torch.version} is installed"

@@ -1,0 +1,1 @@
+"""Write a folder of wheels as a static package index."""

@@ -1,0 +1,83 @@
+"""The pages that installers read: PEP 503's HTML and PEP 691's JSON (with PEP 700's sizes and versions).
+
+A plain file server cannot choose by the Accept header, so it serves index.html and every installer reads that; the JSON
+lies beside it as index.json, for a server that can choose. Both use relative addresses: the site works wherever it is
+put.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+from build_torchvision.publish.admission import Wheel
+from build_torchvision.publish.metadata import metadata_sha256
+from build_torchvision.publish.templates import render
+
+PROJECT = "torchvision"
+VERSION = "1.1"
+
+
+@dataclass(frozen=True)
+class Link:
+    """One anchor of a page."""
+
+    url: str
+    text: str
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+def root_html() -> str:
+    """The page `simple/`: the one project there is."""
+    return render("simple.html.j2", title="all projects", links=[Link(f"{PROJECT}/", PROJECT)])
+
+
+def root_json() -> str:
+    """`root_html` as JSON."""
+    return _dump({"meta": {"api-version": VERSION}, "projects": [{"name": PROJECT}]})
+
+
+def project_html(wheels: Sequence[Wheel], extra: Sequence[str], *, files: str) -> str:
+    """The page `simple/torchvision/`. `files` is the relative way to the wheels; `extra` are files beside the page."""
+    links = [
+        Link(
+            f"{files}{quote(wheel.name)}#sha256={wheel.sha256}",
+            wheel.name,
+            {
+                "data-requires-python": wheel.requires_python,
+                "data-core-metadata": f"sha256={metadata_sha256(wheel)}",
+                "data-dist-info-metadata": f"sha256={metadata_sha256(wheel)}",  # the name before PEP 714
+            },
+        )
+        for wheel in wheels
+    ]
+    return render("simple.html.j2", title=PROJECT, links=[*links, *(Link(quote(name), name) for name in extra)])
+
+
+def project_json(wheels: Sequence[Wheel], *, files: str) -> str:
+    """`project_html` as JSON."""
+    return _dump(
+        {
+            "meta": {"api-version": VERSION},
+            "name": PROJECT,
+            "versions": sorted({wheel.version for wheel in wheels}),
+            "files": [
+                {
+                    "filename": wheel.name,
+                    "url": f"{files}{quote(wheel.name)}",
+                    "hashes": {"sha256": wheel.sha256},
+                    "requires-python": wheel.requires_python,
+                    "size": wheel.size,
+                    "core-metadata": {"sha256": metadata_sha256(wheel)},
+                    "yanked": False,
+                }
+                for wheel in wheels
+            ],
+        }
+    )
+
+
+def _dump(data: object) -> str:
+    return json.dumps(data, indent=1) + "\n"

@@ -1,0 +1,296 @@
+"""A wheel as a package: its file name, descriptor, metadata and RECORD."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import email.parser
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from functools import cache, cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.tags import Tag, parse_tag
+from packaging.version import InvalidVersion, Version
+
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import releases
+from build_torchvision.variants import Variant, every_variant
+from build_torchvision.verify.checks import Check
+from build_torchvision.wheel.descriptor import DESCRIPTOR, label, local_version
+
+MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
+UNPAIRED = "unpaired"  # all that the local version of a with_variant_label wheel says
+UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
+
+
+class Claim(NamedTuple):
+    """What a file name says: the variant, whether torch is its pair, and whether PTX was added to the cubins."""
+
+    variant: Variant
+    paired: bool
+    ptx: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileName:
+    """The parts of a wheel's file name; `label` is that of a variant-aware index, after the platform tag."""
+
+    name: str
+    version: str
+    python: str
+    abi: str
+    platform: str
+    label: str | None
+
+    @property
+    def tags(self) -> frozenset[Tag]:
+        return parse_tag(f"{self.python}-{self.abi}-{self.platform}")
+
+    @property
+    def plain(self) -> str:
+        """The file name without the label, which installers that know no variants accept."""
+        return f"{self.name}-{self.version}-{self.python}-{self.abi}-{self.platform}.whl"
+
+    def claim(self) -> Claim | None:
+        """What the local version, or else the label, and the Python tag say; None where they name no variant."""
+        local = Version(self.version).local
+        if self.label is not None and local in (None, UNPAIRED):
+            named = _labels().get((self.python, self.label))
+            return named and named._replace(paired=local is None)
+        return _claims().get((self.python, local)) if local else None
+
+
+@cache
+def _claims() -> dict[tuple[str, str | None], Claim]:
+    """(Python tag, local version) -> what they say."""
+    return {
+        (f"cp{variant.python}", Version(f"0+{local_version(variant, paired=paired, ptx=ptx)}").local): Claim(
+            variant, paired, ptx
+        )
+        for variant in every_variant()
+        for paired in (True, False)
+        for ptx in ((False, True) if variant.sm else (False,))
+    }
+
+
+@cache
+def _labels() -> dict[tuple[str, str], Claim]:
+    """(Python tag, label) -> what they say, but for what only the version says: whether torch is the pair."""
+    return {(f"cp{claim.variant.python}", label(claim.variant, ptx=claim.ptx)): claim for claim in _claims().values()}
+
+
+def parse_file_name(file_name: str) -> FileName:
+    """Raises BadInput unless it reads NAME-VERSION-PYTHON-ABI-PLATFORM[-LABEL].whl."""
+    parts = file_name.removesuffix(".whl").split("-")
+    wrong = BadInput(
+        file_name,
+        "is not the name of a wheel without build number.",
+        "Name it as it was built: NAME-VERSION-cpNNN-cpNNN-PLATFORM.whl.",
+    )
+    if not file_name.endswith(".whl") or len(parts) not in (5, 6) or not all(parts):
+        raise wrong
+    try:
+        Version(parts[1])
+    except InvalidVersion as error:
+        raise wrong from error
+    name, version, python, abi, platform, *rest = parts
+    return FileName(
+        name=name, version=version, python=python, abi=abi, platform=platform, label=rest[0] if rest else None
+    )
+
+
+class Package:
+    """A wheel, opened and read whole. Raises BadInput when it cannot be read as one."""
+
+    def __init__(self, wheel: Path) -> None:
+        self.path = wheel
+        self.file_name = parse_file_name(wheel.name)
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+                if sum(entry.file_size for entry in entries) > MAX_BYTES:
+                    raise BadInput(f"reading {wheel}", f"it unpacks to more than {MAX_BYTES} bytes.", "Do not use it.")
+                self.names = [entry.filename for entry in entries]
+                self.files: dict[str, bytes] = {entry.filename: archive.read(entry) for entry in entries}
+        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+            raise BadInput(
+                f"reading {wheel}", f"it is not a whole wheel ({error}).", "Build or fetch it again."
+            ) from error
+        folders = {PurePosixPath(name).parts[0] for name in self.names if name.split("/")[0].endswith(".dist-info")}
+        if len(folders) != 1:
+            raise BadInput(f"reading {wheel}", f"it has {len(folders)} .dist-info folders, not one.", "Build it again.")
+        self.dist_info = folders.pop()
+
+    @cached_property
+    def metadata(self) -> Message:
+        return self._headers("METADATA")
+
+    @cached_property
+    def tags(self) -> frozenset[Tag]:
+        """Those of the WHEEL file."""
+        return frozenset(tag for text in self._headers("WHEEL").get_all("Tag", []) for tag in parse_tag(text))
+
+    @cached_property
+    def descriptor(self) -> Mapping[str, Any]:
+        """What build_torchvision.json says; empty when there is none or it is no JSON object."""
+        try:
+            data = json.loads(self.files.get(f"{self.dist_info}/{DESCRIPTOR}", b"null"))
+        except ValueError:
+            return {}
+        return data if isinstance(data, dict) else {}
+
+    @cached_property
+    def extensions(self) -> dict[str, bytes]:
+        """Our own shared objects: path -> bytes."""
+        return {
+            name: data for name, data in self.files.items() if name.startswith("torchvision/") and name.endswith(".so")
+        }
+
+    @cached_property
+    def bundled(self) -> dict[str, bytes]:
+        """The libraries that came along: path -> bytes."""
+        return {name: data for name, data in self.files.items() if name.startswith("torchvision.libs/")}
+
+    def _headers(self, name: str) -> Message:
+        text = self.files.get(f"{self.dist_info}/{name}", b"").decode(errors="replace")
+        return email.parser.Parser().parsestr(text)
+
+
+def check_identity(package: Package, variant: Variant) -> Check:
+    """File name, version, tags, dist-info and descriptor all name `variant`."""
+    return Check.of(
+        "identity", _identity(package, variant), f"file name, metadata, tags and descriptor all say {variant}"
+    )
+
+
+def _identity(package: Package, variant: Variant) -> Iterator[str]:
+    name, descriptor = package.file_name, package.descriptor
+    if not descriptor:
+        yield f"there is no readable {DESCRIPTOR} in {package.dist_info}: build-torchvision did not make this wheel"
+    elif descriptor.get("variant") != str(variant):
+        yield f"the descriptor says {descriptor.get('variant')}, not {variant}: the wheel was renamed"
+    claim = name.claim()
+    if claim is None:
+        local = local_version(variant, paired=True)
+        yield f"the file name {package.path.name} names no variant (its local version should be +{local})"
+    else:
+        if claim.variant != variant:
+            yield f"the file name says {claim.variant}, not {variant}"
+        if name.label not in (None, label(claim.variant, ptx=claim.ptx)):
+            yield f"the label is {name.label}, that of {claim.variant} is {label(claim.variant, ptx=claim.ptx)}"
+        for mark, said in (("paired", claim.paired), ("ptx", claim.ptx)):
+            if descriptor and bool(descriptor.get(mark)) is not said:
+                yield f"the file name says {mark}={said}, the descriptor {mark}={descriptor.get(mark)}"
+    version = str(package.metadata.get("Version"))
+    if version.replace("_", ".") != name.version.replace("_", "."):
+        yield f"METADATA says version {version}, the file name {name.version}"
+    if package.dist_info != f"{name.name}-{name.version}.dist-info":
+        yield f"the folder {package.dist_info} does not belong to the file name"
+    if str(package.metadata.get("Name")) != "torchvision" or name.name != "torchvision":
+        yield f"the package is called {package.metadata.get('Name')} (file name: {name.name}), not torchvision"
+    if descriptor and descriptor.get("torchvision") != version.partition("+")[0]:
+        yield f"the descriptor says torchvision {descriptor.get('torchvision')}, METADATA {version}"
+    if package.tags != name.tags:
+        yield f"the WHEEL file's tags ({_shown(package.tags)}) are not the file name's ({_shown(name.tags)})"
+    for tag in sorted(name.tags, key=str):
+        if tag.interpreter != f"cp{variant.python}" or tag.abi != f"cp{variant.python}":
+            yield f"the tag {tag} is not one of Python {variant.python_version} (cp{variant.python})"
+        if not tag.platform.endswith(f"_{variant.platform}"):
+            yield f"the tag {tag} is not one of {variant.platform}"
+
+
+def _shown(tags: frozenset[Tag]) -> str:
+    return ", ".join(sorted(map(str, tags))) or "none"
+
+
+def check_requirement(package: Package, torch_version: str) -> Check:
+    """Requires-Dist pins the torch that it was built for, as upstream pins it, and that torch is `torch_version`."""
+    return Check.of(
+        "torch requirement",
+        _requirement(package, torch_version),
+        f"Requires-Dist admits torch {torch_version} and no other release",
+    )
+
+
+def _requirement(package: Package, torch_version: str) -> Iterator[str]:
+    found: list[Requirement] = []
+    for text in package.metadata.get_all("Requires-Dist", []):
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            yield f"Requires-Dist {text!r} cannot be read ({error})"
+            continue
+        if requirement.name == "torch" and requirement.marker is None:
+            found.append(requirement)
+    if len(found) != 1:
+        yield f"{len(found)} requirements of torch in METADATA, not one"
+        return
+    specifier = found[0].specifier
+    built_for, paired = package.descriptor.get("torch"), package.descriptor.get("paired")
+    if not specifier.contains(torch_version, prereleases=True):
+        yield f"it requires torch{specifier}, and the torch beside it is {torch_version} (trap 6: version skew)"
+    if built_for is not None and str(built_for).partition("+")[0] != torch_version.partition("+")[0]:
+        yield f"it was built for torch {built_for}, and the torch beside it is {torch_version} (trap 6: version skew)"
+    known = releases().get(str(package.metadata.get("Version")).partition("+")[0])
+    if paired and known is None:
+        yield f"it calls itself paired, and no release {package.metadata.get('Version')} is known"
+    elif paired and known is not None and specifier != Requirement(f"torch{known.torch_requirement}").specifier:
+        yield f"it requires torch{specifier}; the release pins torch{known.torch_requirement}"
+    if (
+        not paired
+        and not any(part.operator in ("==", "===") for part in specifier)
+        and not (known and known.stable_abi)
+    ):
+        yield f"torch{specifier} is no pin, and this extension works beside one release of torch only"
+
+
+def check_record(package: Package) -> Check:
+    """RECORD lists every file once, with its sha256 and size, and nothing else."""
+    return Check.of(
+        "RECORD", _record(package), f"{len(package.files)} files, each listed with its right sha256 and size"
+    )
+
+
+def _record(package: Package) -> Iterator[str]:
+    own = {f"{package.dist_info}/{name}" for name in UNHASHED}
+    for name in sorted({name for name in package.names if package.names.count(name) > 1}):
+        yield f"{name} is in the archive more than once"
+    for name in package.names:
+        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+            yield f"{name!r} points outside the wheel"
+    text = package.files.get(f"{package.dist_info}/RECORD", b"").decode(errors="replace")
+    if not text:
+        yield "there is no RECORD"
+        return
+    listed: set[str] = set()
+    for row in csv.reader(io.StringIO(text)):
+        if len(row) != 3:
+            yield f"a line of RECORD has {len(row)} fields, not 3"
+            continue
+        name, digest, size = row
+        if name in listed:
+            yield f"{name} is listed twice"
+        listed.add(name)
+        if name not in package.files:
+            yield f"{name} is listed and not there"
+        elif name not in own:
+            yield from _mismatch(name, package.files[name], digest, size)
+    for name in package.names:
+        if name not in listed and name not in own - {f"{package.dist_info}/RECORD"}:
+            yield f"{name} is there and not listed"
+
+
+def _mismatch(name: str, data: bytes, digest: str, size: str) -> Iterator[str]:
+    right = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    if digest != f"sha256={right}":
+        yield f"{name} is not the file that RECORD lists ({digest or 'no hash'}, it is sha256={right})"
+    elif size != str(len(data)):
+        yield f"{name} has {len(data)} bytes, RECORD says {size or 'nothing'}"

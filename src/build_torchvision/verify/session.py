@@ -1,0 +1,159 @@
+"""A package put to the proof: statically, then beside its torch, on a CPU, emulated or on a GPU."""
+
+from __future__ import annotations
+
+import platform as host
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_torchvision.compatibility import CodegenKind
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import release
+from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
+from build_torchvision.inputs.source import fetch_source
+from build_torchvision.inputs.torch_sdk import torch_sdk
+from build_torchvision.variants import Variant
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.gpu import GpuHost, VisibleGpu, check_gpu, groups_of
+from build_torchvision.verify.installed import InstalledTree
+from build_torchvision.verify.package import Package
+from build_torchvision.verify.processor import check_processor, features_of
+from build_torchvision.verify.runtime import probe_installed, run_in_place, run_in_venv
+from build_torchvision.verify.static import audit_tree, audit_wheel, claimed_variant, scans_of, torch_facts
+from build_torchvision.verify.target import PythonTarget, existing
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """How to prove a wheel. `torch` is as in `BuildRequest`, by default the one that the wheel was built for.
+
+    `static_only` installs and runs nothing. With `python`, an existing environment, the wheel is laid over its packages
+    and its torch is the one. With `gpus`, those of this machine, CUDA operators are run there too. `source` holds
+    upstream's tests instead of the download, and `time_box` ends them after so many seconds. `emulate` runs another
+    platform's wheels, and `processor` names one on which the package should run.
+    """
+
+    torch: str | None = None
+    static_only: bool = False
+    upstream_tests: bool = False
+    time_box: float | None = None
+    emulate: bool = False
+    processor: str | None = None
+    python: Path | None = None
+    gpus: GpuHost | None = None
+    source: Path | None = None
+
+
+def prove(
+    wheel: Path,
+    variant: Variant | None = None,
+    trial: VerifyOptions = VerifyOptions(),
+    *,
+    environments: Path | None = None,
+) -> Report:
+    """Prove that `wheel` is `variant` (None: the one its file name claims), statically and then beside its torch.
+
+    `environments` is a folder where the environment with torch is kept for the next wheel. What runs code waits until
+    the static part holds, and a wheel that no GPU of `trial` runs is refused before anything is fetched or launched.
+    A folder is an installed tree, such as a Nix store path or a link to one. Raises BadInput for what is no wheel of a
+    known variant, MissingInput where there is no GPU.
+    """
+    check_verifiable(wheel, variant, trial)
+    if wheel.is_dir():
+        if trial.python or trial.gpus:
+            raise BadInput(
+                f"Verify {wheel}",
+                "an installed tree runs with its own Python, on the CPU.",
+                "Leave out --python and --device, or name a wheel.",
+            )
+        tree = InstalledTree(wheel)
+        proof = audit_tree(tree, variant, Path(trial.torch).expanduser() if trial.torch else None)
+        return proof if trial.static_only or not proof.ok else proof + probe_installed(tree)
+    variant = variant or claimed_variant(wheel)
+    package = Package(wheel)
+    known = release(package.file_name.version.partition("+")[0])
+    judged, gpu = (
+        _judge_gpu(package, variant, trial.gpus) if trial.gpus else (Report(variant=str(variant), checks=()), None)
+    )
+    if trial.gpus and gpu is None:
+        return judged
+    found = _existing(trial.python, variant) if trial.python else None
+    sdk = torch_sdk(
+        str(found.site) if found else trial.torch or package.descriptor.get("torch"),
+        known,
+        variant.python,
+        variant.platform,
+        cuda=variant.cuda is not None,
+        allow_unpaired=package.descriptor.get("paired") is False,
+    )
+    proof = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
+    if trial.processor:
+        proof += Report(variant=proof.variant, checks=(check_processor(variant, trial.processor, scans_of(wheel)),))
+    if trial.static_only or not proof.ok:
+        return proof
+    upstream = fetch_source(known, trial.source).root if trial.upstream_tests else None
+    if found:
+        return proof + run_in_place(wheel, found, upstream=upstream, gpu=gpu)
+    emulated = trial.emulate and variant.isa in PROCESSORS
+    return proof + run_in_venv(
+        wheel,
+        torch_requirement=f"=={sdk.version}",
+        python=variant.python,
+        cache=environments,
+        upstream=upstream,
+        gpu=gpu,
+        emulator=emulator(variant.platform, variant.python) if emulated else None,
+        processors=PROCESSORS[variant.isa] if emulated else (),
+        time_box=trial.time_box,
+    )
+
+
+def check_verifiable(wheel: Path, variant: Variant | None, trial: VerifyOptions) -> None:
+    """Raises BadInput, before any work, for what `prove` could not do here."""
+    if trial.processor:
+        features_of(trial.processor)
+    if wheel.is_dir():
+        return
+    if not wheel.is_file():
+        raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
+    variant = variant or claimed_variant(wheel)
+    foreign = is_foreign(variant.platform)
+    if foreign and not trial.static_only and not (trial.emulate and variant.isa in PROCESSORS):
+        way = "Add --emulate to run it under qemu, or" if variant.isa in PROCESSORS else "Add"
+        raise BadInput(
+            f"Run {wheel.name}",
+            f"{variant.isa} is {variant.platform}, and this machine is {host.machine()}.",
+            f"{way} --static to read it only.",
+        )
+
+
+def verify_all(wheels: Sequence[tuple[Path, Variant | None]], trial: VerifyOptions) -> Iterator[Report]:
+    """`prove` each wheel, one after the other; those of one Python and torch share an environment."""
+    for wheel, variant in wheels:
+        check_verifiable(wheel, variant, trial)
+    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as name:
+        for wheel, variant in wheels:
+            yield prove(wheel, variant, trial, environments=Path(name))
+
+
+def _judge_gpu(
+    package: Package, variant: Variant, host: GpuHost
+) -> tuple[Report, tuple[VisibleGpu, CodegenKind] | None]:
+    if variant.cuda is None:
+        raise BadInput(f"Verify {variant} on a GPU", "It has no CUDA operators.", "Leave out --device.")
+    host.require(package.path.name)
+    check, gpu = check_gpu(groups_of(package.extensions), variant, host)
+    return Report(variant=str(variant), checks=(check,)), gpu
+
+
+def _existing(python: Path, variant: Variant) -> PythonTarget:
+    found = existing(python)
+    if found.version != variant.python:
+        raise BadInput(
+            f"Verify {variant} with {python}",
+            f"That is Python {found.version[0]}.{found.version[1:]}, the wheel is for {variant.python_version}.",
+            "Name an environment of that Python, or leave --python out.",
+        )
+    return found

@@ -1,0 +1,277 @@
+"""The static proof: a package is what its name says, as far as its bytes show. Nothing of it is executed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from build_torchvision.binary.elf import Elf, NotElf, read_elf
+from build_torchvision.binary.instructions import Scan, beyond, evidence, scan
+from build_torchvision.compatibility import serves
+from build_torchvision.describe import notes
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import releases
+from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
+from build_torchvision.variants import Variant
+from build_torchvision.verify import installed as inst
+from build_torchvision.verify import libraries as lib
+from build_torchvision.verify import package as pkg
+from build_torchvision.verify.checks import Check, Report
+from build_torchvision.verify.device import check_device_code
+from build_torchvision.verify.libraries import TorchFacts
+from build_torchvision.wheel.descriptor import claimed_by
+
+__all__ = ["TorchFacts", "audit_installed", "audit_tree", "audit_wheel", "claimed_variant", "torch_facts"]
+
+# The operators that csrc/ops and csrc/io/image register: the same names in every release of the facts' table.
+POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+OPERATORS = ("nms", *POOLING, *(f"_{name}_backward" for name in POOLING), "_cuda_version")
+IMAGE_OPERATORS = (
+    *("decode_png", "encode_png", "decode_jpeg", "encode_jpeg", "decode_image", "decode_webp", "decode_gif"),
+    *("read_file", "write_file"),
+)
+INSTALLED = (
+    "An installed tree: absolute run paths into the store are right there; tags, RECORD's hashes, a manylinux level "
+    "and symbols of Python are not asked about."
+)
+PIECE = 16  # bytes of an SSE register
+TRAP_1 = "trap 1: the compiler never saw the flags (torch's build takes CFLAGS, not CXXFLAGS)"
+
+
+def claimed_variant(wheel: Path) -> Variant:
+    """The variant that `wheel` claims to be: its file name's, else its descriptor's. Raises BadInput without either."""
+    return _claimed(pkg.Package(wheel))
+
+
+def _claimed(package: pkg.Package) -> Variant:
+    claim = package.file_name.claim()
+    return claimed_by(
+        claim[0] if claim else None,
+        package.descriptor,
+        action=f"verifying {package.path.name}",
+        problem="neither its file name nor a descriptor inside names a variant: build-torchvision did not make it.",
+        hint="Build it with `build-torchvision build NAME`, or say which variant it should be.",
+    )
+
+
+def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts | None = None) -> Report:
+    """Audit `wheel` as `variant` (None: the one its file name claims) beside `torch` (None: the one it names itself).
+
+    A fault in the wheel is a check that does not hold. Raises BadInput only when it cannot be read as a wheel.
+    """
+    package = pkg.Package(wheel)
+    try:
+        variant = variant or _claimed(package)
+    except BadInput as error:
+        failed = Check(name="identity", ok=False, detail=f"{error.problem} {error.hint}")
+        return Report(variant=wheel.name, checks=(failed,))
+    torch = torch or _named_torch(package)
+    release = releases().get(package.file_name.version.partition("+")[0])
+    stable_abi = release is not None and release.stable_abi
+    checks = [
+        pkg.check_identity(package, variant),
+        pkg.check_requirement(package, torch.version),
+        _check_pair(package, variant, torch),
+        pkg.check_record(package),
+    ]
+    broken: list[str] = []
+    loaded = lib.Libraries(
+        extensions=dict(_read_all(package.extensions, broken)), bundled=dict(_read_all(package.bundled, broken))
+    )
+    checks.append(Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"))
+    policy = lib.policy_of(package.file_name.tags, variant.platform)
+    checks += [
+        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        lib.check_needed(loaded, policy, variant),
+        lib.check_run_paths(loaded),
+        lib.check_symbol_versions(loaded, policy),
+        lib.check_abi(loaded, torch),
+        lib.check_python_symbols(loaded),
+    ]
+    resolved = lib.check_resolved(loaded, torch, policy)
+    checks += [resolved] if resolved is not None else []
+    codecs = package.descriptor.get("codecs", ())
+    checks += [
+        lib.check_codecs(loaded, frozenset(map(str, codecs)), stable_abi=stable_abi),
+        _check_operators(package.extensions),
+        *_check_instructions(loaded.extensions, variant),
+    ]
+    ptx = bool(package.descriptor.get("ptx"))  # that the file name agrees is part of the identity
+    checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant, ptx=ptx)
+    remarks = [
+        *notes(variant),
+        *([] if resolved is not None else ["Symbols were not resolved: no libraries of torch were given."]),
+    ]
+    if remarks:
+        checks.append(Check(name="notes", ok=True, detail=" ".join(remarks)))
+    return Report(variant=str(variant), checks=tuple(checks))
+
+
+def torch_facts(torch: TorchSdk) -> TorchFacts:
+    """What an audit needs to know of a torch."""
+    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=torch.lib_dir)
+
+
+def audit_tree(tree: inst.InstalledTree, variant: Variant | None = None, torch: Path | None = None) -> Report:
+    """Audit `tree` as `variant` (None: the one it claims) beside the torch in `torch`, a site-packages folder.
+
+    None takes the torch that the tree itself leads to. Raises BadInput where there is none.
+    """
+    variant, site = variant or inst.claimed(tree), torch or tree.torch()
+    if site is None or not site.is_dir():
+        raise BadInput(
+            f"Verify {tree.path}",
+            f"{site} is no folder." if site else "Neither what it propagates nor its run paths lead to a torch.",
+            "Name the site-packages folder that holds its torch: --torch FOLDER.",
+        )
+    return audit_installed(tree, variant, torch_facts(read_sdk(site, str(site))))
+
+
+def audit_installed(tree: inst.InstalledTree, variant: Variant, torch: TorchFacts) -> Report:
+    """Audit an installed `tree` as `variant` beside `torch`: all that is asked of a wheel and not of its packaging."""
+    release = releases().get(tree.version)
+    stable_abi = release is not None and release.stable_abi
+    broken: list[str] = []
+    loaded = lib.Libraries(extensions=dict(_read_all(tree.extensions, broken)), bundled={})
+    checks = (
+        inst.check_identity(tree, variant),
+        inst.check_companion(tree, variant, torch),
+        Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"),
+        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        inst.check_needed(tree, loaded, variant),
+        inst.check_run_paths(tree, loaded),
+        lib.check_abi(loaded, torch),
+        inst.check_resolved(tree, loaded, torch, variant),
+        Check(name="codecs", ok=True, detail=f"linked: {', '.join(tree.codecs) or 'none'}"),
+        _check_operators(tree.extensions),
+        *_check_instructions(loaded.extensions, variant),
+        *check_device_code({path: tree.extensions[path] for path in loaded.extensions}, variant),
+        Check(name="notes", ok=True, detail=" ".join([*notes(variant), INSTALLED])),
+    )
+    return Report(variant=str(variant), checks=checks)
+
+
+def scans_of(wheel: Path) -> list[Scan]:
+    """What the code of each extension of `wheel` is made of. Raises BadInput for what is no wheel."""
+    loaded = dict(_read_all(pkg.Package(wheel).extensions, []))
+    return [scan(elf.code, elf.machine) for elf in loaded.values()]
+
+
+def _named_torch(package: pkg.Package) -> TorchFacts:
+    named = package.descriptor
+    cuda = named.get("torch_cuda")
+    return TorchFacts(
+        version=str(named.get("torch", "0")),
+        cuda=str(cuda) if cuda else None,
+        cxx11_abi=bool(named.get("cxx11_abi", True)),
+        lib_dir=None,
+    )
+
+
+def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Check:
+    named: Any = package.descriptor
+    problems = []
+    if named and bool(named.get("cxx11_abi")) is not torch.cxx11_abi:
+        problems.append(
+            f"built for cxx11_abi={named.get('cxx11_abi')}, torch {torch.version} has {torch.cxx11_abi} (trap 7)"
+        )
+    if variant.cuda and torch.cuda != variant.cuda:
+        problems.append(
+            f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda} (trap 6)"
+        )
+    carried, paired = named.get("torch_carries"), named.get("paired")
+    served = not variant.sm or not carried or serves(carried[0], carried[1], variant.sm)
+    if not served and paired:
+        problems.append(f"it calls itself paired, and torch {torch.version} has no code that runs on {variant.sm}")
+    if not named:
+        problems.append("the wheel does not say for which torch it was built")
+    remarks = [] if paired else ["unpaired: the release's own torch is another, or this one does not serve the GPU"]
+    remarks += [] if served else [f"this torch has no code that runs on {variant.sm}"]
+    abi = f"C++11 ABI {'on' if torch.cxx11_abi else 'off'}"
+    return Check.of("companion", problems, ", ".join([f"torch {torch.version}", abi, *remarks]))
+
+
+def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str, Elf]]:
+    for path, data in sorted(files.items()):
+        try:
+            yield path, read_elf(data)
+        except NotElf as error:
+            broken.append(f"{path} is {error}")
+
+
+def _check_operators(extensions: Mapping[str, bytes]) -> Check:
+    code = {
+        namespace: [data for path, data in extensions.items() if path.startswith(f"torchvision/{module}")]
+        for namespace, module in (("torchvision", "_C"), ("image", "image"))
+    }
+    problems = [
+        f"{namespace}::{name} is registered nowhere"
+        for namespace, names in (("torchvision", OPERATORS), ("image", IMAGE_OPERATORS))
+        for name in names
+        if not any(_registers(data, namespace, name) for data in code[namespace])
+    ]
+    return Check.of(
+        "operators", problems, f"{len(OPERATORS)} of torchvision and {len(IMAGE_OPERATORS)} of image registered"
+    )
+
+
+def _registers(code: bytes, namespace: str, name: str) -> bool:
+    """Whether a registration string is there: `ns::name(…schema…) -> …`, or the bare name, whose schema is inferred."""
+    qualified = re.escape(f"{namespace}::{name}".encode())
+    if re.search(qualified + rb"\([^\0]*\) -> ", code):
+        return True
+    if namespace == "image":
+        return f"{namespace}::{name}\0".encode() in code
+    if name == "_cuda_version":
+        return b"\0_cuda_version" in code or bool(re.search(rb"_cuda_ve.{,24}rsion", code, re.DOTALL))
+    return _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code)
+
+
+def _in_pieces(start: bytes, code: bytes) -> bool:
+    """Whether a longer text that begins with `start` is there in gcc's way of copying a known string.
+
+    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned,
+    merged with its equals and in no order: the text as such is nowhere in the file.
+    """
+    pieces = [start[i : i + PIECE] for i in range(0, len(start), PIECE)]
+    return all(any(found.start() % PIECE == 0 for found in re.finditer(re.escape(piece), code)) for piece in pieces)
+
+
+def _check_instructions(extensions: Mapping[str, Elf], variant: Variant) -> tuple[Check, Check]:
+    """(nothing beyond the CPU ISA, the CPU ISA is in use)."""
+    scans = {path: scan(elf.code, variant.platform) for path, elf in extensions.items()}
+    problems = [problem for path, found in scans.items() for problem in _beyond(path, found, variant.isa)]
+    problems += [
+        f"{path} maps {elf.code_outside_sections} bytes as code outside its sections, which were not decoded"
+        for path, elf in extensions.items()
+        if elf.code_outside_sections
+    ]
+    total = sum(found.total for found in scans.values())
+    if not total:
+        problems.append("there is no code at all")
+    return (
+        Check.of(
+            "instructions",
+            problems,
+            f"{total} instructions of {', '.join(sorted(scans))} decoded, none beyond {variant.isa}; "
+            "libraries in torchvision.libs choose their code at run time and were not counted",
+        ),
+        _check_used(scans, variant.isa),
+    )
+
+
+def _beyond(path: str, found: Scan, isa: str) -> Iterator[str]:
+    for feature, count in beyond(found, isa).items():
+        yield f"{path} has {count} {feature} instructions, beyond {isa}: {found.first[feature]}"
+    if found.invalid:
+        yield f"{path} holds {len(found.invalid)} byte sequences that are no instruction, first at {found.invalid[0]}"
+
+
+def _check_used(scans: dict[str, Scan], isa: str) -> Check:
+    sign = evidence(isa)
+    main = {path: found for path, found in scans.items() if path.startswith("torchvision/_C")}
+    count = sum(found.shown[sign.kind] for found in main.values())
+    problems = [] if count else [f"_C.so has no {sign.words}: it is not built for {isa} ({TRAP_1})"]
+    return Check.of("ISA in use", problems, f"{count} {sign.words} in _C.so")
