@@ -82,7 +82,7 @@ def _ingredients(request: BuildRequest, inputs: ResolvedInputs) -> GraphInputs:
         compiler=inputs.compiler,
         isas=isas_of(request.variants),
         platform=request.variants[0].platform,
-        rewrite=_script("rewrite"),
+        rewrite=_script("transform_ir"),
         shared=cache_dir() / "headers",
         device=_device(request, inputs),
     )
@@ -130,14 +130,14 @@ def _device(request: BuildRequest, inputs: ResolvedInputs) -> CudaBuild | None:
         return None
     made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
     sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
-    splice = _script("splice")
+    splice = _script("patch_fatbin")
     if inputs.cuda_compiler.family == "nvcc":
         splice = (sys.executable, "-m", "build_torchvision.execute.patch_fatbin_object")
     return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
 
 
 def _script(name: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-S", str(Path(__file__).parent / "build" / f"{name}.py"))
+    return (sys.executable, "-I", "-S", str(Path(__file__).parent / "execute" / f"{name}.py"))
 
 
 def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, outcome: RunOutcome) -> Path:

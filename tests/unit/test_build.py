@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from build_torchvision import pipeline
 from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.execute import runner
 from build_torchvision.execute.ninja_file import ninja_file
@@ -229,3 +230,8 @@ def test_what_an_operator_divides_by_again_and_again_is_multiplied_by() -> None:
 def test_intermediate_code_of_another_format_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="another format"):
         retarget(text)
+
+
+@pytest.mark.parametrize("name", ["transform_ir", "patch_fatbin"])
+def test_the_scripts_that_a_graph_runs_by_path_are_there(name: str) -> None:
+    assert Path(pipeline._script(name)[-1]).is_file()
