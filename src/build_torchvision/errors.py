@@ -1,13 +1,14 @@
 """One exception family. Every error says what was being done, the problem, and what to do next.
 
-Exit codes: 0 all held, 1 a proof failed, 2 bad input, 3 an input is missing, 4 a process failed, 5 the network failed.
+Exit codes: 0 all held, 1 a check failed, 2 bad input, 3 an input is missing, 4 a process failed, 5 the network failed,
+6 a file could not be written.
 """
 
 from __future__ import annotations
 
 
 class BuildTorchvisionError(Exception):
-    """Base of all errors a user can cause or mend.
+    """Base of all errors that a user can cause or fix.
 
     `action`, `problem` and `hint` are one sentence each; `exit_code` is the status the command line ends with.
     """
@@ -47,3 +48,9 @@ class FetchFailed(BuildTorchvisionError):
     """Nothing that could have served a download did."""
 
     exit_code = 5
+
+
+class CannotWrite(BuildTorchvisionError):
+    """An output or cache folder could not be written: a full disk, a read-only or foreign folder."""
+
+    exit_code = 6

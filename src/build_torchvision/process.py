@@ -1,7 +1,8 @@
-"""The one door to external processes."""
+"""Run external commands: log each, and turn a failure into an error that names it."""
 
 from __future__ import annotations
 
+import errno
 import logging
 import shlex
 import subprocess
@@ -27,8 +28,9 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run `command`, log it, capture its output (text).
 
-    `action` and `hint` complete the error. `timeout` is in seconds. Raises MissingInput when the program does not
-    exist, ProcessFailed (naming command, exit code and last lines) when it fails and `check` holds.
+    `action` and `hint` complete the error. `timeout` is in seconds. Raises MissingInput when the program or the folder
+    `cwd` does not exist or the program cannot be executed, ProcessFailed (naming command, exit code and last lines)
+    when it fails and `check` holds.
     """
     argv = [str(part) for part in command]
     line = shlex.join(argv)
@@ -37,11 +39,32 @@ def run(
         done = subprocess.run(
             argv, cwd=cwd, env=env, capture_output=True, text=True, errors="replace", timeout=timeout, check=False
         )
-    except FileNotFoundError as error:
-        raise MissingInput(action, f"{argv[0]} is not on this machine.", f"Install {Path(argv[0]).name}.") from error
+    except OSError as error:
+        raise not_started(error, argv, action=action, cwd=cwd) from error
     except subprocess.TimeoutExpired as error:
         raise ProcessFailed(action, f"`{line}` took more than {timeout} s.", hint) from error
     if check and done.returncode not in ok_codes:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-TAIL_LINES:])
         raise ProcessFailed(action, f"`{line}` ended with exit code {done.returncode}:\n{tail}\n", hint)
     return done
+
+
+def not_started(error: OSError, argv: Sequence[str], *, action: str, cwd: Path | None = None) -> MissingInput:
+    """The error for a command that the system did not start: which of program, folder and permission is the reason."""
+    program = argv[0]
+    if cwd is not None and not cwd.is_dir():
+        return MissingInput(action, f"The folder {cwd}, in which {program} was to run, is not there.", "Create it.")
+    if error.errno == errno.ENOEXEC:
+        hint = f"Install a {Path(program).name} for this machine; `file {shlex.quote(program)}` says what this one is."
+        return MissingInput(action, f"{program} is no program that this machine can execute ({error.strerror}).", hint)
+    if isinstance(error, PermissionError):
+        return MissingInput(
+            action,
+            f"{program} may not be executed ({error.strerror}).",
+            f"Check its permissions, and that its file system is not mounted noexec: `ls -l {shlex.quote(program)}`.",
+        )
+    if isinstance(error, FileNotFoundError):
+        return MissingInput(action, f"{program} is not on this machine.", f"Install {Path(program).name}.")
+    return MissingInput(
+        action, f"{program} could not be started ({error}).", "Free memory or processes, and try again."
+    )

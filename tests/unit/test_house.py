@@ -14,6 +14,7 @@ PACKAGE = Path(build_torchvision.__file__).parent
 ORDER = (
     "errors",
     "process",
+    "writing",
     "facts",
     "compatibility",
     "variants",
@@ -116,4 +117,5 @@ def test_the_codes_of_errors_are_those_documented() -> None:
         "MissingInput": 3,
         "ProcessFailed": 4,
         "FetchFailed": 5,
+        "CannotWrite": 6,
     }

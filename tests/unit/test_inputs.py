@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from _wheels import record_of
 
-from build_torchvision.errors import BadInput, FetchFailed, MissingInput
+from build_torchvision.errors import BadInput, CannotWrite, FetchFailed, MissingInput
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs import apt, codecs, compiler, source, torch_sdk
 from build_torchvision.inputs.cache import cache_dir, publish
@@ -128,17 +128,24 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path: Path) -> None:
         part.write_text("ha", encoding="utf-8")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(MissingInput, match=r"disk is full.*BUILD_TORCHVISION_CACHE"):
+    with pytest.raises(CannotWrite, match=r"disk is full.*BUILD_TORCHVISION_CACHE"):
         publish(dest, fill)
     assert entries(dest.parent) == []
 
 
 def test_other_system_errors_are_not_taken_for_a_full_disk(tmp_path: Path) -> None:
     def fill(part: Path) -> None:
-        raise PermissionError(errno.EACCES, "no")
+        raise PermissionError(errno.EACCES, "no", "/root/somebody-elses-file")
 
     with pytest.raises(PermissionError):
         publish(tmp_path / "c" / "entry", fill)
+
+
+def test_a_cache_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "c").write_text("", encoding="utf-8")
+    with pytest.raises(CannotWrite, match=r"a file.*BUILD_TORCHVISION_CACHE"):
+        publish(tmp_path / "c" / "entry", lambda part: None)
+    assert (tmp_path / "c").read_text(encoding="utf-8") == ""
 
 
 def test_a_faulty_entry_is_filled_again_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -264,7 +271,7 @@ def test_a_full_disk_is_not_taken_for_a_failed_origin(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(source, "_from_github", full)
-    with pytest.raises(MissingInput, match="disk is full"):
+    with pytest.raises(CannotWrite, match="disk is full"):
         source.fetch_source(release)
     assert asked == []
     assert entries(cache / "source") == []

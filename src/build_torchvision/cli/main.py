@@ -1,8 +1,12 @@
-"""The command line: parse, call, print. Results go to standard output, everything else to standard error."""
+"""Build TorchVision wheels for one CPU instruction set and one GPU architecture, and verify what they contain.
+
+Results go to standard output, everything else to standard error.
+"""
 
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from cyclopts import App
 
@@ -19,9 +23,10 @@ from build_torchvision.cli.prepare import prepare
 from build_torchvision.cli.recipes import recipes
 from build_torchvision.cli.verify import verify
 from build_torchvision.errors import BuildTorchvisionError
+from build_torchvision.writing import cannot_write
 
-EPILOGUE = """Exit codes: 0 all held, 1 a proof failed, a generated file drifted or doctor found a fault, 2 bad input,
-3 an input is missing, 4 a process failed, 5 the network failed, 130 interrupted.
+EPILOGUE = """Exit codes: 0 all held, 1 a check failed, a generated file drifted or doctor found a fault, 2 bad input,
+3 an input is missing, 4 a process failed, 5 the network failed, 6 a file could not be written, 130 interrupted.
 
 Examples:
 
@@ -43,13 +48,22 @@ def main() -> None:
     try:
         app()
     except BuildTorchvisionError as error:
-        ERR.print(f"[bold red]error[/] {type(error).__name__}")
-        for text in (f"asked:    {error.action}", f"obstacle: {error.problem}", f"next:     {error.hint}"):
-            ERR.print(text, markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _report(error)
+    except OSError as error:
+        found = cannot_write(error, "Write a file")
+        if found is None:
+            raise
+        _report(found)
     except KeyboardInterrupt:
         ERR.print("interrupted: what is finished is kept, and the same command goes on from there")
         sys.exit(130)
+
+
+def _report(error: BuildTorchvisionError) -> NoReturn:
+    ERR.print(f"[bold red]error[/] {type(error).__name__}")
+    for text in (f"action:  {error.action}", f"problem: {error.problem}", f"hint:    {error.hint}"):
+        ERR.print(text, markup=False, highlight=False, soft_wrap=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

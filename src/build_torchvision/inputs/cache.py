@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -14,11 +13,10 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from build_torchvision.errors import MissingInput
+from build_torchvision.writing import cannot_write
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = "BUILD_TORCHVISION_CACHE"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def cache_dir() -> Path:
@@ -33,7 +31,8 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
     `fill` gets a path beside `dest` that does not exist yet and creates it; one rename then moves it in. Of several
     callers at once, one fills and the others wait for it. `fault` looks at an entry already there and says what is
     wrong with it, if anything: such an entry is thrown away and filled again. A fill that fails leaves nothing; what
-    a killed one left is swept by the next. Raises MissingInput when the disk is full, and whatever `fill` raises.
+    a killed one left is swept by the next. Raises CannotWrite when the disk is full or the
+    folder cannot be written, and whatever `fill` raises.
     """
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
@@ -55,13 +54,11 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
                 for rest in dest.parent.glob(f"{part.name}*"):  # downloaders add suffixes of their own
                     remove(rest)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        hint = f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk that you may write."
+        found = cannot_write(error, f"Write {dest}", dest, hint=hint)
+        if found is None:
             raise
-        raise MissingInput(
-            f"Write {dest}",
-            f"The disk is full ({error.strerror or 'no space left'}); nothing half-written was kept.",
-            f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk.",
-        ) from error
+        raise found from error
     return dest
 
 
