@@ -152,7 +152,7 @@ def nearest(name: str, count: int = 3) -> list[str]:
     asked = _with_aliases(name.strip())
     if not asked.startswith("torchvision"):
         asked = f"torchvision-python{DEFAULT_PYTHON}-{asked}"
-    python = next((known for known in PYTHONS if f"python{known}-" in asked), DEFAULT_PYTHON)
+    python = max((known for known in PYTHONS if f"python{known}" in asked), key=len, default=DEFAULT_PYTHON)
     parts = set(asked.split("-"))
 
     shared = {

@@ -122,11 +122,12 @@ def test_a_table_that_a_compiler_contradicts_stops_the_build(knows: set[str], ta
 
 
 def test_the_tables_say_what_each_clang_compiles_for() -> None:
-    promised = {major: Clang(compiler=compiler(version=f"{major}.1.0")).promised() for major in (16, 20, 21, 22)}
+    promised = {major: Clang(compiler=compiler(version=f"{major}.1.0")).promised() for major in (16, 20, 21, 22, 24)}
     assert promised[20] - promised[16] == {"sm100", "sm120"}
     assert promised[21] - promised[20] == {"sm103", "sm121"}
-    assert promised[22] - promised[21] == {"sm110"}
-    assert promised[22] == set(gpus())
+    assert promised[22] - promised[21] == {"sm88", "sm110"}
+    assert promised[24] - promised[22] == {"sm107"}
+    assert promised[24] == set(gpus())
 
 
 def program(folder: Path, name: str, script: str) -> Path:

@@ -16,6 +16,12 @@ from build_torchvision import facts
 from build_torchvision.compatibility import isa_runs_on, toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import FactError, gpus, isas, release, releases, toolkits, version_key
+from build_torchvision.facts.actions import actions
+from build_torchvision.facts.cuda_wheels import cuda_wheels
+from build_torchvision.facts.evidence import evidence
+from build_torchvision.facts.libraries import libraries
+from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.facts.processors import processors
 from build_torchvision.process import run
 
 LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
@@ -48,6 +54,42 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("table", "load", "old", "new", "complaint"),
+    [
+        ("actions", actions, 'commit = "de', 'commit = "v6', "`commit`"),
+        ("cuda_wheels", cuda_wheels, 'records.aarch64 = "', 'records.sparc = "', "`records`"),
+        ("cuda_wheels", cuda_wheels, 'keep = ["include"]', "keep = []", "`keep`"),
+        ("evidence", evidence, 'column = "run"', 'column = "ran"', "`column`"),
+        ("libraries", libraries, 'licence = "', 'license = "', "`licence` is missing"),
+        ("nixpkgs", nixpkgs_bounds, 'first = "10.0"', 'frist = "10.0"', "`first` is missing"),
+        ("nixpkgs", build_pytorch, 'rev = "67', 'rev = "main', "`rev`"),
+        ("processors", processors, 'archspec = "', 'arch = "', "`archspec` is missing"),
+    ],
+)
+def test_the_other_tables_are_checked_alike(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    table: str,
+    load: Any,
+    old: str,
+    new: str,
+    complaint: str,
+) -> None:
+    shutil.copy(Path(facts.__file__).with_name(f"{table}.toml"), tmp_path)
+    monkeypatch.setattr("importlib.resources.files", lambda _package: tmp_path)
+    load.cache_clear()
+    try:
+        assert load()
+        change(tmp_path / f"{table}.toml", old, new)
+        load.cache_clear()
+        with pytest.raises(FactError, match=complaint) as caught:
+            load()
+        assert f"{table}.toml [" in str(caught.value)
+    finally:
+        load.cache_clear()
+
+
 @pytest.mark.parametrize("table", LOADERS)
 def test_every_row_names_its_source(table: str) -> None:
     rows = LOADERS[table]()
@@ -56,7 +98,7 @@ def test_every_row_names_its_source(table: str) -> None:
 
 
 def test_an_untouched_copy_of_the_tables_loads(tables: Path) -> None:
-    assert [len(loader()) for loader in LOADERS.values()] == [13, 6, 4, 9]
+    assert [len(loader()) for loader in LOADERS.values()] == [16, 6, 6, 16]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +120,13 @@ def test_an_untouched_copy_of_the_tables_loads(tables: Path) -> None:
         ("toolkits", 'sm110 = "sm100"', 'sm110 = "sm103"', "needs a native"),
         ("toolkits", 'sm110 = "sm100"', 'sm110 = "sm120"', "does not run on the older"),
         ("releases", 'sha256 = "0a', 'sha256 = "xx', "`sha256`"),
+        ("releases", "sha256_sources = 2", "", "`sha256_sources`"),
+        ("releases", "sha256_sources = 2", "sha256_sources = true", "must be int"),
+        ("releases", 'pythons = ["310",', 'pythons = ["3.10",', "`pythons`"),
+        ("releases", '"==2.6.0"', '">=2.6.0"', "needs `stable_abi`"),
+        ("releases", "ops = 755", "oops = 755", "`upstream_tests`"),
+        ("releases", "ops = 755", "ops = 0", "`upstream_tests`"),
+        ("toolkits", 'version = "12.4"', 'version = "12.4.1"', "`version`"),
         ("releases", '"==2.6.0"', '"==2.7.0"', "is not the one"),
         ("releases", "stable_abi = true", 'stable_abi = "yes"', "must be bool"),
     ],
@@ -89,20 +138,27 @@ def test_a_spoiled_table_is_refused(tables: Path, table: str, old: str, new: str
     assert f"{table}.toml [" in str(caught.value)
 
 
+def test_a_toolkit_may_have_a_minor_version_of_two_digits(tables: Path) -> None:
+    with (tables / "toolkits.toml").open("a") as out:
+        out.write('[cuda13_10]\nversion = "13.10"\nnative = ["sm90"]\nnewest_gcc = 16\ntorch_local = "cu1310"\n')
+        out.write('driver = "580"\nptx_driver = "610"\nsource = "an example"\n')
+    assert list(toolkits())[-1] == "cuda13_10"
+
+
 def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
     with (tables / "gpus.toml").open("a") as out:
-        out.write('[sm107]\ncapability = "10.7"\narchitecture = "A"\n')
+        out.write('[sm108]\ncapability = "10.8"\narchitecture = "A"\n')
         out.write('products = ["P"]\nnames = ["P"]\nhosts = ["x86_64"]\nclang = "23"\nsource = "S"\n')
     with (tables / "releases.toml").open("a") as out:
         out.write('["0.30.0"]\ntorch = "2.15.0"\ntorch_requirement = ">=2.15.0"\ncuda = "13.0"\n')
-        out.write('pythons = ["314"]\nsource = "S"\n')
+        out.write('pythons = ["314"]\nextensions = ["_C_stable"]\nstable_abi = true\ncxx_standard = 20\nsource = "S"\n')
     order = list(gpus())
-    assert order.index("sm103") + 1 == order.index("sm107") == order.index("sm110") - 1
+    assert order.index("sm107") + 1 == order.index("sm108") == order.index("sm110") - 1
     assert release("0.30.0").torch == "2.15.0"
     # A higher minor takes the newest older cubin of its major, by the rule alone: no toolkit's row mentions it.
-    assert toolkit_support("cuda12_9", "sm107") == ("compatible", "sm103")
-    assert toolkit_support("cuda12_8", "sm107") == ("compatible", "sm100")
-    assert toolkit_support("cuda12_4", "sm107") is None
+    assert toolkit_support("cuda12_9", "sm108") == ("compatible", "sm103")
+    assert toolkit_support("cuda12_8", "sm108") == ("compatible", "sm100")
+    assert toolkit_support("cuda12_4", "sm108") is None
 
 
 def test_the_rows_that_recipe_template_shows_are_complete(tables: Path) -> None:
@@ -128,7 +184,7 @@ def test_gpus_stand_by_rising_capability() -> None:
     capabilities = [version_key(gpu.capability) for gpu in gpus().values()]
     assert capabilities == sorted(capabilities)
     assert {gpu.sm for gpu in gpus().values() if gpu.core} < set(gpus())
-    assert len(gpus()) == 13
+    assert len(gpus()) == 16
 
 
 @pytest.mark.parametrize(
@@ -150,12 +206,15 @@ def test_products_that_published_matrices_misplace_stand_where_they_belong(
 
 def test_toolkits_know_the_sms_that_their_release_notes_list() -> None:
     shared = {"sm75", "sm80", "sm86", "sm87", "sm89", "sm90"}
-    old, blackwell = {"sm61", "sm70"}, {"sm100", "sm120"}
+    old, blackwell = {"sm60", "sm61", "sm70"}, {"sm100", "sm120"}
+    newest = shared | blackwell | {"sm88", "sm103", "sm110", "sm121"}
     assert {track: set(toolkit.native) for track, toolkit in toolkits().items()} == {
         "cuda12_4": shared | old,
+        "cuda12_6": shared | old,
         "cuda12_8": shared | old | blackwell,
         "cuda12_9": shared | old | blackwell | {"sm103", "sm121"},
-        "cuda13_0": shared | blackwell | {"sm103", "sm110", "sm121"},
+        "cuda13_0": newest,
+        "cuda13_2": newest,
     }
 
 
@@ -210,23 +269,51 @@ def test_features_of_an_isa_are_exactly_those_of_its_x86_64_level(isa: str, leve
 def test_releases_are_the_published_pairs() -> None:
     pairs = {row.torchvision: row.torch_requirement for row in releases().values()}
     assert pairs["0.21.0"] == "==2.6.0"
-    assert pairs["0.29.1"] == ">=2.14.0"
-    assert [row.torchvision for row in releases().values() if row.stable_abi] == ["0.29.1"]
-    assert [row.torchvision for row in releases().values() if row.sha256 is None] == ["0.29.1"]
+    assert pairs["0.29.0"] == "==2.14.0"
+    assert pairs["0.29.1"] == pairs["0.29.2"] == ">=2.14.0"
+    assert [row.torchvision for row in releases().values() if row.stable_abi] == ["0.29.0", "0.29.1", "0.29.2"]
+    assert [row.torchvision for row in releases().values() if row.sha256 is None] == ["0.29.2"]
+    assert [row.torchvision for row in releases().values() if row.sha256_sources == 1] == ["0.20.0"]
     assert len({row.sha256 for row in releases().values()}) == len(releases())
+
+
+def test_a_release_has_the_cuda_of_its_torch_in_the_package_registry() -> None:
+    tracks = {row.torchvision: (row.cuda, row.cuda_aarch64) for row in releases().values()}
+    assert tracks["0.21.0"] == ("12.4", None)
+    assert tracks["0.22.1"] == ("12.6", None)
+    assert tracks["0.25.0"] == ("12.8", None)
+    assert tracks["0.26.0"] == tracks["0.29.1"] == ("13.0", "13.0")
+    assert tracks["0.29.2"] == ("13.2", "13.2")
+
+
+def test_the_stable_extensions_and_the_newer_c_plus_plus_begin_where_upstream_began_with_them() -> None:
+    rows = releases().values()
+    assert [row.torchvision for row in rows if row.extensions == ("_C_stable", "image_stable")] == [
+        "0.29.0",
+        "0.29.1",
+        "0.29.2",
+    ]
+    assert {row.extensions for row in rows} == {("_C", "image"), ("_C_stable", "image_stable")}
+    assert {row.torchvision for row in rows if row.cxx_standard == 17} == {
+        row.torchvision for row in rows if version_key(row.torch) < (2, 12)
+    }
 
 
 def test_releases_serve_the_pythons_that_their_wheels_do() -> None:
     assert release("0.21.0").pythons == ("310", "311", "312", "313")
-    assert release("0.23.0").pythons[-1] == "313"
-    assert release("0.24.1").pythons == ("310", "311", "312", "313", "314")
+    assert release("0.20.1").pythons == ("310", "311", "312")
+    assert release("0.23.0").pythons == ("310", "311", "312", "313", "313t")
+    assert release("0.24.1").pythons == ("310", "311", "312", "313", "313t", "314", "314t")
+    assert release("0.29.1").pythons == ("310", "311", "312", "313", "314", "314t")
+    assert release("0.29.2").pythons == ("311", "312", "313", "314", "314t", "315", "315t")
+    assert [row.torchvision for row in releases().values() if row.any_python] == ["0.29.2"]
 
 
 def test_an_unknown_release_gets_the_nearest() -> None:
     for asked in ("0.21", "0.21.1", "0.21.0+cpu"):
         with pytest.raises(BadInput, match=r"Did you mean 0\.21\.0"):
             release(asked)
-    with pytest.raises(BadInput, match=r"Known: 0\.21\.0, "):
+    with pytest.raises(BadInput, match=r"Known: 0\.20\.0, "):
         release("")
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from build_torchvision.compatibility import toolkit_support
 from build_torchvision.describe import Description, describe, notes
 from build_torchvision.facts import toolkits
 from build_torchvision.flags import Codegen, cuda_codegen, isa_flags
@@ -67,11 +68,22 @@ def test_cuda12_9_knows_the_later_blackwells() -> None:
     assert codegen("cuda12_9-sm121").gencode == ("arch=compute_121,code=sm_121",)
 
 
-@pytest.mark.parametrize("track", ["cuda12_4", "cuda13_0"])
-def test_all_of_these_tracks_is_native(track: str) -> None:
-    found = [cuda_codegen(v) for v in enumerate_variants(tracks=[track], sms=None)]
-    assert len(found) >= 48
+@pytest.mark.parametrize(("track", "sms"), [("cuda12_4", 4), ("cuda12_6", 4), ("cuda13_0", 9), ("cuda13_2", 9)])
+def test_all_of_the_default_sms_in_these_tracks_are_native(track: str, sms: int) -> None:
+    found = [cuda_codegen(v) for v in enumerate_variants(tracks=[track])]
+    assert len(found) == 6 * sms
     assert {made.kind for made in found if made} == {"native"}
+
+
+@pytest.mark.parametrize(
+    ("track", "sm", "base"),
+    [("cuda12_8", "sm88", "sm86"), ("cuda12_8", "sm107", "sm100"), ("cuda13_2", "sm107", "sm103")],
+)
+def test_an_sm_that_a_toolkit_does_not_know_takes_the_newest_older_cubin_of_its_kind(
+    track: str, sm: str, base: str
+) -> None:
+    """sm87, which is between sm86 and sm88, is Tegra's: its cubins are no discrete GPU's."""
+    assert toolkit_support(track, sm) == ("compatible", base)
 
 
 @given(VARIANTS)

@@ -102,7 +102,8 @@ def test_what_nixpkgs_does_not_accept_is_broken(
 
 
 def test_every_sm_has_its_row_of_nixpkgs_bounds_and_the_companion_a_whole_pin() -> None:
-    assert nixpkgs_bounds().keys() == gpus().keys()
+    unknown_to_nixpkgs = {"sm88", "sm107"}  # for no product yet: their variants are marked broken there
+    assert nixpkgs_bounds().keys() == gpus().keys() - unknown_to_nixpkgs
     pin = build_pytorch()
     assert re.fullmatch(r"[0-9a-f]{40}", pin.rev)
     assert pin.rev in pin.url

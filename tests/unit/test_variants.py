@@ -26,6 +26,8 @@ from build_torchvision.variants import (
 
 SEED_SMS = ("sm80", "sm86", "sm89", "sm90", "sm100", "sm103", "sm110", "sm120", "sm121")
 SEED_ISAS = ("avx2", "avx512", "avx512vnni", "avx512bf16", "armv8_2", "armv9")
+CUDA_12 = ["cuda12_4", "cuda12_6", "cuda12_8", "cuda12_9"]
+BLACKWELL = ["cuda12_8", "cuda12_9", "cuda13_0", "cuda13_2"]
 VARIANTS = st.sampled_from(every_variant())
 
 
@@ -110,11 +112,16 @@ def test_a_wrong_name_gets_the_nearest_right_one_first(wrong: str, right: str) -
 @pytest.mark.parametrize(
     ("name", "reason", "tracks"),
     [
-        ("cuda13_0-sm70", "CUDA 13.0 no longer compiles for Volta (7.0)", ["cuda12_4", "cuda12_8", "cuda12_9"]),
-        ("cuda13_0-sm61", "CUDA 13.0 no longer compiles for Pascal (6.1)", ["cuda12_4", "cuda12_8", "cuda12_9"]),
-        ("cuda12_4-sm110", "CUDA 12.4 does not know Thor (11.0)", ["cuda13_0", "cuda12_8", "cuda12_9"]),
-        ("cuda12_4-sm100", "CUDA 12.4 does not know Blackwell (10.0)", ["cuda12_8", "cuda12_9", "cuda13_0"]),
-        ("cuda12_4-sm121", "CUDA 12.4 does not know GB10 (12.1)", ["cuda12_9", "cuda13_0", "cuda12_8"]),
+        ("cuda13_0-sm70", "CUDA 13.0 no longer compiles for Volta (7.0)", CUDA_12),
+        ("cuda13_0-sm61", "CUDA 13.0 no longer compiles for Pascal (6.1)", CUDA_12),
+        ("cuda13_2-sm60", "CUDA 13.2 no longer compiles for Pascal (GP100) (6.0)", CUDA_12),
+        ("cuda12_4-sm110", "CUDA 12.4 does not know Thor (11.0)", ["cuda13_0", "cuda13_2", "cuda12_8", "cuda12_9"]),
+        (
+            "cuda12_4-sm100",
+            "CUDA 12.4 does not know Blackwell (10.0)",
+            ["cuda12_8", "cuda12_9", "cuda13_0", "cuda13_2"],
+        ),
+        ("cuda12_4-sm121", "CUDA 12.4 does not know GB10 (12.1)", ["cuda12_9", "cuda13_0", "cuda13_2", "cuda12_8"]),
     ],
 )
 def test_an_impossible_combination_gets_the_reason_and_what_works(name: str, reason: str, tracks: list[str]) -> None:
@@ -138,7 +145,7 @@ def test_armv8_2_may_be_written_with_a_dot() -> None:
         Variant(python="313", track="cpu", sm=None, isa="armv8.2")
 
 
-@pytest.mark.parametrize("python", ["310", "311", "312", "313", "314"])
+@pytest.mark.parametrize("python", ["310", "311", "312", "313", "313t", "314", "314t", "315", "315t"])
 def test_every_python_has_the_same_matrix(python: str) -> None:
     assert [v.short for v in enumerate_variants(python)] == [v.short for v in enumerate_variants()]
     assert {v.python for v in enumerate_variants(python)} == {python}
@@ -147,10 +154,12 @@ def test_every_python_has_the_same_matrix(python: str) -> None:
 @pytest.mark.parametrize(
     ("track", "sms"),
     [
-        ("cuda12_4", "sm61 sm70 sm75 sm80 sm86 sm87 sm89 sm90"),
-        ("cuda12_8", "sm61 sm70 sm75 sm80 sm86 sm87 sm89 sm90 sm100 sm103 sm110 sm120 sm121"),
-        ("cuda12_9", "sm61 sm70 sm75 sm80 sm86 sm87 sm89 sm90 sm100 sm103 sm110 sm120 sm121"),
-        ("cuda13_0", "sm75 sm80 sm86 sm87 sm89 sm90 sm100 sm103 sm110 sm120 sm121"),
+        ("cuda12_4", "sm60 sm61 sm70 sm75 sm80 sm86 sm87 sm88 sm89 sm90"),
+        ("cuda12_6", "sm60 sm61 sm70 sm75 sm80 sm86 sm87 sm88 sm89 sm90"),
+        ("cuda12_8", "sm60 sm61 sm70 sm75 sm80 sm86 sm87 sm88 sm89 sm90 sm100 sm103 sm107 sm110 sm120 sm121"),
+        ("cuda12_9", "sm60 sm61 sm70 sm75 sm80 sm86 sm87 sm88 sm89 sm90 sm100 sm103 sm107 sm110 sm120 sm121"),
+        ("cuda13_0", "sm75 sm80 sm86 sm87 sm88 sm89 sm90 sm100 sm103 sm107 sm110 sm120 sm121"),
+        ("cuda13_2", "sm75 sm80 sm86 sm87 sm88 sm89 sm90 sm100 sm103 sm107 sm110 sm120 sm121"),
     ],
 )
 def test_each_track_has_the_sms_that_its_toolkit_serves(track: str, sms: str) -> None:
@@ -159,9 +168,9 @@ def test_each_track_has_the_sms_that_its_toolkit_serves(track: str, sms: str) ->
 
 
 def test_every_variant_is_all_pythons_tracks_and_sms() -> None:
-    assert {v.python for v in every_variant()} == {"310", "311", "312", "313", "314"}
+    assert {v.python for v in every_variant()} == {"310", "311", "312", "313", "313t", "314", "314t", "315", "315t"}
     assert {v.track for v in every_variant()} == {*toolkits(), "cpu"}
-    assert len(every_variant()) == 5 * 6 * (8 + 13 + 13 + 11 + 1)
+    assert len(every_variant()) == 9 * 6 * (10 + 10 + 16 + 16 + 13 + 13 + 1)
 
 
 def test_sms_limit_the_matrix_and_tracks_may_repeat() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
 
-from build_torchvision.facts import FactError
+from build_torchvision.facts._schema import rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +28,13 @@ class Action:
 @cache
 def actions() -> Mapping[str, Action]:
     """All actions by name. Raises FactError for one that is not pinned by a whole commit."""
-    text = resources.files("build_torchvision.facts").joinpath("actions.toml").read_text(encoding="utf-8")
-    found = {name: Action(name=name, **row) for name, row in tomllib.loads(text).items()}
-    for action in found.values():
-        if not re.fullmatch(r"[0-9a-f]{40}", action.commit) or not re.fullmatch(r"v\d+\.\d+\.\d+", action.version):
-            raise FactError(f"actions.toml [{action.name}]: needs a whole commit and a vN.N.N version.")
+    found: dict[str, Action] = {}
+    for name, row in rows("actions"):
+        found[name] = Action(
+            name=name,
+            version=row.text("version", r"v\d+\.\d+\.\d+"),
+            commit=row.text("commit", r"[0-9a-f]{40}"),
+            source=row.text("source"),
+        )
+        row.done()
     return MappingProxyType(found)

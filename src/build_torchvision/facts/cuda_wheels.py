@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
+
+from build_torchvision.facts._schema import PLATFORM, PLATFORMS, SHA256, VERSION, FactError, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,15 +26,20 @@ class CudaWheel:
 @cache
 def cuda_wheels() -> Mapping[str, tuple[CudaWheel, ...]]:
     """Track (or "fatbinary") -> its wheels."""
-    text = resources.files("build_torchvision.facts").joinpath("cuda_wheels.toml").read_text(encoding="utf-8")
-    return MappingProxyType(
-        {
-            track: tuple(
-                CudaWheel(
-                    package=row["package"], version=row["version"], keep=tuple(row["keep"]), records=row["records"]
-                )
-                for row in table["wheels"]
+    found: dict[str, tuple[CudaWheel, ...]] = {}
+    for track, table in rows("cuda_wheels"):
+        wheels = []
+        for row in table.rows("wheels"):
+            wheel = CudaWheel(
+                package=row.text("package", r"nvidia-[a-z0-9-]+"),
+                version=row.text("version", VERSION),
+                keep=row.words("keep", r"[a-z/]+"),
+                records=row.mapping("records", PLATFORM, SHA256),
             )
-            for track, table in tomllib.loads(text).items()
-        }
-    )
+            row.done()
+            if wheel.records.keys() != set(PLATFORMS):
+                raise FactError(f"{row.where}: `records` must name {' and '.join(PLATFORMS)}.")
+            wheels.append(wheel)
+        table.done()
+        found[track] = tuple(wheels)
+    return MappingProxyType(found)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
-from build_torchvision.facts import FactError
+from build_torchvision.facts._schema import rows
 
 Column = Literal["recipe", "wheel", "run"]
 COLUMNS: tuple[Column, ...] = get_args(Column)
@@ -29,13 +27,17 @@ class Evidence:
 @cache
 def evidence() -> tuple[Evidence, ...]:
     """All rows, in their order: of two for one variant and column the first stands. Raises FactError for a bad row."""
-    text = resources.files("build_torchvision.facts").joinpath("evidence.toml").read_text(encoding="utf-8")
     found = []
-    for name, row in tomllib.loads(text).items():
-        if row["column"] not in COLUMNS or "::" not in row["test"]:
-            raise FactError(
-                f"evidence.toml [{name}]: column must be one of {', '.join(COLUMNS)}, test a path::function."
+    for name, row in rows("evidence"):
+        found.append(
+            Evidence(
+                name=name,
+                column=cast(Column, row.text("column", "|".join(COLUMNS))),
+                does=row.text("does"),
+                variants=row.words("variants"),
+                test=row.text("test", r"\S+\.py::\w+"),
+                nightly=row.flag("nightly"),
             )
-        patterns = tuple(row.pop("variants"))
-        found.append(Evidence(name=name, variants=patterns, nightly=row.pop("nightly", False), **row))
+        )
+        row.done()
     return tuple(found)

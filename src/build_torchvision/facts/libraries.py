@@ -1,12 +1,13 @@
-"""The libraries that a wheel may bundle, with their licences."""
+"""Typed loader of libraries.toml: the libraries that a wheel may bundle, with their licences."""
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from types import MappingProxyType
+
+from build_torchvision.facts._schema import rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,16 @@ class Library:
 @cache
 def libraries() -> Mapping[str, Library]:
     """All libraries by the start of their file names ("libpng")."""
-    text = resources.files("build_torchvision.facts").joinpath("libraries.toml").read_text(encoding="utf-8")
-    return {stem: Library(**row) for stem, row in tomllib.loads(text).items()}
+    found: dict[str, Library] = {}
+    for stem, row in rows("libraries"):
+        found[stem] = Library(
+            name=row.text("name"),
+            licence=row.text("licence"),
+            source=row.text("source"),
+            codec=row.optional("codec"),
+        )
+        row.done()
+    return MappingProxyType(found)
 
 
 def library_of(file_name: str) -> Library | None:

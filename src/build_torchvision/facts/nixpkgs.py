@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
-from typing import Any
+
+from build_torchvision.facts._schema import SM, Row, rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,15 +32,26 @@ class Pin:
 @cache
 def nixpkgs_bounds() -> Mapping[str, Bounds]:
     """SM -> what nixpkgs says of its capability. An SM without a row is one that nixpkgs is not known to accept."""
-    rows = {key: row for key, row in _tables()["capabilities"].items() if key != "source"}
-    return MappingProxyType({sm: Bounds(**row) for sm, row in rows.items()})
+    table = dict(rows("nixpkgs"))["capabilities"]
+    table.text("source")
+    found: dict[str, Bounds] = {}
+    for sm, row in table.tables(SM):
+        found[sm] = Bounds(
+            first=row.text("first", r"\d+\.\d+"), last=row.optional("last", r"\d+\.\d+"), jetson=row.flag("jetson")
+        )
+        row.done()
+    return MappingProxyType(found)
 
 
 @cache
 def build_pytorch() -> Pin:
     """The pinned companion."""
-    return Pin(**_tables()["build_pytorch"])
-
-
-def _tables() -> dict[str, Any]:
-    return tomllib.loads(resources.files("build_torchvision.facts").joinpath("nixpkgs.toml").read_text("utf-8"))
+    row: Row = dict(rows("nixpkgs"))["build_pytorch"]
+    pin = Pin(
+        rev=row.text("rev", r"[0-9a-f]{40}"),
+        url=row.text("url", r"https://\S+"),
+        sha256=row.text("sha256", r"sha256-\S+="),
+        source=row.text("source"),
+    )
+    row.done()
+    return pin

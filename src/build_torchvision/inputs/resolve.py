@@ -155,7 +155,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
 def _check_told_cuda(request: BuildRequest) -> None:
     """Raises BadInput where the table says that the release's own torch is of another CUDA, before it is fetched."""
     first, known = request.variants[0], request.release
-    if first.cuda and request.torch is None and first.cuda != known.cuda:
+    if first.cuda and known.cuda and request.torch is None and first.cuda != known.cuda:
         others = [other.torch for other in releases().values() if other.cuda == first.cuda]
         raise BadInput(
             f"Build track {first.track} of TorchVision {known.torchvision}",

@@ -1,0 +1,55 @@
+"""Typed loader of isas.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from build_torchvision.facts._schema import PLATFORM, FactError, rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Isa:
+    """A CPU instruction set: the compiler's flags for it, and what a CPU must have to run the result."""
+
+    name: str
+    platform: str
+    flags: tuple[str, ...]
+    contains: str | None
+    """The next lower ISA: whatever is built for it runs here too."""
+    features: tuple[str, ...]
+    """All features a CPU needs (those of `contains` included), as archspec spells them."""
+    properties: tuple[str, ...]
+    """What variant-aware installers call it: variantlib's `namespace :: feature :: value`."""
+    first_cpus: str
+    note: str
+    source: str
+
+
+@cache
+def isas() -> Mapping[str, Isa]:
+    """All CPU ISAs by name, each after the one it contains."""
+    found: dict[str, Isa] = {}
+    for name, row in rows("isas"):
+        contains = row.optional("contains")
+        lower = found.get(contains) if contains else None
+        if contains and lower is None:
+            raise FactError(f"{row.where}: contains {contains}, which no row above describes.")
+        isa = Isa(
+            name=name,
+            platform=row.text("platform", PLATFORM),
+            flags=row.words("flags", r"-m\S+"),
+            contains=contains,
+            features=(lower.features if lower else ()) + row.words("adds", r"[a-z0-9_]+"),
+            properties=row.words("properties", r"\w+ :: \w+ :: [\w.]+"),
+            first_cpus=row.text("first_cpus"),
+            note=row.optional("note") or "",
+            source=row.text("source"),
+        )
+        row.done()
+        if lower and lower.platform != isa.platform:
+            raise FactError(f"{row.where}: contains {contains}, which is of another platform.")
+        found[name] = isa
+    return MappingProxyType(found)
