@@ -284,7 +284,7 @@ def test_mig_is_told_and_changes_nothing() -> None:
     ("capability", "short"),
     [
         ("12.3", "cuda13_0-sm121-avx512bf16"),
-        ("8.8", "cuda12_8-sm86-avx512bf16"),  # not sm87, which is Tegra's: its code is promised to run on no other
+        ("8.5", "cuda12_8-sm80-avx512bf16"),
         ("9.1", "cuda12_8-sm90-avx512bf16"),
     ],
 )
@@ -299,7 +299,7 @@ def test_an_unknown_gpu_takes_the_nearest_older_cubin_of_its_major(capability: s
 def test_a_gpu_of_a_generation_to_come_says_which_track_will_know_it() -> None:
     machine = gpu_machine("l40s", "13.0", driver="610.1", cuda="13.4")
     advice = advise(machine)
-    assert any("newer than CUDA 13.0" in note for note in advice.notes)
+    assert any("newer than CUDA 13.2" in note for note in advice.notes)
     # PTX of compute_100 runs there, compiled by the driver: better than nothing, and named as what it is.
     assert advice.best is not None
     assert advice.best.choice.kind == "ptx"
@@ -357,7 +357,8 @@ def test_orins_code_and_other_gpus_code_do_not_mix() -> None:
         ("2.8.0+cu128", "12.8", "cuda12_8-sm89-avx512bf16", ""),
         ("2.13.0+cu130", "13.0", "cuda13_0-sm89-avx512bf16", ""),
         ("2.13.0+cpu", None, "cpu-avx512bf16", "GPU stays idle"),
-        ("2.7.1+cu126", "12.6", "cpu-avx512bf16", "no track of the matrix"),
+        ("2.7.1+cu126", "12.6", "cuda12_6-sm89-avx512bf16", ""),
+        ("2.4.1+cu121", "12.1", "cpu-avx512bf16", "no track of the matrix"),
     ],
 )
 def test_the_installed_torch_decides_the_track(torch: str, cuda: str | None, short: str, said: str) -> None:
@@ -379,7 +380,7 @@ def test_on_an_h100_the_torch_that_is_there_decides() -> None:
 
 @pytest.mark.parametrize(
     ("name", "best_release", "seed_release"),
-    [("rtx4090", "0.25.0", "0.25.0"), ("thor", "0.28.0", None), ("zen2", "0.21.0", "0.21.0")],
+    [("rtx4090", "0.25.0", "0.25.0"), ("thor", "0.29.1", None), ("zen2", "0.21.0", "0.21.0")],
 )
 def test_without_a_torch_the_release_is_the_newest_whose_torch_has_that_cuda(
     name: str, best_release: str, seed_release: str | None
@@ -438,7 +439,7 @@ def test_no_code_is_given_to_what_cannot_be_built_from_a_published_torch() -> No
         ("l40s", "0.25.0", "cuda12_8-sm89-avx512bf16", None),
         ("b200", "0.21.0", "cpu-avx512bf16", "CUDA 12.4, which makes no code for it; --torchvision 0.25.0"),
         ("rtx4090", "0.28.0", "cpu-avx2", "driver 570.133.04 is older than 580, which it needs; --torchvision 0.25.0"),
-        ("dgx-spark", "0.21.0", "cpu-armv9", "published for the CPU only; --torchvision 0.28.0"),
+        ("dgx-spark", "0.21.0", "cpu-armv9", "published for the CPU only; --torchvision 0.29.1"),
         ("dgx-spark", "0.28.0", "cuda13_0-sm121-armv9", None),
     ],
 )

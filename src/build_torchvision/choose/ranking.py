@@ -15,6 +15,7 @@ from build_torchvision.facts import isas, toolkits, version_key
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.machine.cpu import missing_features
 from build_torchvision.machine.report import GpuFound, Machine
+from build_torchvision.releases import published_torch_serves
 from build_torchvision.variants import DEFAULT_TRACKS, Variant
 
 
@@ -104,13 +105,14 @@ def driver_is_older(machine: Machine, floor: str) -> bool:
 
 
 def _worth(variant: Variant, kind: CodegenKind | None, gpu: GpuFound | None) -> tuple[object, ...]:
-    """More is better: GPU code, its kind and base, the GPU's own name, the default track, a newer toolkit, the ISA."""
+    """More is better: GPU code, its kind and base, the GPU's own name, a published torch, the default track, ISA."""
     codegen = cuda_codegen(variant)
     return (
         codegen is not None,
         -KINDS.index(kind) if kind else -len(KINDS),
         version_key(codegen.arch_list.split("+")[0]) if codegen else (),
         gpu is not None and variant.sm == gpu.sm,
+        variant.cuda is not None and published_torch_serves(variant),
         variant.track in DEFAULT_TRACKS,
         version_key(toolkits()[variant.track].version) if variant.cuda else (),
         list(isas()).index(variant.isa),
@@ -134,11 +136,7 @@ def _behind(best: Variant, best_kind: CodegenKind | None, other: Variant, kind: 
     elif best.track != other.track and kind != best_kind:
         lacks.append(f"CUDA {other.cuda} serves this GPU by {kind} code only, CUDA {best.cuda} by {best_kind}")
     elif best.track != other.track:
-        default = best.track in DEFAULT_TRACKS
-        lacks.append(
-            f"CUDA {other.cuda} would do as well; {best.cuda} is "
-            + ("the default matrix's" if default else "the newer toolkit")
-        )
+        lacks.append(f"CUDA {other.cuda} would do as well; {best.cuda} is {_merit(best, other)}")
     if best.sm and other.sm and best.sm != other.sm:
         lacks.append(f"code for {other.sm} runs here as {kind}, and {best.sm} is this GPU's own")
     if best.isa != other.isa:
@@ -151,6 +149,13 @@ def _behind(best: Variant, best_kind: CodegenKind | None, other: Variant, kind: 
     if best.python != other.python:
         lacks.append(f"it is for Python {other.python_version}")
     return "; ".join(lacks) or "it is the same"
+
+
+def _merit(best: Variant, other: Variant) -> str:
+    """Why `best`'s toolkit goes before `other`'s, which serves the GPU as well."""
+    if published_torch_serves(best) and not published_torch_serves(other):
+        return "that of a published PyTorch"
+    return "the default matrix's" if best.track in DEFAULT_TRACKS else "the newer toolkit"
 
 
 def _same_code(best: str, other: str) -> bool:

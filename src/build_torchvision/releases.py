@@ -1,0 +1,278 @@
+"""Choose the TorchVision release of a variant: by its name, by the torch that it goes with, or the newest of the track.
+
+Every command asks `select_release`. The tables decide (facts/releases.toml); nothing is fetched or read here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import takewhile
+from types import MappingProxyType
+
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion, Version
+
+from build_torchvision.compatibility import serves
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import Release, releases, toolkits, version_key
+from build_torchvision.variants import CPU, PYTHONS, Variant
+
+UPDATE = "python tools/update_facts.py"
+"""The command that reads the package registry and brings the tables up to date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TorchBuild:
+    """A torch that a user has or names: `version` without its local part ("2.14.0"), which is `local` ("cu130").
+
+    `cuda` is the CUDA version it was built with; None for a CPU-only build and where that is not known.
+    """
+
+    version: str
+    local: str | None = None
+    cuda: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> TorchBuild:
+        """Read "2.14.0" or "2.14.0+cu126"; raises BadInput for what is no version.
+
+        A local part names the CUDA version. Without one the package registry's build is meant, as the table has it.
+        """
+        try:
+            version = Version(text)
+        except InvalidVersion as error:
+            raise BadInput(
+                f"--torch {text}", "is no version, no wheel and no folder.", "Give VERSION, FILE.whl or SITE_PACKAGES."
+            ) from error
+        named = re.fullmatch(r"cu(\d\d)(\d+)", version.local or "")
+        if named:
+            return cls(version=version.public, local=version.local, cuda=f"{named[1]}.{named[2]}")
+        known = next((row.cuda for row in releases().values() if row.torch == version.public), None)
+        return cls(version=version.public, local=version.local, cuda=None if version.local else known)
+
+    def __str__(self) -> str:
+        return f"{self.version}+{self.local}" if self.local else self.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A release for a variant, with the torch to build it against."""
+
+    release: Release
+    torch: str
+    """The version of that torch, without its local part."""
+    paired: bool
+    """Whether release and torch belong together: see `pairs`."""
+    reason: str
+    """Why it is this release, one sentence."""
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether no source can be fetched for it, so that the user has to name one with --source."""
+        return self.release.sha256 is None
+
+
+def release_named(version: str) -> Release:
+    """The listed release `version` ("0.29.1"). Raises BadInput, naming the nearest, for any other text."""
+    known = releases()
+    if version in known:
+        return known[version]
+    near = sorted(known, key=lambda other: _likeness(version, other), reverse=True)[:2]
+    raise BadInput(
+        f"TorchVision release {version!r}",
+        "is not in the table of releases.",
+        f"Did you mean {' or '.join(near)}? Known: {', '.join(known)}. A release that is not listed is built with "
+        "--source DIR and --torch.",
+    )
+
+
+def _likeness(asked: str, known: str) -> tuple[int, float]:
+    """How many leading numbers two versions share, then how alike their texts are."""
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(asked.split("."), known.split("."), strict=False))
+    return len(list(shared)), difflib.SequenceMatcher(None, asked, known).ratio()
+
+
+def pairs(release: Release, torch: TorchBuild) -> bool:
+    """Whether `torch` is one that `release` was published for.
+
+    Without the stable ABI that is one version alone; with it every version that the release's requirement admits
+    (PEP 440), pre-releases included. A torch of another CUDA major version than the wheel does not import beside it,
+    which is a matter of the track and is checked where the torch's files are read.
+    """
+    if not release.stable_abi:
+        return torch.version == release.torch
+    return SpecifierSet(release.torch_requirement).contains(torch.version, prereleases=True)
+
+
+def unlisted_release(version: str, torch: TorchBuild) -> Release:
+    """A release that no row describes, built from the user's own source against `torch`.
+
+    What a row would have said of it (extensions, operators, C++ standard, floors of upstream's tests) is unknown and
+    cannot be judged.
+    """
+    return Release(
+        torchvision=version,
+        torch=torch.version,
+        torch_requirement=f"=={torch.version}",
+        cuda=torch.cuda,
+        cuda_aarch64=torch.cuda,
+        sha256=None,
+        pythons=PYTHONS,
+        extensions=(),
+        debian_source=None,
+        stable_abi=False,
+        cxx_standard=None,
+        upstream_tests=MappingProxyType({}),
+        listed=False,
+        source="not in the table of releases: the user's own source",
+    )
+
+
+def select_release(
+    variant: Variant,
+    *,
+    torchvision: str | None = None,
+    torch: TorchBuild | None = None,
+    source: str | None = None,
+    any_index: bool = False,
+    available: Callable[[Release], bool] | None = None,
+) -> Selection:
+    """The release to build `variant` as.
+
+    `torchvision` is a release that the user names, `torch` a torch that the user has or names, `source` the version of
+    a source tree that the user names (its version.txt). Without any of them it is the newest release with a pinned
+    source whose published torch is of the variant's track and platform; `available` then tells which sources can be
+    had, where some cannot. With `any_index` the user names an index that has torch for every platform.
+    Raises BadInput, saying what to name, where no release goes with what was asked.
+    """
+    if torchvision is not None or source is not None:
+        release = _asked_for(variant, torchvision, source, torch)
+        chosen = torch or TorchBuild(version=release.torch, cuda=release.torch_cuda(variant.platform))
+        reason = f"it was asked for as {torchvision or f'source of {source}'}"
+        return Selection(release=release, torch=chosen.version, paired=pairs(release, chosen), reason=reason)
+    if torch is not None:
+        return _for_torch(variant, torch)
+    found = newest(variant, any_index=any_index, available=available)
+    if found is None:
+        raise _none(variant, any_index)
+    what = "that is listed" if variant.track == CPU else f"whose torch is built with CUDA {variant.cuda}"
+    return Selection(release=found, torch=found.torch, paired=True, reason=f"it is the newest release {what}")
+
+
+def newest(
+    variant: Variant, *, any_index: bool = False, available: Callable[[Release], bool] | None = None
+) -> Release | None:
+    """The newest release of `variant`'s track, platform and Python; one with a pinned source before one without."""
+    fitting = candidates(variant, any_index=any_index)
+    pinned = [row for row in fitting if row.sha256 and (available is None or available(row))]
+    return next(iter(pinned or (fitting if available is None else [])), None)
+
+
+def candidates(variant: Variant, *, any_index: bool = False) -> list[Release]:
+    """Releases whose published torch is of `variant`'s track, platform and Python, newest first."""
+    return [
+        row
+        for row in reversed(list(releases().values()))
+        if variant.python in row.pythons
+        and (variant.track == CPU or variant.cuda == (row.cuda if any_index else row.torch_cuda(variant.platform)))
+    ]
+
+
+def published_torch_serves(variant: Variant) -> bool:
+    """Whether a torch from the package registry goes with `variant` and, as far as the table tells, runs on its GPU."""
+    found = newest(variant)
+    return found is not None and found.sha256 is not None and torch_covers(found, variant) is not False
+
+
+def torch_covers(release: Release, variant: Variant) -> bool | None:
+    """Whether the published torch of `release` has code for `variant`'s GPU; None where the table does not tell."""
+    cubins = release.torch_cubins.get(variant.platform)
+    if variant.sm is None:
+        return True
+    return None if cubins is None else serves(cubins, (), variant.sm)
+
+
+def newer_than_known(torch: TorchBuild) -> str | None:
+    """For a torch newer than any that the table knows: a sentence that says so, with the command that updates it.
+
+    None for every other. Where this says something, no advice is to be drawn from the rows of older releases.
+    """
+    newest_known = max((row.torch for row in releases().values()), key=version_key)
+    if Version(torch.version).release[:2] <= Version(newest_known).release[:2]:
+        return None
+    return (
+        f"torch {torch} is newer than this program knows (torch {newest_known}): update build-torchvision, or type "
+        f"`{UPDATE}` in a checkout of it."
+    )
+
+
+def _asked_for(variant: Variant, torchvision: str | None, source: str | None, torch: TorchBuild | None) -> Release:
+    version = torchvision or source or ""
+    if version in releases():
+        return releases()[version]
+    if source is None:
+        return release_named(version)
+    asked = f"Build {variant} from source of TorchVision {version}"
+    if torch is None:
+        raise BadInput(
+            asked,
+            "No row of the table describes this release, so it is not known which torch it goes with.",
+            "Name that torch with --torch VERSION, FILE.whl or SITE_PACKAGES.",
+        )
+    return unlisted_release(version, torch)
+
+
+def _for_torch(variant: Variant, torch: TorchBuild) -> Selection:
+    """The release that goes with `torch`: one with a pinned source first, then of the torch's own CUDA, then newest."""
+    fitting = [row for row in releases().values() if pairs(row, torch)]
+    if not fitting:
+        raise BadInput(
+            f"Build {variant} against torch {torch}",
+            newer_than_known(torch) or f"No listed release of TorchVision goes with torch {torch}.",
+            "Name a release and its source with --torchvision and --source, or another torch: "
+            f"{', '.join(dict.fromkeys(row.torch for row in releases().values()))}.",
+        )
+
+    def worth(row: Release) -> tuple[object, ...]:
+        own = torch.cuda is not None and row.torch_cuda(variant.platform) == torch.cuda
+        return row.sha256 is not None, own, version_key(row.torchvision)
+
+    return Selection(
+        release=max(fitting, key=worth), torch=torch.version, paired=True, reason=f"it is the release of torch {torch}"
+    )
+
+
+def _none(variant: Variant, any_index: bool) -> BadInput:
+    asked = f"Choose a release for {variant}"
+    rows = releases().values()
+    if variant.track == CPU or candidates(_of_python(variant, "312"), any_index=any_index):
+        pythons = sorted({p for row in rows for p in row.pythons if variant.track == CPU or row.cuda == variant.cuda})
+        return BadInput(
+            asked,
+            f"No release of the track has wheels for Python {variant.python_version}.",
+            f"Choose a Python from {', '.join(pythons)}.",
+        )
+    elsewhere = [row for row in rows if row.cuda == variant.cuda]
+    if elsewhere and not any_index:
+        last = elsewhere[-1]
+        return BadInput(
+            asked,
+            f"The package registry has no torch for {variant.platform} that is built with CUDA {variant.cuda}.",
+            f"Name an index that has one with --torch-index URL (torch {last.torch} is taken for TorchVision "
+            f"{last.torchvision}), or a wheel with --torch FILE.whl, or choose "
+            + " or ".join(t.track for t in toolkits().values() if any(r.cuda_aarch64 == t.version for r in rows))
+            + ".",
+        )
+    return BadInput(
+        asked,
+        f"No release was published with a torch of CUDA {variant.cuda}.",
+        "Name a torch that was built with it: --torch FILE.whl or SITE_PACKAGES, or --torchvision with --torch-index "
+        "URL; or choose another track.",
+    )
+
+
+def _of_python(variant: Variant, python: str) -> Variant:
+    return Variant(python=python, track=variant.track, sm=variant.sm, isa=variant.isa)
