@@ -20,7 +20,8 @@ from build_torchvision.errors import ProcessFailed
 from build_torchvision.facts import isas
 from build_torchvision.process import run
 from build_torchvision.recipes import checkout, flox, tree
-from build_torchvision.variants import PYTHONS, TRACKS, enumerate_variants, parse
+from build_torchvision.recipes.nix import PYTHONS
+from build_torchvision.variants import TRACKS, enumerate_variants, parse
 
 pytestmark = pytest.mark.nix
 
@@ -173,7 +174,7 @@ FAULTS = {
             (SET, "  toolkit = final", "  base = codegen.capability;\n  toolkit = final"),
             (FLAGS, "if codegen == null then", "if true then"),
         ),
-        said="the package set's capabilities is '10.0 12.0 6.1 7.0 7.5 8.0 8.6 8.9 9.0'",
+        said="the package set's capabilities is '10.0 12.0 6.",
     ),
     "capabilities of another GPU": Fault(
         changes=((SET, "[ codegen.capability ]", '[ "9.0" ]'),), said="the package set's capabilities is '9.0'"

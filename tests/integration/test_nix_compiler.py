@@ -113,8 +113,8 @@ def test_the_flags_reach_the_compiler_behind_a_real_nvcc(nix: Nix, nvcc: Path, t
     assert used(built(copy)) == 0
 
 
-# A source that asks for an instruction set beyond every variant's, and uses one intrinsic of it, as the files of XNNPACK
-# in torch do.
+# A source that asks for an instruction set beyond every variant's, and uses one intrinsic of it, as do the files of
+# XNNPACK in torch.
 OWN_ISA = {
     "x86_64": (
         "-march=sapphirerapids",

@@ -67,6 +67,8 @@ def test_a_release_that_nix_cannot_build_is_refused(monkeypatch: pytest.MonkeyPa
         flox.recipe(variant, TorchSource(), "0.99.0")
     with pytest.raises(BadInput, match=r"is not made for Python 3\.14"):
         flox.recipe(parse("torchvision-python314-cpu-avx2"), TorchSource(), "0.21.0")
+    with pytest.raises(BadInput, match="free-threaded"):
+        flox.recipe(parse("torchvision-python314t-cpu-avx2"), TorchSource())
     row = replace(releases()["0.25.0"], sha256=None)
     monkeypatch.setattr(flox, "find_release", lambda _: row)
     with pytest.raises(BadInput, match="no sha256 of its source is recorded"):

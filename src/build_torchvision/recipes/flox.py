@@ -15,6 +15,7 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
 from build_torchvision.facts import release as find_release
 from build_torchvision.flags import cuda_codegen
+from build_torchvision.recipes.nix import PYTHONS
 from build_torchvision.recipes.text import render
 from build_torchvision.variants import Variant, enumerate_variants
 
@@ -80,9 +81,15 @@ def files(
 def recipe(variant: Variant, torch: TorchSource, release: str | None = None) -> str:
     """The text of one recipe; `release` is a TorchVision's, None the package set's own.
 
-    Raises BadInput for a release that is in no row, whose source cannot be fetched, or that has no wheel of its own for
-    the variant's Python.
+    Raises BadInput for a Python that nixpkgs has no packages for, and for a release that is in no row, whose source
+    cannot be fetched, or that is not made for the variant's Python.
     """
+    if variant.python not in PYTHONS:
+        raise BadInput(
+            f"Write the recipe of {variant}",
+            "nixpkgs has no set of packages for a free-threaded Python.",
+            f"Choose --python from {', '.join(PYTHONS)}, or build a wheel.",
+        )
     codegen, gpu = cuda_codegen(variant), variant.gpu
     known = None if release is None else _buildable(release, variant)
     return render(

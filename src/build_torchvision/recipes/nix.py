@@ -11,8 +11,11 @@ from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.inputs.source import GITHUB_ARCHIVE
 from build_torchvision.recipes.text import MARK
-from build_torchvision.variants import CPU, PYTHONS, Variant, enumerate_variants
+from build_torchvision.variants import CPU, Variant, enumerate_variants
+from build_torchvision.variants import PYTHONS as ALL_PYTHONS
 
+PYTHONS = tuple(python for python in ALL_PYTHONS if not python.endswith("t"))
+"""Pythons of the recipes: nixpkgs has no set of packages for the free-threaded ones, "313t"."""
 SYSTEMS = {"x86_64": "x86_64-linux", "aarch64": "aarch64-linux"}
 
 
