@@ -162,6 +162,7 @@ def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, ou
             "variant": str(variant),
             "torchvision": inputs.source.version,
             "source_sha256": inputs.source.sha256,
+            "source_origin": "local" if inputs.source.local else "release",
             "torch": inputs.torch.version,
             "torch_cuda": inputs.torch.cuda,
             "cxx11_abi": inputs.torch.cxx11_abi,

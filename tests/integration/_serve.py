@@ -13,7 +13,7 @@ from pathlib import Path
 
 @dataclass
 class Served:
-    """`url` ends in a slash; `action` are the paths that were requested, in order."""
+    """`url` ends in a slash; `asked` are the paths that were requested, in order."""
 
     url: str
     asked: list[str] = field(default_factory=list)
@@ -25,7 +25,7 @@ def serve(folder: Path) -> Iterator[Served]:
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, format: str, *arguments: object) -> None:
-            served.action.append(self.path)
+            served.asked.append(self.path)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     served.url = f"http://127.0.0.1:{server.server_address[1]}/"

@@ -96,7 +96,7 @@ def test_pip_takes_the_one_variant_of_its_own_index(env: Path, served: Served) -
     done = pip(env, "--index-url", f"{served.url}cpu-avx512/simple", "torchvision")
     assert done.returncode == 0, done.stderr
     assert installed(env) == "0.21.0+cpu.avx512"
-    kinds = [path.rpartition(".")[2] for path in served.action]
+    kinds = [path.rpartition(".")[2] for path in served.asked]
     assert kinds.index("metadata") < kinds.index("whl"), "the metadata beside the wheel was not used"
 
 

@@ -336,5 +336,5 @@ def test_a_page_that_is_no_index_is_refused() -> None:
     for text in ("<html>", "[]", '{"schema": 1}', '{"schema": 1, "wheels": [{"variant": "x"}]}'):
         with pytest.raises(BadInput, match="not one of ours"):
             catalogue.load(text, "http://127.0.0.1")
-    with pytest.raises(BadInput, match="schema 2"):
-        catalogue.load('{"schema": 2, "wheels": []}', "http://127.0.0.1")
+    with pytest.raises(BadInput, match="schema 3"):
+        catalogue.load('{"schema": 3, "wheels": []}', "http://127.0.0.1")

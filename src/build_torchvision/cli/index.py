@@ -1,4 +1,4 @@
-"""`index`: a folder of wheels becomes a static package index."""
+"""`index`: make a static package index of a folder of wheels."""
 
 from __future__ import annotations
 
@@ -14,34 +14,41 @@ from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stde
 from build_torchvision.errors import BadInput
 from build_torchvision.publish.admission import admit_all, find_wheels
 from build_torchvision.publish.provenance import load_signer
-from build_torchvision.publish.site import write_site
+from build_torchvision.publish.site import FILES, check_replaceable, known_wheels, write_site
 
 
 def index(
     *wheels: Path,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("site"),
     sign: Path | None = None,
+    add: Annotated[bool, Parameter(negative=())] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Make a static package index of WHEELS (files, or folders of them), for pip, uv and `install --from`.
 
-    Only proved wheels enter: each one's proof must hold and belong to its bytes, and is made again as far as bytes
-    show. Any file server can serve the folder that comes out.
+    Only verified wheels enter: each one's report must hold and belong to its bytes, and is made again as far as bytes
+    show. A wheel that the index has already, with the same bytes, is not audited again. Any file server can serve the
+    folder that comes out.
 
     Parameters
     ----------
     out_dir
-        The folder to write; an index that is there is replaced whole.
+        The folder to write; an index that is there is replaced in one step, and nothing else ever is.
     sign
         An ed25519 private key (PEM) that signs each wheel's provenance. Without one it is an unsigned record.
+    add
+        Keep the wheels that the index in --out has, and add WHEELS to them.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("index", "no wheel was named.", "Try `build-torchvision index dist --out site`.")
     signer = load_signer(sign) if sign else None
-    records = write_site(admit_all(find_wheels(wheels)), out_dir, signer=signer)
+    check_replaceable(out_dir)
+    paths = find_wheels([*wheels, *([out_dir / FILES] if add and (out_dir / FILES).is_dir() else [])])
+    known = known_wheels(out_dir)
+    records = write_site(admit_all(paths, known), out_dir, signer=signer)
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))
         return

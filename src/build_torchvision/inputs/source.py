@@ -9,7 +9,7 @@ import re
 import tarfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import httpx
@@ -36,12 +36,16 @@ Unreadable = (tarfile.TarError, EOFError, zlib.error)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """An unpacked source tree. `sha256` is the tarball's, None when the user named a folder."""
+    """An unpacked source tree. `sha256` is that of the release's tarball.
+
+    `local` source is the user's own, a folder or a tarball of no pinned digest; its `sha256` is `tree_sha256`.
+    """
 
     root: Path
     version: str
     origin: str
-    sha256: str | None
+    sha256: str
+    local: bool = False
 
 
 class _OriginFailed(Exception):
@@ -83,18 +87,45 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def tree_sha256(action: str, root: Path) -> str:
+    """The sha256 of a whole source tree: of lines "SHA256  PATH" for each file, sorted by path, as `sha256sum` prints.
+
+    A symbolic link counts as its target's text. Version control's folder and Python's bytecode are left out.
+    Raises BadInput for a file that cannot be read.
+    """
+    lines = []
+    for path in root.rglob("*"):
+        name = path.relative_to(root).as_posix()
+        if {".git", "__pycache__"} & set(path.relative_to(root).parts) or (path.is_dir() and not path.is_symlink()):
+            continue
+        try:
+            linked = path.is_symlink()
+            digest = hashlib.sha256(os.fsencode(path.readlink())).hexdigest() if linked else sha256_of(path)
+        except OSError as error:
+            raise BadInput(
+                action, f"{path} cannot be read ({error.strerror}).", "Make it readable, or move it."
+            ) from error
+        lines.append(f"{digest}  {name}\n")
+    text = "".join(sorted(lines, key=lambda line: line[66:]))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def _given(release: Release, given: Path) -> Source:
     action = f"Use {given} as the source of TorchVision {release.torchvision}"
     if given.is_dir():
         root = given.resolve()
         _check_tree(action, release, root)
-        return Source(root=root, version=release.torchvision, origin=str(root), sha256=None)
+        return Source(
+            root=root, version=release.torchvision, origin=str(root), sha256=tree_sha256(action, root), local=True
+        )
     if not given.is_file():
         raise BadInput(action, "There is no such file or folder.", "Name an unpacked source tree or a .tar.gz.")
     found = sha256_of(given)
     if release.sha256 is None:
         log.warning("%s: no sha256 is pinned for TorchVision %s; taken on trust", given, release.torchvision)
-    elif found != release.sha256:
+        source = _unpacked(release, given, found, str(given.resolve()))
+        return replace(source, sha256=tree_sha256(action, source.root), local=True)
+    if found != release.sha256:
         raise BadInput(
             action,
             f"Its sha256 is {found}, and that release's is {release.sha256}: it is truncated, altered or another file.",

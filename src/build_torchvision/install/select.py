@@ -1,4 +1,4 @@
-"""Which wheel of an index is for a machine and its environment, and what is in the way of the others."""
+"""Rank the wheels of an index for a machine and its environment, and say what rules the others out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,15 @@ NEAREST = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A wheel and what was found: why it is the best, what it lacks against the best, or what is in its way."""
+    """A wheel, and why it is the best, what it lacks against the best, or, in `obstacles`, what rules it out."""
 
     record: Record
-    fits: bool
     why: str
+    obstacles: tuple[str, ...] = ()
+
+    @property
+    def fits(self) -> bool:
+        return not self.obstacles
 
 
 def judge(machine: Machine, records: Sequence[Record]) -> list[Judged]:
@@ -38,16 +42,16 @@ def judge(machine: Machine, records: Sequence[Record]) -> list[Judged]:
     fitting = [row for row in records if not list(_obstacles(machine, row))]
     ranked = choose(machine, dict.fromkeys(row.parsed for row in fitting))
     judged = [
-        Judged(record=row, fits=choice.fits, why=choice.why)
+        Judged(record=row, why=choice.why, obstacles=() if choice.fits else (choice.why,))
         for choice in ranked
         for row in _of(choice.variant, fitting)
     ]
     rest = [row for row in records if row not in fitting]
     about = {choice.variant: choice for choice in choose(machine, dict.fromkeys(row.parsed for row in rest))}
     for row in rest:
-        choice, obstacles = about[row.parsed], list(_obstacles(machine, row))
-        obstacles = obstacles if choice.fits else [choice.why, *obstacles]
-        judged.append(Judged(record=row, fits=False, why="; ".join(obstacles)))
+        choice, obstacles = about[row.parsed], tuple(_obstacles(machine, row))
+        obstacles = obstacles if choice.fits else (choice.why, *obstacles)
+        judged.append(Judged(record=row, why="; ".join(obstacles), obstacles=obstacles))
     judged.sort(key=lambda found: not found.fits)
     return judged
 
@@ -66,7 +70,7 @@ def best(machine: Machine, records: Sequence[Record], origin: str) -> list[Judge
     offer = advise(machine).best
     build = f"`{offer.build}`" if offer else "the stock wheel: `pip install torchvision`"
     order = list(isas())
-    nearest = sorted(judged, key=lambda row: (row.why.count(";"), -order.index(row.record.parsed.isa)))[:NEAREST]
+    nearest = sorted(judged, key=lambda row: (len(row.obstacles), -order.index(row.record.parsed.isa)))[:NEAREST]
     shown = "".join(f"\n  {row.record.variant} ({row.record.version}): {row.why}" for row in nearest)
     needs = f" {offer.needs}" if offer and offer.needs else ""
     raise MissingInput(action, f"None of its {len(judged)} wheels fits here. The nearest:{shown}\n", f"{build}.{needs}")

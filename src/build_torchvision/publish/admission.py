@@ -1,33 +1,44 @@
-"""Which wheels may enter an index: those whose carried proof holds, and whose bytes bear it out when audited again."""
+"""Validate wheels before adding them to an index: check the embedded report and repeat the static audit."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, VerificationFailed
+from build_torchvision.inputs.source import sha256_of
 from build_torchvision.publish.benchmark import read_benchmark
 from build_torchvision.publish.run_report import read_run
-from build_torchvision.variants import Variant
+from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.checks import Report
-from build_torchvision.verify.embedded import CHECKS_NEEDING_TORCH, embedded_report_bytes, read_embedded_report
-from build_torchvision.verify.package import FileName, Package
+from build_torchvision.verify.embedded import CHECKS_NEEDING_TORCH, read_embedded_report
+from build_torchvision.verify.package import FileName, Package, parse_file_name
 from build_torchvision.verify.static import audit_wheel, claimed_variant
-from build_torchvision.wheel.descriptor import DESCRIPTOR, VARIANT_JSON
+from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON
 
-TOLD = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")  # without these there is no provenance
+REQUIRED_FIELDS = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")
+"""Fields of the descriptor without which there is no provenance."""
 AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
+LOCAL = "local"  # the descriptor's source_origin of a wheel that was built from a folder of the user's
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, KeyError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A proved wheel, and what an index says of it. Sizes are bytes, digests are hexadecimal sha256."""
+    """A verified wheel, and what an index lists of it. Sizes are bytes, digests are hexadecimal sha256."""
 
     path: Path
     variant: Variant
@@ -42,12 +53,14 @@ class Wheel:
     proof: Report
     proof_sha256: str
     run_proof: Report | None
-    """The proof of a run beside torch, where `verify --save` left one for these very bytes."""
+    """The report of a run beside torch, where `verify --save` left one for these very bytes."""
     bench: Mapping[str, Any] | None
     bundled: Mapping[str, str]
     """Bundled library's file name -> sha256."""
     packages: tuple[Mapping[str, Any], ...]
     """What auditwheel knows of the distribution's packages that brought them (CycloneDX components)."""
+    sbom: str | None = None
+    """Its bill of materials where an index has it already, made from the same bytes by the same version of the tool."""
 
     @property
     def version(self) -> str:
@@ -61,9 +74,25 @@ class Wheel:
     def name(self) -> str:
         return self.path.name
 
+    @property
+    def local_source(self) -> bool:
+        """Whether it was built from a folder of the user's, whatever that held, and not from the release's source."""
+        return self.descriptor.get("source_origin") == LOCAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A wheel that an index admitted earlier, with the same version of the tool."""
+
+    sha256: str
+    sbom: Path
+
 
 def find_wheels(places: Sequence[Path]) -> list[Path]:
-    """The wheels named by `places` (files, or folders of them), by name. Raises BadInput where there are none."""
+    """The wheels named by `places` (files, or folders of them), by name.
+
+    Raises BadInput where there are none, and for two of one name with different bytes.
+    """
     found: dict[str, Path] = {}
     for place in places:
         if place.is_dir():
@@ -86,14 +115,30 @@ def find_wheels(places: Sequence[Path]) -> list[Path]:
     return [found[name] for name in sorted(found)]
 
 
-def admit_all(wheels: Sequence[Path]) -> list[Wheel]:
-    """Admit every wheel of `wheels`. Raises VerificationFailed, naming each one that may not enter, and why."""
+def admit_all(
+    wheels: Sequence[Path],
+    known: Mapping[str, Known] | None = None,
+    done: Callable[[Path, bool], None] = lambda path, audited: None,
+) -> list[Wheel]:
+    """Admit every wheel of `wheels`; of those in `known` (file name -> what an index has) only new bytes are audited.
+
+    `done` is called with each path and whether it was audited. Raises VerificationFailed, naming each wheel that may
+    not enter, and why.
+    """
+    known = known or {}
     admitted, refused = [], []
-    for path in wheels:
-        try:
-            admitted.append(admit(path))
-        except BuildTorchvisionError as error:
-            refused.append(f"{path.name}: {error.problem} {error.hint}")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        digests = pool.map(_digest, wheels)
+        for path, digest in zip(wheels, digests, strict=True):
+            earlier = known.get(path.name)
+            wheel = None
+            try:
+                if earlier is not None and earlier.sha256 == digest:
+                    wheel = _admit_again(path, earlier)
+                admitted.append(wheel or admit(path))
+            except BuildTorchvisionError as error:
+                refused.append(f"{path.name}: {error.problem} {error.hint}")
+            done(path, wheel is None)
     if refused:
         raise VerificationFailed(
             f"Index {len(wheels)} wheels",
@@ -103,12 +148,18 @@ def admit_all(wheels: Sequence[Path]) -> list[Wheel]:
     return admitted
 
 
-def admit(path: Path) -> Wheel:
-    """Read one wheel and prove it again. Raises BadInput or VerificationFailed when it is not what its name says.
+def _digest(path: Path) -> str | None:
+    try:
+        return sha256_of(path)
+    except OSError:
+        return None  # reading it again, as a wheel, names the trouble
 
-    The proof that a wheel carries must hold, name its variant and belong to these very bytes; and all that bytes alone
-    can show is audited anew, so that nobody's word is taken for a name. What needs torch's libraries is
-    taken from the carried proof.
+
+def admit(path: Path) -> Wheel:
+    """Read one wheel and audit it again. Raises BadInput or VerificationFailed when it is not what its name says.
+
+    The report that a wheel carries must hold, name its variant and belong to these very bytes; and all that bytes alone
+    can show is audited again. What needs torch's libraries is taken from the embedded report.
     """
     action = f"Index {path.name}"
     package = Package(path)
@@ -118,47 +169,104 @@ def admit(path: Path) -> Wheel:
     if proof.variant != str(variant):
         raise VerificationFailed(action, f"Its proof is one of {proof.variant}, its name says {variant}.", rebuild)
     proof.require(rebuild)
-    untold = [key for key in TOLD if key not in package.descriptor]
-    if untold:
-        raise VerificationFailed(action, f"Its {DESCRIPTOR} does not say {', '.join(untold)}.", rebuild)
+    problem = _descriptor_fault(package.descriptor)
+    if problem:
+        raise VerificationFailed(action, f"Its {DESCRIPTOR} {problem}.", rebuild)
     absent = sorted(set(CHECKS_NEEDING_TORCH) - {check.name for check in proof.checks})
     if absent:
         raise VerificationFailed(action, f"Its proof does not cover {', '.join(absent)}.", rebuild)
     audit_wheel(path, variant).require(rebuild)
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    info = package.dist_info
+    digest = sha256_of(path)
+    bundled = {PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()}
+    return _wheel(path, digest, variant, package.dist_info, package.files, proof, bundled=bundled)
+
+
+def _admit_again(path: Path, known: Known) -> Wheel | None:
+    """A wheel whose very bytes an index has admitted: only its metadata is read. None where that cannot be used."""
+    name = parse_file_name(path.name)
+    info = f"{name.name}-{name.version}.dist-info"
+    try:
+        sbom = known.sbom.read_text(encoding="utf-8")
+        with zipfile.ZipFile(path) as archive:
+            wanted = [f"{info}/{member}" for member in ("METADATA", DESCRIPTOR, PROOF)]
+            optional = [f"{info}/{member}" for member in (VARIANT_JSON, AUDITWHEEL_SBOM)]
+            present = set(archive.namelist())
+            files = {member: archive.read(member) for member in (*wanted, *(m for m in optional if m in present))}
+        proof = Report.from_json(json.loads(files[f"{info}/{PROOF}"]))
+        variant = parse(proof.variant)
+    except (*UNREADABLE, BadInput):
+        return None
+    return _wheel(path, known.sha256, variant, info, files, proof, bundled={}, sbom=sbom)
+
+
+def _wheel(
+    path: Path,
+    digest: str,
+    variant: Variant,
+    info: str,
+    files: Mapping[str, bytes],
+    proof: Report,
+    *,
+    bundled: Mapping[str, str],
+    sbom: str | None = None,
+) -> Wheel:
+    """The wheel at `path` with this sha256; `files` are at least those of its folder `info` that are read here."""
+    metadata = files[f"{info}/METADATA"]
+    headers = Parser().parsestr(metadata.decode(errors="replace"))
+    name = parse_file_name(path.name)
     return Wheel(
         path=path,
         variant=variant,
-        file_name=package.file_name,
-        size=len(data),
+        file_name=name,
+        size=path.stat().st_size,
         sha256=digest,
-        metadata=package.files[f"{info}/METADATA"],
-        requires_python=str(package.metadata.get("Requires-Python") or ""),
-        torch_requirement=_torch(package),
-        descriptor=package.descriptor,
-        variant_json=package.files.get(f"{info}/{VARIANT_JSON}", b""),
+        metadata=metadata,
+        requires_python=str(headers.get("Requires-Python") or ""),
+        torch_requirement=_torch(headers, path),
+        descriptor=json.loads(files[f"{info}/{DESCRIPTOR}"]),
+        variant_json=files.get(f"{info}/{VARIANT_JSON}", b""),
         proof=proof,
-        proof_sha256=hashlib.sha256(embedded_report_bytes(package) or b"").hexdigest(),
+        proof_sha256=hashlib.sha256(files.get(f"{info}/{PROOF}", b"")).hexdigest(),
         run_proof=read_run(path, variant, digest),
-        bench=read_benchmark(path, package.file_name),
-        bundled={PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()},
-        packages=_packages(package),
+        bench=read_benchmark(path, name, digest),
+        bundled=bundled,
+        packages=_packages(files.get(f"{info}/{AUDITWHEEL_SBOM}")),
+        sbom=sbom,
     )
 
 
-def _torch(package: Package) -> str:
-    requirements = map(Requirement, package.metadata.get_all("Requires-Dist", []))
+def _descriptor_fault(descriptor: Mapping[str, Any]) -> str | None:
+    """Why a descriptor cannot be shown and recorded; None where it can."""
+    missing = [key for key in REQUIRED_FIELDS if key not in descriptor]
+    if missing:
+        return f"does not say {', '.join(missing)}"
+    if not re.fullmatch(r"[0-9a-f]{64}", str(descriptor["source_sha256"])):
+        return "names no digest of the source that was built (an older version of this tool made it)"
+    lists = [descriptor.get(key) or [] for key in ("isa_flags", "gencode", "codecs")]
+    texts = [descriptor.get(key) or "" for key in ("torch", "torch_cuda", "compiler", "cuda_compiler", "codegen_kind")]
+    texts += [text for found in lists if isinstance(found, list) for text in found]
+    versions = descriptor.get("codec_versions") or {}
+    shaped = all(isinstance(found, list) for found in lists) and isinstance(versions, dict)
+    if not shaped or not all(isinstance(text, str) for text in texts):
+        return "has a field of the wrong type"
+    return None
+
+
+def _torch(headers: Message, path: Path) -> str:
+    try:
+        requirements = [Requirement(text) for text in headers.get_all("Requires-Dist", [])]
+    except InvalidRequirement as error:
+        raise BadInput(
+            f"Index {path.name}", f"Its METADATA has a bad Requires-Dist: {error}.", "Build it again."
+        ) from error
     return next((str(found.specifier) for found in requirements if found.name == "torch"), "")
 
 
-def _packages(package: Package) -> tuple[Mapping[str, Any], ...]:
-    data = package.files.get(f"{package.dist_info}/{AUDITWHEEL_SBOM}")
-    if data is None:
-        return ()
+def _packages(data: bytes | None) -> tuple[Mapping[str, Any], ...]:
+    """The distribution's packages in auditwheel's bill of materials; none where it is not as auditwheel writes it."""
     try:
-        components = json.loads(data).get("components", [])
-    except (ValueError, AttributeError):
+        components = json.loads(data or b"{}").get("components", [])
+        rows = [row for row in components if isinstance(row["purl"], str) and isinstance(row["name"], str)]
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return ()
-    return tuple(row for row in components if str(row.get("purl", "")).startswith(("pkg:deb/", "pkg:rpm/", "pkg:apk/")))
+    return tuple(row for row in rows if row["purl"].startswith(("pkg:deb/", "pkg:rpm/", "pkg:apk/")))

@@ -1,22 +1,32 @@
-"""index.json: what `install` reads and the front page shows. One record a wheel, all addresses relative to the file."""
+"""Write and read index.json: what `install` reads and the front page shows, one record per wheel.
+
+All addresses are relative to the file. index.json.gz beside it holds the same bytes, packed, for `install`.
+"""
 
 from __future__ import annotations
 
+import gzip
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 from urllib.parse import quote
 
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput
 from build_torchvision.publish.admission import Wheel
+from build_torchvision.publish.metadata import metadata_sha256
 from build_torchvision.publish.run_report import run_checks
 from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.package import parse_file_name
 
-NAME = "index.json"
-SCHEMA = 1
+log = logging.getLogger(__name__)
+NAME, PACKED = "index.json", "index.json.gz"
+SCHEMA = 2
+READABLE = (1, 2)  # 1 lacks `requires_python` and `metadata_sha256`
+TOOL = "build-torchvision"
+GENERATOR = f"{TOOL} {__version__}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +52,8 @@ class Record:
     run_checks: int | None
     """How many checks were made at run time beside torch; None where no such proof lay beside the wheel."""
     benchmark: dict[str, Any] | None = None
+    requires_python: str = ""
+    metadata_sha256: str = ""
 
     @property
     def parsed(self) -> Variant:
@@ -78,23 +90,79 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
         proof_checks=len(wheel.proof.checks),
         run_checks=run_checks(wheel.run_proof) if wheel.run_proof else None,
         benchmark=dict(wheel.bench) if wheel.bench else None,
+        requires_python=wheel.requires_python,
+        metadata_sha256=metadata_sha256(wheel),
     )
 
 
 def dump(records: Iterable[Record], *, signed: bool) -> str:
     """The text of index.json."""
     rows = [asdict(row) for row in records]
-    data = {"schema": SCHEMA, "generator": f"build-torchvision {__version__}", "signed": signed, "wheels": rows}
+    data = {"schema": SCHEMA, "generator": GENERATOR, "signed": signed, "wheels": rows}
     return json.dumps(data, indent=1) + "\n"
 
 
+def pack(text: str) -> bytes:
+    """The bytes of index.json.gz, the same for the same text."""
+    return gzip.compress(text.encode(), mtime=0)
+
+
 def load(text: str, origin: str) -> list[Record]:
-    """The records of an index.json. Raises BadInput for what is none, or one of a newer schema."""
-    action, hint = f"Read the index {origin}", "Name the address of a site that `build-torchvision index` made."
+    """The records of an index.json. Raises BadInput for what is none, or one of a newer schema.
+
+    A wheel whose variant this version does not know is left out with a warning.
+    """
+    action, hint = f"Read the index {origin}", f"Name the address of a site that `{TOOL} index` made."
     try:
         data = json.loads(text)
-        if data["schema"] != SCHEMA:
-            raise BadInput(action, f"It has schema {data['schema']}, this version reads {SCHEMA}.", "Update this tool.")
-        return [Record(**row) for row in data["wheels"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(action, f"Its {NAME} is not one of ours ({error!r}).", hint) from error
+        schema, rows = data["schema"], data["wheels"]
+        if schema not in READABLE:
+            problem = f"It has schema {schema}, this version reads {' and '.join(map(str, READABLE))}."
+            raise BadInput(action, problem, "Update this tool.")
+        records = [_read(row) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise BadInput(action, f"Its {NAME} is not one of ours ({_short(error)}).", hint) from error
+    known = []
+    for row in records:
+        try:
+            if parse_file_name(row.file).name and row.parsed:
+                known.append(row)
+        except BadInput as error:
+            log.warning("%s: %s is left out: %s %s", origin, row.file, error.action, error.problem)
+    return known
+
+
+def made_by(text: str) -> str | None:
+    """The generator of an index.json that this tool wrote, in any version; None for any other text."""
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("wheels"), list):
+        return None
+    schema, generator = data.get("schema"), data.get("generator")
+    ours = isinstance(schema, int) and isinstance(generator, str) and generator.partition(" ")[0] == TOOL
+    return str(generator) if ours else None
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "str | None": (str, type(None)),
+    "int | None": (int, type(None)),
+}
+
+
+def _read(row: Mapping[str, Any]) -> Record:
+    """One record. Raises TypeError or KeyError for a row that is none."""
+    values: dict[str, Any] = {}
+    for field in fields(Record):
+        value = row[field.name] if field.default is MISSING else row.get(field.name, field.default)
+        if not isinstance(value, _TYPES.get(str(field.type), (dict, type(None)))) or isinstance(value, bool):
+            raise TypeError(f"{field.name} is {type(value).__name__}")
+        values[field.name] = value
+    return Record(**values)
+
+
+def _short(error: Exception) -> str:
+    return repr(error)[:200]

@@ -1,15 +1,19 @@
-"""SHA256SUMS, as `sha256sum -c` reads it."""
+"""Write and read SHA256SUMS, as `sha256sum -c` reads it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from build_torchvision.inputs.source import sha256_of
+import re
+from collections.abc import Mapping
 
 NAME = "SHA256SUMS"
 
 
-def sha256sums(site: Path) -> str:
-    """One line a file of `site`, paths relative to it, sorted; SHA256SUMS itself left out."""
-    paths = sorted(path for path in site.rglob("*") if path.is_file() and path != site / NAME)
-    return "".join(f"{sha256_of(path)}  {path.relative_to(site).as_posix()}\n" for path in paths)
+def sha256sums(digests: Mapping[str, str]) -> str:
+    """One line per file of `digests` (path relative to the file -> hexadecimal sha256), sorted by path."""
+    return "".join(f"{digests[name]}  {name}\n" for name in sorted(digests))
+
+
+def read_sha256sums(text: str) -> dict[str, str]:
+    """The inverse of `sha256sums`. Lines of another form are left out."""
+    rows = (re.fullmatch(r"([0-9a-f]{64})  (.+)", line) for line in text.splitlines())
+    return {row[2]: row[1] for row in rows if row}

@@ -1,15 +1,14 @@
-"""The matrix as the front page shows it: one cell a variant, with how it is served, and whether it is here."""
+"""Arrange the matrix for the front page: one cell per variant, with how it is served, and whether it is here."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from build_torchvision.compatibility import isa_runs_on
 from build_torchvision.facts import Gpu, gpus, isas, toolkits
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.publish.catalogue import Record
-from build_torchvision.variants import CORE_SMS, CPU, TRACKS, Variant, enumerate_variants
+from build_torchvision.variants import CORE_SMS, CPU, DEFAULT_TRACKS, TRACKS, Variant, enumerate_variants
 
 PLATFORM_NAMES = {"x86_64": "x86-64", "aarch64": "Arm"}
 
@@ -67,7 +66,7 @@ def grids(records: Sequence[Record]) -> list[Grid]:
     here: dict[str, list[Record]] = {}
     for record in records:
         here.setdefault(record.parsed.short, []).append(record)
-    first = "cuda12_8"
+    first = DEFAULT_TRACKS[0]
     order = [first, *(track for track in reversed(TRACKS) if track not in (first, CPU))]
     return [_grid(track, here, with_cpu=track == first) for track in order]
 
@@ -88,17 +87,7 @@ def _cell(variant: Variant, records: Collection[Record]) -> Cell:
     return Cell(
         name=variant.short,
         kind=codegen.kind if codegen else "cpu",
-        sold=hardware_exists(variant),
+        sold=variant.hardware_exists,
         size=max((record.size for record in records), default=None),
         ran=any(record.run_checks for record in records),
     )
-
-
-def hardware_exists(variant: Variant) -> bool:
-    """Whether a shipping computer can match this name, by the facts' `hosts` and `soc_isa`."""
-    gpu = variant.gpu
-    if gpu is None:
-        return True
-    if variant.platform not in gpu.hosts:
-        return False
-    return gpu.soc_isa is None or isa_runs_on(variant.isa, gpu.soc_isa)

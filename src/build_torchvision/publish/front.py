@@ -1,4 +1,4 @@
-"""The front page: one HTML file that asks nobody for anything, made from the facts and the wheels."""
+"""Write the front page: one HTML file that loads nothing else, made from the facts and the wheels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from build_torchvision.facts import gpus, isas, releases, toolkits, version_key
 from build_torchvision.publish import coverage
 from build_torchvision.publish.catalogue import Record
 from build_torchvision.publish.templates import render
-from build_torchvision.variants import DEFAULT_PYTHON, TRACKS, enumerate_variants
+from build_torchvision.variants import DEFAULT_PYTHON, DEFAULT_TRACKS, TRACKS, enumerate_variants
 
 WORDS = {
     "native": "a cubin of this very GPU",
@@ -89,6 +89,7 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
             for track, toolkit in toolkits().items()
         ],
         "python": DEFAULT_PYTHON,
+        "default_track": DEFAULT_TRACKS[0],
         "words": WORDS,
         "sentences": list(sentences),
         "notes": noted,

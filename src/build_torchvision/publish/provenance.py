@@ -1,4 +1,4 @@
-"""What was built from what, as an in-toto statement with a SLSA predicate: signed where a key is given, else not.
+"""State what a wheel was built from, as an in-toto statement with a SLSA predicate; signed where a key is given.
 
 The statement says what the wheel says of itself (build_torchvision.json, which the proof is bound to). Nobody but the
 holder of the key vouches for it: without one it is a record, and says so. It is no PEP 740 attestation, since those
@@ -20,7 +20,8 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput, MissingInput, VerificationFailed
-from build_torchvision.publish.admission import Wheel
+from build_torchvision.inputs.source import GITHUB_ARCHIVE
+from build_torchvision.publish.admission import LOCAL, Wheel
 from build_torchvision.wheel.descriptor import PROOF
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -28,16 +29,28 @@ BUILD_TYPE = "urn:build-torchvision:wheel:v1"
 NEW_KEY = "openssl genpkey -algorithm ed25519 -out key.pem; openssl pkey -in key.pem -pubout -out key.pub"
 
 
-def source_url(release: str) -> str:
-    """Where the source of `release` comes from first."""
-    return f"https://github.com/pytorch/vision/archive/refs/tags/v{release}.tar.gz"
+def source_url(wheel: Wheel) -> str | None:
+    """Where the source of the wheel comes from first; None for a folder of the user's, which no address has."""
+    return None if wheel.local_source else GITHUB_ARCHIVE.format(version=wheel.release)
+
+
+def source_record(wheel: Wheel) -> dict[str, Any]:
+    """The source as a resolved dependency (SLSA's ResourceDescriptor): its digest, and where it is from.
+
+    Of a local folder the digest is that of the whole tree (`inputs.source.tree_sha256`), under a name of its own.
+    """
+    digest, url = str(wheel.descriptor["source_sha256"]), source_url(wheel)
+    if url is None:
+        note = f"a folder of the builder's, of version {wheel.release}; not necessarily the release of that name"
+        return {"name": "source", "digest": {"treeSha256": digest}, "annotations": {"origin": LOCAL, "note": note}}
+    return {"name": "source", "uri": url, "digest": {"sha256": digest}}
 
 
 def statement(wheel: Wheel) -> dict[str, Any]:
     """The in-toto Statement v1 with a SLSA Provenance v1 predicate."""
     said = wheel.descriptor
     inputs: list[dict[str, Any]] = [
-        {"name": "source", "uri": source_url(wheel.release), "digest": {"sha256": said["source_sha256"]}},
+        source_record(wheel),
         {"name": "torch", "uri": f"pkg:pypi/torch@{said['torch']}"},
     ]
     inputs += [{"name": str(row["name"]), "uri": str(row["purl"])} for row in wheel.packages]
@@ -52,6 +65,7 @@ def statement(wheel: Wheel) -> dict[str, Any]:
                 "externalParameters": {
                     "variant": str(wheel.variant),
                     "torchvision": wheel.release,
+                    "source": LOCAL if wheel.local_source else "release",
                     "torch": said["torch"],
                     "codecs": said.get("codecs", []),
                 },

@@ -1,14 +1,15 @@
-"""The proof of a run beside torch, kept beside the wheel that ran: `verify --save` writes it, `index` takes it up."""
+"""Keep the report of a run beside the wheel that ran: `verify --save` writes it, `index` reads it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from build_torchvision.errors import BadInput, VerificationFailed
+from build_torchvision.inputs.source import sha256_of
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
+from build_torchvision.writing import write_whole
 
 SUFFIX = ".proof.json"
 RUNS = "runs"  # what the names of checks that were made at run time begin with
@@ -30,10 +31,10 @@ def save_run(wheel: Path, proof: Report) -> Path:
         raise BadInput(
             f"Save the proof of {wheel.name}", "Nothing was run for it.", "Leave out --static, or mend what failed."
         )
-    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    digest = sha256_of(wheel)
     path = beside(wheel)
-    path.write_text(json.dumps({"wheel": wheel.name, "sha256": digest, "proof": proof.to_json()}, indent=1) + "\n")
-    return path
+    text = json.dumps({"wheel": wheel.name, "sha256": digest, "proof": proof.to_json()}, indent=1) + "\n"
+    return write_whole(path, text, action=f"Save the report of {wheel.name}")
 
 
 def read_run(wheel: Path, variant: Variant, sha256: str) -> Report | None:
@@ -45,7 +46,7 @@ def read_run(wheel: Path, variant: Variant, sha256: str) -> Report | None:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         proof, of = Report.from_json(saved["proof"]), saved["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VerificationFailed(action, f"{path.name} cannot be read ({error!r}).", again) from error
     if of != sha256 or proof.variant != str(variant):
         raise VerificationFailed(action, f"{path.name} is the proof of another wheel than this one.", again)

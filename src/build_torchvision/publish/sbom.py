@@ -1,10 +1,11 @@
-"""The bill of materials of one wheel (CycloneDX 1.6): what is bundled, what it needs, and the source it is from."""
+"""Write the bill of materials of one wheel (CycloneDX 1.6): what it bundles, what it needs, and its source."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -16,7 +17,7 @@ from packageurl import PackageURL
 
 from build_torchvision import __version__
 from build_torchvision.facts.libraries import library_of
-from build_torchvision.publish.admission import Wheel
+from build_torchvision.publish.admission import LOCAL, Wheel
 from build_torchvision.publish.provenance import source_url
 
 SUFFIX = ".cdx.json"
@@ -52,11 +53,17 @@ def _subject(wheel: Wheel) -> Component:
         "codegen_kind": said.get("codegen_kind"),
         "torch_requirement": wheel.torch_requirement,
     }
-    source = ExternalReference(
-        type=ExternalReferenceType.SOURCE_DISTRIBUTION,
-        url=XsUri(source_url(wheel.release)),
-        hashes=[_sha256(str(said["source_sha256"]))],
-    )
+    url = source_url(wheel)
+    if url is None:
+        shown |= {"source": LOCAL, "source_tree_sha256": said["source_sha256"]}
+    sources = [
+        ExternalReference(
+            type=ExternalReferenceType.SOURCE_DISTRIBUTION,
+            url=XsUri(address),
+            hashes=[_sha256(str(said["source_sha256"]))],
+        )
+        for address in filter(None, [url])
+    ]
     return Component(
         type=ComponentType.LIBRARY,
         name="torchvision",
@@ -65,7 +72,7 @@ def _subject(wheel: Wheel) -> Component:
         purl=PackageURL("pypi", None, "torchvision", wheel.version, {"file_name": wheel.name}),
         licenses=[LicenseFactory().make_from_string("BSD-3-Clause")],
         hashes=[_sha256(wheel.sha256)],
-        external_references=[source],
+        external_references=sources,
         properties=[Property(name=PREFIX + key, value=str(value)) for key, value in shown.items() if value],
     )
 
@@ -91,7 +98,7 @@ def _bundled(wheel: Wheel) -> Iterator[Component]:
     versions = wheel.descriptor.get("codec_versions", {})
     for file_name, digest in sorted(wheel.bundled.items()):
         known = library_of(file_name)
-        package = next((row for row in wheel.packages if _brings(str(row["name"]), file_name)), {})
+        package = next((row for row in wheel.packages if _brings(str(row["name"]), file_name)), dict[str, Any]())
         upstream = versions.get(known.codec) if known and known.codec else None
         version = upstream or package.get("version")
         yield Component(
@@ -99,7 +106,7 @@ def _bundled(wheel: Wheel) -> Iterator[Component]:
             name=known.name if known else file_name,
             version=str(version) if version else None,
             bom_ref=file_name,
-            purl=PackageURL.from_string(str(package["purl"])) if "purl" in package else None,
+            purl=_purl(package),
             scope=ComponentScope.REQUIRED,
             licenses=[LicenseFactory().make_from_string(known.licence)] if known else [],
             hashes=[_sha256(digest)],
@@ -108,6 +115,13 @@ def _bundled(wheel: Wheel) -> Iterator[Component]:
                 Property(name=PREFIX + "file", value=f"torchvision.libs/{file_name}"),
             ],
         )
+
+
+def _purl(package: Mapping[str, Any]) -> PackageURL | None:
+    try:
+        return PackageURL.from_string(str(package["purl"]))
+    except (KeyError, ValueError):
+        return None
 
 
 def _brings(package: str, file_name: str) -> bool:

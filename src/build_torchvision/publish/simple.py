@@ -1,14 +1,15 @@
-"""The pages that installers read: PEP 503's HTML and PEP 691's JSON (with PEP 700's sizes and versions).
+"""Render the pages that installers read: PEP 503's HTML and PEP 691's JSON (with PEP 700's sizes and versions).
 
 A plain file server cannot choose by the Accept header, so it serves index.html and every installer reads that; the JSON
 lies beside it as index.json, for a server that can choose. Both use relative addresses: the site works wherever it is
-put.
+put. Each page also lists the files of variant metadata (PEP 825), with their hashes: `extra`, file name -> text.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -39,8 +40,8 @@ def root_json() -> str:
     return _dump({"meta": {"api-version": VERSION}, "projects": [{"name": PROJECT}]})
 
 
-def project_html(wheels: Sequence[Wheel], extra: Sequence[str], *, files: str) -> str:
-    """The page `simple/torchvision/`. `files` is the relative way to the wheels; `extra` are files beside the page."""
+def project_html(wheels: Sequence[Wheel], extra: Mapping[str, str], *, files: str) -> str:
+    """The page `simple/torchvision/`. `files` is the relative way to the wheels; `extra` lies beside it."""
     links = [
         Link(
             f"{files}{quote(wheel.name)}#sha256={wheel.sha256}",
@@ -53,10 +54,11 @@ def project_html(wheels: Sequence[Wheel], extra: Sequence[str], *, files: str) -
         )
         for wheel in wheels
     ]
-    return render("simple.html.j2", title=PROJECT, links=[*links, *(Link(quote(name), name) for name in extra)])
+    beside = [Link(f"{quote(name)}#sha256={_sha256(text)}", name) for name, text in extra.items()]
+    return render("simple.html.j2", title=PROJECT, links=[*links, *beside])
 
 
-def project_json(wheels: Sequence[Wheel], *, files: str) -> str:
+def project_json(wheels: Sequence[Wheel], extra: Mapping[str, str], *, files: str) -> str:
     """`project_html` as JSON."""
     return _dump(
         {
@@ -74,6 +76,16 @@ def project_json(wheels: Sequence[Wheel], *, files: str) -> str:
                     "yanked": False,
                 }
                 for wheel in wheels
+            ]
+            + [
+                {
+                    "filename": name,
+                    "url": quote(name),
+                    "hashes": {"sha256": _sha256(text)},
+                    "size": len(text.encode()),
+                    "yanked": False,
+                }
+                for name, text in extra.items()
             ],
         }
     )
@@ -81,3 +93,7 @@ def project_json(wheels: Sequence[Wheel], *, files: str) -> str:
 
 def _dump(data: object) -> str:
     return json.dumps(data, indent=1) + "\n"
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""A folder of proved wheels -> a folder that any file server can serve.
+"""Write a folder of verified wheels as a folder that any file server can serve.
 
 SITE/index.html               the front page
-SITE/index.json               the same as data: what `install --from` reads
+SITE/index.json               the same as data; index.json.gz is what `install --from` reads
 SITE/SHA256SUMS
 SITE/files/                   wheels, each with its metadata, SBOM and provenance
 SITE/simple/                  every variant; ask for an exact version here
@@ -10,74 +10,184 @@ SITE/VARIANT/simple/          one variant, such as cpu-avx512: a plain `torchvis
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from securesystemslib.signer import CryptoSigner
 
-from build_torchvision.errors import BadInput
+from build_torchvision.errors import BadInput, CannotWrite
+from build_torchvision.inputs.source import sha256_of
 from build_torchvision.publish import catalogue, checksums, simple
-from build_torchvision.publish.admission import Wheel
+from build_torchvision.publish.admission import Known, Wheel
+from build_torchvision.publish.exchange import aside, exchange
 from build_torchvision.publish.front import front_page
 from build_torchvision.publish.metadata import metadata_name
 from build_torchvision.publish.provenance import provenance_file
 from build_torchvision.publish.sbom import SUFFIX, sbom
 from build_torchvision.publish.variant_index import variants_files
+from build_torchvision.writing import writing
+
+SHOWN = 5  # files of others that an error names
+FILES = "files"
 
 
 def write_site(wheels: Sequence[Wheel], out: Path, *, signer: CryptoSigner | None = None) -> list[catalogue.Record]:
     """Write the site of `wheels` into `out`, in one step: a site that was there is replaced whole.
 
     The same wheels give the same bytes (and the same key the same signatures). Raises BadInput when `out` holds
-    something that is no site of ours.
+    something that is no site of ours, CannotWrite when it cannot be written; then what was there is there still.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / catalogue.NAME).is_file())):
-        raise BadInput(
-            f"Write the index into {out}",
-            "Something that is no index is there already.",
-            "Name a new folder: --out DIR.",
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch:
-        part = Path(scratch, "site")
-        records = _fill(wheels, part, signer)
+    out = out.resolve()
+    action = f"Write the index into {out}"
+    with writing(action, out):
+        _sweep(out)
+        check_replaceable(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir() and out.stat().st_dev != out.parent.stat().st_dev:
+            raise CannotWrite(
+                action, "It is a mount point, which cannot be replaced in one step.", "Name a folder in it."
+            )
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent, ignore_cleanup_errors=True) as scratch:
+            part = Path(scratch, "site")
+            records = _fill(wheels, part, signer, out)
+            exchange(part, out)
+    return records
+
+
+def _sweep(out: Path) -> None:
+    """Put back, or remove where a newer one is there, the site that a killed run left aside."""
+    left = aside(out)
+    if left.exists():
+        check_replaceable(left)
         if out.exists():
-            out.replace(Path(scratch, "old"))
-        part.replace(out)
-    return records
+            shutil.rmtree(left)
+        else:
+            left.rename(out)
 
 
-def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None) -> list[catalogue.Record]:
-    records = []
-    files = site / "files"
-    files.mkdir(parents=True)
+def check_replaceable(out: Path) -> None:
+    """Raise BadInput or CannotWrite unless `out` is absent, an empty folder, or a site of ours and nothing else."""
+    action, hint = f"Write the index into {out}", "Name a new folder: --out DIR."
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise CannotWrite(action, "A file is there where a folder should be.", hint)
+    with writing(action, out):
+        if not any(out.iterdir()):
+            return
+    if _generator(out) is None:
+        raise BadInput(action, "Something that is no index of this tool is there already.", hint)
+    listed = _listed(out)
+    others = sorted(
+        path.relative_to(out).as_posix()
+        for path in out.rglob("*")
+        if not path.is_dir() and path.relative_to(out).as_posix() not in listed
+    )
+    if others:
+        shown = ", ".join(others[:SHOWN]) + (f" and {len(others) - SHOWN} more" if len(others) > SHOWN else "")
+        raise BadInput(
+            action, f"Beside the index that is there stands what is not part of it: {shown}.", f"Move it. {hint}"
+        )
+
+
+def known_wheels(out: Path) -> dict[str, Known]:
+    """File name -> what the index in `out` has of it; nothing where another version of the tool made that index."""
+    out = out.resolve()
+    if _generator(out) != catalogue.GENERATOR:
+        return {}
+    try:
+        rows = catalogue.load((out / catalogue.NAME).read_text(encoding="utf-8"), str(out))
+    except (OSError, UnicodeDecodeError, BadInput):
+        return {}
+    listed = _listed(out)
+    found = {}
+    for row in rows:
+        bill = out / unquote(row.sbom)
+        name = f"{FILES}/{bill.name}"
+        if row.metadata_sha256 and bill.is_file() and listed.get(name) == sha256_of(bill):
+            found[row.file] = Known(sha256=row.sha256, sbom=bill)
+    return found
+
+
+def _generator(out: Path) -> str | None:
+    try:
+        return catalogue.made_by((out / catalogue.NAME).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _listed(out: Path) -> dict[str, str]:
+    """The files of the site in `out`: path -> sha256. SHA256SUMS itself is one."""
+    try:
+        return {checksums.NAME: "", **checksums.read_sha256sums((out / checksums.NAME).read_text(encoding="utf-8"))}
+    except (OSError, UnicodeDecodeError):
+        return {}
+
+
+class _Writer:
+    """Writes files below `root` and keeps the sha256 of each, for SHA256SUMS."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.digests = root, dict[str, str]()
+
+    def write(self, name: str, data: bytes | str) -> None:
+        data = data.encode() if isinstance(data, str) else data
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        self.digests[name] = hashlib.sha256(data).hexdigest()
+
+    def bring(self, name: str, source: Path, sha256: str, earlier: Path) -> None:
+        """`source`, whose digest is `sha256`: a hard link to `earlier` where that has the same bytes, else a copy."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if sha256_of(earlier) == sha256:
+                os.link(earlier, path)
+        except OSError:
+            path.unlink(missing_ok=True)  # not there, or a file system without hard links
+        if not path.exists():
+            shutil.copyfile(source, path)
+        self.digests[name] = sha256
+
+
+def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None, earlier: Path) -> list[catalogue.Record]:
+    """Write the site of `wheels` into `site`; files that the site `earlier` has already are linked from there."""
+    writer, records = _Writer(site), []
+    variants: Mapping[str, list[Wheel]] = defaultdict(list)
     for wheel in wheels:
-        shutil.copyfile(wheel.path, files / wheel.name)
-        (files / metadata_name(wheel)).write_bytes(wheel.metadata)
+        variants[wheel.variant.short].append(wheel)
+        writer.bring(f"{FILES}/{wheel.name}", wheel.path, wheel.sha256, earlier / FILES / wheel.name)
+        writer.write(f"{FILES}/{metadata_name(wheel)}", wheel.metadata)
         bill = f"{wheel.name}{SUFFIX}"
-        (files / bill).write_text(sbom(wheel), encoding="utf-8")
+        writer.write(f"{FILES}/{bill}", wheel.sbom or sbom(wheel))
         provenance, text = provenance_file(wheel, signer)
-        (files / provenance).write_text(text, encoding="utf-8")
+        writer.write(f"{FILES}/{provenance}", text)
         records.append(catalogue.record(wheel, provenance=provenance, sbom=bill))
-    _write_simple(wheels, site / "simple", up=2)
-    for name in dict.fromkeys(wheel.variant.short for wheel in wheels):
-        _write_simple([wheel for wheel in wheels if wheel.variant.short == name], site / name / "simple", up=3)
-    (site / catalogue.NAME).write_text(catalogue.dump(records, signed=signer is not None), encoding="utf-8")
-    (site / "index.html").write_text(front_page(records, signed=signer is not None), encoding="utf-8")
-    (site / checksums.NAME).write_text(checksums.sha256sums(site), encoding="utf-8")
+    _write_simple(writer, wheels, "simple", up=2)
+    for name, rows in variants.items():
+        _write_simple(writer, rows, f"{name}/simple", up=3)
+    text = catalogue.dump(records, signed=signer is not None)
+    writer.write(catalogue.NAME, text)
+    writer.write(catalogue.PACKED, catalogue.pack(text))
+    writer.write("index.html", front_page(records, signed=signer is not None))
+    (site / checksums.NAME).write_text(checksums.sha256sums(writer.digests), encoding="utf-8")
     return records
 
 
-def _write_simple(wheels: Sequence[Wheel], folder: Path, *, up: int) -> None:
+def _write_simple(writer: _Writer, wheels: Sequence[Wheel], folder: str, *, up: int) -> None:
     """Write the installers' pages into `folder`; the site's root is `up` folders above the project's page."""
-    project, files = folder / simple.PROJECT, "../" * up + "files/"
-    project.mkdir(parents=True)
+    project, files = f"{folder}/{simple.PROJECT}", "../" * up + f"{FILES}/"
     extra = variants_files(wheels)
     for name, text in extra.items():
-        (project / name).write_text(text, encoding="utf-8")
-    (folder / "index.html").write_text(simple.root_html(), encoding="utf-8")
-    (folder / "index.json").write_text(simple.root_json(), encoding="utf-8")
-    (project / "index.html").write_text(simple.project_html(wheels, list(extra), files=files), encoding="utf-8")
-    (project / "index.json").write_text(simple.project_json(wheels, files=files), encoding="utf-8")
+        writer.write(f"{project}/{name}", text)
+    writer.write(f"{folder}/index.html", simple.root_html())
+    writer.write(f"{folder}/index.json", simple.root_json())
+    writer.write(f"{project}/index.html", simple.project_html(wheels, extra, files=files))
+    writer.write(f"{project}/index.json", simple.project_json(wheels, extra, files=files))

@@ -34,7 +34,7 @@ def read_embedded_report(package: Package) -> Report:
     try:
         fields = json.loads(data)
         proof, digest = Report.from_json(fields), fields.get(RECORD_DIGEST)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise VerificationFailed(action, f"Its proof cannot be read ({error!r}).", again) from error
     record = package.files.get(f"{package.dist_info}/RECORD", b"").decode(errors="replace")
     if digest is None:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -120,7 +121,7 @@ class Package:
                     raise BadInput(f"reading {wheel}", f"it unpacks to more than {MAX_BYTES} bytes.", "Do not use it.")
                 self.names = [entry.filename for entry in entries]
                 self.files: dict[str, bytes] = {entry.filename: archive.read(entry) for entry in entries}
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError) as error:
+        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError) as error:
             raise BadInput(
                 f"reading {wheel}", f"it is not a whole wheel ({error}).", "Build or fetch it again."
             ) from error
@@ -143,7 +144,7 @@ class Package:
         """What build_torchvision.json says; empty when there is none or it is no JSON object."""
         try:
             data = json.loads(self.files.get(f"{self.dist_info}/{DESCRIPTOR}", b"null"))
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return data if isinstance(data, dict) else {}
 

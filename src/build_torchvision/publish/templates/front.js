@@ -55,7 +55,7 @@
       .filter((wheel) => wheel.name === name && wheel.python === python)
       .sort(
         (a, b) =>
-          a.labelled - b.labelled ||
+          a.with_variant_label - b.with_variant_label ||
           b.release.localeCompare(a.release, undefined, { numeric: true }) ||
           a.version.length - b.version.length, // the one with its own torch and no PTX added
       );
@@ -65,7 +65,7 @@
   // The name for a machine: one that is here, else the toolkit that serves the GPU best (the default one among equals).
   const bestName = (sm, isa, python) => {
     if (!sm) return nameOf("cpu", "", isa);
-    const first = "cuda12_8";
+    const first = data.default_track;
     const ways = data.tracks
       .filter((row) => row.kinds[sm])
       .sort(
@@ -126,7 +126,7 @@
 
   const install = (wheel) => {
     const tool = command("Let the tool look at the machine itself", `build-torchvision install --from ${base}`);
-    if (wheel.labelled) {
+    if (wheel.with_variant_label) {
       const text = "Its file name ends in a label, for installers that choose by hardware; pip does not take it yet.";
       return [make("p", { textContent: text }), tool];
     }
