@@ -53,13 +53,13 @@ def main() -> int:
     held = True
     for wheel in asked.wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
-        trial = VerifyOptions(
+        options = VerifyOptions(
             upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
             python=asked.python,
             gpus=host,
             source=asked.source,
         )
-        (proof,) = verify_all([(wheel, None)], trial)
+        (proof,) = verify_all([(wheel, None)], options)
         proofs.append(proof)
         OUT.print(proof_table(proof))
         if served is None:

@@ -21,7 +21,7 @@ from build_torchvision.process import run
 from build_torchvision.variants import parse
 from build_torchvision.verify.installed import InstalledTree
 from build_torchvision.verify.runtime import find_python
-from build_torchvision.verify.session import prove
+from build_torchvision.verify.session import verify_wheel
 from build_torchvision.verify.static import audit_tree
 
 pytestmark = [pytest.mark.nix, pytest.mark.nightly]
@@ -66,7 +66,7 @@ def test_two_variants_are_built_and_proved(nix: Nix) -> None:
         link = nix.tree / f"result-{isa}"
         nix.run("nix-build", "default.nix", "-A", name, "-o", link, timeout=7200)
         assert link.resolve().name.endswith(f"-{name}-0.21.0")
-        proof = prove(link)
+        proof = verify_wheel(link)
         assert {check.name: check.detail for check in proof.failed} == {}
         assert proof.variant == name
         assert any(check.name.startswith("runs: ") for check in proof.checks)

@@ -27,7 +27,7 @@ from build_torchvision.variants import every_variant, parse
 from build_torchvision.verify import runtime, static
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.package import parse_file_name
-from build_torchvision.verify.probe import read_results
+from build_torchvision.verify.run_probe import read_results
 from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS, TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.verify.target import Place
 from build_torchvision.verify.upstream import judge, read_report, upstream_tests
@@ -505,13 +505,24 @@ def test_a_proof_survives_json_and_holds_only_if_all_checks_do() -> None:
     assert proof.to_json() == {
         "variant": "v",
         "ok": False,
-        "checks": [{"name": "a", "ok": True, "detail": "x"}, {"name": "b", "ok": False, "detail": "why"}],
+        "checks": [
+            {"name": "a", "ok": True, "detail": "x", "part": "static", "judged": True},
+            {"name": "b", "ok": False, "detail": "why", "part": "static", "judged": True},
+        ],
     }
     assert Report.from_json(json.loads(proof.dumps())) == proof
     assert Report(variant="v", checks=(good,)).ok
     assert not (Report(variant="v", checks=(good,)) + proof).ok
     with pytest.raises(VerificationFailed, match="b: why"):
         proof.require("Build it again.")
+
+
+def test_a_report_in_which_nothing_was_judged_does_not_hold() -> None:
+    unknown = Check.not_judged("operators", "no row lists this release.")
+    assert not Report(variant="v", checks=(unknown,)).ok
+    report = Report(variant="v", checks=(unknown, Check(name="a", ok=True, detail="x")))
+    assert report.ok
+    assert report.not_judged == (unknown,)
 
 
 def test_a_proof_without_checks_proves_nothing() -> None:
@@ -536,18 +547,18 @@ IMPORTED = ({"start": "import"}, {"name": "import", "ok": True, "detail": "0.21.
 
 
 def test_a_probe_that_meets_an_illegal_instruction_names_the_operator() -> None:
-    checks = read_results(lines(*IMPORTED, {"start": "nms"}), ended(-4))
+    checks = [row.check for row in read_results(lines(*IMPORTED, {"start": "nms"}), ended(-4))]
     assert [check.ok for check in checks] == [True, False]
     assert "at nms: stopped by SIGILL" in checks[-1].detail
 
 
 @pytest.mark.parametrize(("text", "code"), [("", 0), ("", 1), (lines(*IMPORTED), 1), (lines(*IMPORTED), 3)])
 def test_a_probe_without_all_its_results_fails(text: str, code: int) -> None:
-    assert not all(check.ok for check in read_results(text, ended(code, "Traceback")))
+    assert not all(row.check.ok for row in read_results(text, ended(code, "Traceback")))
 
 
 def test_a_probe_whose_checks_hold_passes() -> None:
-    assert [check.ok for check in read_results(lines(*IMPORTED), ended(0))] == [True]
+    assert [row.check.ok for row in read_results(lines(*IMPORTED), ended(0))] == [True]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_two_wheels_of_one_name_and_other_bytes_are_refused(tmp_path: Path) -> N
 def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> None:
     path = sealed(tmp_path / "dist")
     variant = "torchvision-python313-cpu-avx512"
-    ran = Report(variant=variant, checks=(Check(name="runs: nms", ok=True, detail=""),))
+    ran = Report(variant=variant, checks=(Check(name="runs: nms", ok=True, detail="", part="cpu"),))
     saved = save_run(path, ran)
     assert admit(path).run_proof == ran
     text = saved.read_text()
@@ -170,7 +170,7 @@ def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> 
         saved.write_text(json.dumps(change(json.loads(text))))
         with pytest.raises(VerificationFailed, match=said):
             admit(path)
-    failed = Report(variant=variant, checks=(Check(name="runs: nms", ok=False, detail="lost a box"),))
+    failed = Report(variant=variant, checks=(Check(name="runs: nms", ok=False, detail="lost a box", part="cpu"),))
     save_run(path, failed)
     with pytest.raises(VerificationFailed, match="lost a box"):
         admit(path)

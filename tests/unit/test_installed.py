@@ -25,7 +25,7 @@ from test_audit import (
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.verify.installed import InstalledTree, claimed
 from build_torchvision.verify.runtime import probe_installed
-from build_torchvision.verify.session import VerifyOptions, prove
+from build_torchvision.verify.session import VerifyOptions, verify_wheel
 from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -90,12 +90,12 @@ class Tree:
 
 
 def failed(tree: Tree) -> dict[str, str]:
-    return failing(prove(tree.write(), trial=VerifyOptions(static_only=True)))
+    return failing(verify_wheel(tree.write(), options=VerifyOptions(static_only=True)))
 
 
 def test_a_store_path_that_is_what_its_name_says_is_proved(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
-    proof = prove(tree.write(), trial=VerifyOptions(static_only=True))
+    proof = verify_wheel(tree.write(), options=VerifyOptions(static_only=True))
     assert failing(proof) == {}
     assert proof.variant == "torchvision-python313-cpu-avx512"
     said = {check.name: check.detail for check in proof.checks}
@@ -160,7 +160,7 @@ def test_a_fault_in_a_store_path_is_caught_by_name(fault: str, tmp_path: Path) -
 def test_a_torch_is_found_by_run_path_where_nothing_is_propagated(tmp_path: Path) -> None:
     link = Tree(tmp_path).write()
     (link / "nix-support" / "propagated-build-inputs").unlink()
-    assert prove(link, trial=VerifyOptions(static_only=True)).ok
+    assert verify_wheel(link, options=VerifyOptions(static_only=True)).ok
 
 
 def test_what_is_no_installed_tree_is_bad_input(tmp_path: Path) -> None:

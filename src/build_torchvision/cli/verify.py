@@ -46,7 +46,7 @@ def verify(
     Parameters
     ----------
     variant
-        The variant to prove, where the file name does not say.
+        The variant that it should be, where the file name does not say.
     static
         Only read the files; install and run nothing.
     upstream_tests
@@ -78,7 +78,7 @@ def verify(
     if time_box is not None and (time_box <= 0 or not upstream_tests):
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
-    trial = VerifyOptions(
+    options = VerifyOptions(
         torch=torch,
         static_only=static,
         upstream_tests=upstream_tests,
@@ -90,7 +90,7 @@ def verify(
         source=source,
     )
     proofs: list[Report] = []
-    for proof in verify_all([(wheel, chosen) for wheel in wheels], trial):
+    for proof in verify_all([(wheel, chosen) for wheel in wheels], options):
         if save and proof.ok:
             save_run(wheels[len(proofs)], proof)
         proofs.append(proof)

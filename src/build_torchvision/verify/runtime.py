@@ -1,6 +1,4 @@
-"""The runtime proof: a wheel beside its torch, in an environment of its own or in one that exists, and every operator
-called there, on the CPU and on a GPU.
-"""
+"""Run a wheel beside its torch, in an environment of its own or in an existing one, and call every operator there."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ from build_torchvision.verify.gpu_run import has_nvjpeg, on, run_on_gpu
 from build_torchvision.verify.installed import InstalledTree
 from build_torchvision.verify.libraries import CODECS
 from build_torchvision.verify.package import Package, parse_file_name
-from build_torchvision.verify.probe import probe
+from build_torchvision.verify.run_probe import digests, probe
 from build_torchvision.verify.target import BESIDE, Place, PythonTarget, laid_over
 from build_torchvision.verify.upstream import CPU_SUITE, Stock, gpu_suite, upstream_tests
 
@@ -138,8 +136,8 @@ def probe_installed(tree: InstalledTree, *, timeout: float = 900) -> Report:
             f"Call the operators of {tree.path}", f"it propagates no {name}.", "Verify the static part alone: --static."
         )
     place = Place(python=python, over=tuple(root / tree.site.relative_to(tree.path) for root in tree.closure))
-    checks, _ = probe(place, tree.codecs, timeout=timeout)
-    return Report(variant=str(tree.claim() or tree.path.name), checks=checks)
+    rows = probe(place, tree.codecs, timeout=timeout)
+    return Report(variant=str(tree.claim() or tree.path.name), checks=tuple(row.check for row in rows))
 
 
 def run_in_venv(
@@ -207,13 +205,13 @@ def _run_at(
     checks: list[Check] = []
     try:
         with where as (place, said, stock):
-            checks.append(Check(name="installs", ok=True, detail=said))
+            checks.append(Check(name="installs", ok=True, detail=said, part="cpu"))
             seen: dict[str, dict[str, str]] = {}
             for processor in processors or (None,):
                 there, label = (emulating(place, processor), f"runs on {processor}") if processor else (place, "runs")
-                found, digests = probe(there, codecs, label=label, timeout=900 * (SLOWER if processors else 1))
-                checks += found
-                seen[processor or ""] = digests
+                rows = probe(there, codecs, label=label, timeout=900 * (SLOWER if processors else 1))
+                checks += (row.check for row in rows)
+                seen[processor or ""] = digests(rows)
             if len(seen) > 1:
                 checks.append(same_bits(seen))
             if gpu is not None:
@@ -227,7 +225,8 @@ def _run_at(
     except MissingInput:
         raise
     except BuildTorchvisionError as error:
-        checks.append(Check(name="runs" if checks else "installs", ok=False, detail=f"{error.problem} {error.hint}"))
+        problem = f"{error.problem} {error.hint}"
+        checks.append(Check(name="runs" if checks else "installs", ok=False, detail=problem, part="cpu"))
     return Report(variant=str(package.descriptor.get("variant", wheel.name)), checks=tuple(checks))
 
 
@@ -247,4 +246,6 @@ def same_bits(seen: Mapping[str, Mapping[str, str]]) -> Check:
     ]
     if not expected:
         problems.append("nothing to compare")
-    return Check.of("same results", problems, f"{len(expected)} checks saw the same bits on {' and '.join(seen)}")
+    return Check.of(
+        "same results", problems, f"{len(expected)} checks saw the same bits on {' and '.join(seen)}", part="cpu"
+    )

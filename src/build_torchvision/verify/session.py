@@ -1,4 +1,4 @@
-"""A package put to the proof: statically, then beside its torch, on a CPU, emulated or on a GPU."""
+"""Verify a package: read its files, then run it beside its torch, on a CPU, emulated or on a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from build_torchvision.verify.target import PythonTarget, existing
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """How to prove a wheel. `torch` is as in `BuildRequest`, by default the one that the wheel was built for.
+    """How to verify a wheel. `torch` is as in `BuildRequest`, by default the one that the wheel was built for.
 
     `static_only` installs and runs nothing. With `python`, an existing environment, the wheel is laid over its packages
     and its torch is the one. With `gpus`, those of this machine, CUDA operators are run there too. `source` holds
@@ -46,58 +46,58 @@ class VerifyOptions:
     source: Path | None = None
 
 
-def prove(
+def verify_wheel(
     wheel: Path,
     variant: Variant | None = None,
-    trial: VerifyOptions = VerifyOptions(),
+    options: VerifyOptions = VerifyOptions(),
     *,
     environments: Path | None = None,
 ) -> Report:
-    """Prove that `wheel` is `variant` (None: the one its file name claims), statically and then beside its torch.
+    """Check that `wheel` is `variant` (None: the one its file name claims), statically and then beside its torch.
 
     `environments` is a folder where the environment with torch is kept for the next wheel. What runs code waits until
-    the static part holds, and a wheel that no GPU of `trial` runs is refused before anything is fetched or launched.
+    the static part holds, and a wheel that no GPU of `options` runs is refused before anything is fetched or launched.
     A folder is an installed tree, such as a Nix store path or a link to one. Raises BadInput for what is no wheel of a
     known variant, MissingInput where there is no GPU.
     """
-    check_verifiable(wheel, variant, trial)
+    check_verifiable(wheel, variant, options)
     if wheel.is_dir():
-        if trial.python or trial.gpus:
+        if options.python or options.gpus:
             raise BadInput(
                 f"Verify {wheel}",
                 "an installed tree runs with its own Python, on the CPU.",
                 "Leave out --python and --device, or name a wheel.",
             )
         tree = InstalledTree(wheel)
-        proof = audit_tree(tree, variant, Path(trial.torch).expanduser() if trial.torch else None)
-        return proof if trial.static_only or not proof.ok else proof + probe_installed(tree)
+        report = audit_tree(tree, variant, Path(options.torch).expanduser() if options.torch else None)
+        return report if options.static_only or not report.ok else report + probe_installed(tree)
     variant = variant or claimed_variant(wheel)
     package = Package(wheel)
     known = release(package.file_name.version.partition("+")[0])
     judged, gpu = (
-        _judge_gpu(package, variant, trial.gpus) if trial.gpus else (Report(variant=str(variant), checks=()), None)
+        _judge_gpu(package, variant, options.gpus) if options.gpus else (Report(variant=str(variant), checks=()), None)
     )
-    if trial.gpus and gpu is None:
+    if options.gpus and gpu is None:
         return judged
-    found = _existing(trial.python, variant) if trial.python else None
+    found = _existing(options.python, variant) if options.python else None
     sdk = torch_sdk(
-        str(found.site) if found else trial.torch or package.descriptor.get("torch"),
+        str(found.site) if found else options.torch or package.descriptor.get("torch"),
         known,
         variant.python,
         variant.platform,
         cuda=variant.cuda is not None,
         allow_unpaired=package.descriptor.get("paired") is False,
     )
-    proof = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
-    if trial.processor:
-        proof += Report(variant=proof.variant, checks=(check_processor(variant, trial.processor, scans_of(wheel)),))
-    if trial.static_only or not proof.ok:
-        return proof
-    upstream = fetch_source(known, trial.source).root if trial.upstream_tests else None
+    report = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
+    if options.processor:
+        report += Report(variant=report.variant, checks=(check_processor(variant, options.processor, scans_of(wheel)),))
+    if options.static_only or not report.ok:
+        return report
+    upstream = fetch_source(known, options.source).root if options.upstream_tests else None
     if found:
-        return proof + run_in_place(wheel, found, upstream=upstream, gpu=gpu)
-    emulated = trial.emulate and variant.isa in PROCESSORS
-    return proof + run_in_venv(
+        return report + run_in_place(wheel, found, upstream=upstream, gpu=gpu)
+    emulated = options.emulate and variant.isa in PROCESSORS
+    return report + run_in_venv(
         wheel,
         torch_requirement=f"=={sdk.version}",
         python=variant.python,
@@ -106,21 +106,21 @@ def prove(
         gpu=gpu,
         emulator=emulator(variant.platform, variant.python) if emulated else None,
         processors=PROCESSORS[variant.isa] if emulated else (),
-        time_box=trial.time_box,
+        time_box=options.time_box,
     )
 
 
-def check_verifiable(wheel: Path, variant: Variant | None, trial: VerifyOptions) -> None:
-    """Raises BadInput, before any work, for what `prove` could not do here."""
-    if trial.processor:
-        features_of(trial.processor)
+def check_verifiable(wheel: Path, variant: Variant | None, options: VerifyOptions) -> None:
+    """Raises BadInput, before any work, for what `verify_wheel` could not do here."""
+    if options.processor:
+        features_of(options.processor)
     if wheel.is_dir():
         return
     if not wheel.is_file():
         raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
     variant = variant or claimed_variant(wheel)
     foreign = is_foreign(variant.platform)
-    if foreign and not trial.static_only and not (trial.emulate and variant.isa in PROCESSORS):
+    if foreign and not options.static_only and not (options.emulate and variant.isa in PROCESSORS):
         way = "Add --emulate to run it under qemu, or" if variant.isa in PROCESSORS else "Add"
         raise BadInput(
             f"Run {wheel.name}",
@@ -129,13 +129,13 @@ def check_verifiable(wheel: Path, variant: Variant | None, trial: VerifyOptions)
         )
 
 
-def verify_all(wheels: Sequence[tuple[Path, Variant | None]], trial: VerifyOptions) -> Iterator[Report]:
-    """`prove` each wheel, one after the other; those of one Python and torch share an environment."""
+def verify_all(wheels: Sequence[tuple[Path, Variant | None]], options: VerifyOptions) -> Iterator[Report]:
+    """`verify_wheel` each wheel, one after the other; those of one Python and torch share an environment."""
     for wheel, variant in wheels:
-        check_verifiable(wheel, variant, trial)
+        check_verifiable(wheel, variant, options)
     with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as name:
         for wheel, variant in wheels:
-            yield prove(wheel, variant, trial, environments=Path(name))
+            yield verify_wheel(wheel, variant, options, environments=Path(name))
 
 
 def _judge_gpu(

@@ -18,7 +18,7 @@ from build_torchvision.errors import BadInput, BuildTorchvisionError
 from build_torchvision.facts import releases
 from build_torchvision.process import run
 from build_torchvision.verify.checks import Check
-from build_torchvision.verify.probe import death
+from build_torchvision.verify.run_probe import death
 from build_torchvision.verify.target import Place, PythonTarget
 
 TIME_BOX = Path(__file__).with_name("_time_boxed_tests.py")
@@ -193,7 +193,7 @@ def _run(
         timeout=timeout,
     )
     if not report.is_file():
-        return Check(name="upstream tests", ok=False, detail=f"pytest: {death(done)}")
+        return Check(name="upstream tests", ok=False, detail=f"pytest: {death(done)}", part="upstream")
     return read_report(report.read_text())
 
 
@@ -239,13 +239,17 @@ def judge(
     problems += [f"and {len(own) - 3} more of ours"] if len(own) > 3 else []
     problems += [hint] if own and hint else []
     excused = passed + len(failed) - len(own)
-    problems += [f"{excused} passed or are upstream's own, of at least {at_least}"] if excused < at_least else []
+    problems += (
+        [f"{excused} tests passed or failed as they do upstream; expected at least {at_least}"]
+        if excused < at_least
+        else []
+    )
     common = Counter((case.test, _plain(case.message)) for case in failed if case.node in shared)
     named = "; ".join(f"{test} ({count}): {message}" for (test, message), count in common.most_common())
     once = "; ".join(f"{case.node.partition('::')[2]}: {case.message}" for case in failed if case.node in unsteady)
     said = f"{counts}; fails with {stock} too: {named}" if named else counts
     said += f"; failed once, and passed {REPEATS} times alone: {once}" if once else ""
-    return Check.of("upstream tests", [said, *problems] if problems else [], said)
+    return Check.of("upstream tests", [said, *problems] if problems else [], said, part="upstream")
 
 
 def _plain(message: str) -> str:

@@ -1,0 +1,54 @@
+"""torchvision::ps_roi_align and the operator of its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..harness import ITSELF, TOLERANCE, Outcome, Probe, boxes_of, draw, draw_half
+from .roi_align import reference as roi_align
+from .sampling import half_rois, position_sensitive
+
+OPERATORS = ("torchvision::ps_roi_align", "torchvision::_ps_roi_align_backward")
+
+
+def check(probe: Probe) -> Outcome:
+    """Five regions with adaptive sampling."""
+    x, rois = draw(2, 3 * 8, 33, 29), boxes_of(5, 2, 33, 29)
+    return probe.compare(
+        "ps_roi_align",
+        lambda v: probe.op("torchvision::ps_roi_align")(v, rois.to(v.dtype), 1.0, 2, 4, -1)[0],
+        lambda v: position_sensitive(roi_align(v, rois, 1.0, (2, 4), -1, True)),
+        [x],
+    )
+
+
+def check_backward(probe: Probe) -> Outcome:
+    """The gradient's operator against the reference's autograd."""
+    x, rois, grad = draw(2, 8, 20, 24).requires_grad_(), boxes_of(4, 2, 20, 24), draw(4, 2, 2, 2)
+    (expected,) = torch.autograd.grad(position_sensitive(roi_align(x, rois, 1.0, (2, 2), 3, True)), x, grad)
+    for dtype in TOLERANCE:
+        mapping = probe.op("torchvision::ps_roi_align")(x.detach().to(dtype), rois.to(dtype), 1.0, 2, 2, 3)[1]
+        found = probe.op("torchvision::_ps_roi_align_backward")(
+            grad.to(dtype), rois.to(dtype), mapping, 1.0, 2, 2, 3, 2, 8, 20, 24
+        )
+        probe.close("_ps_roi_align_backward", found, expected, dtype)
+    return Outcome(detail=f"{ITSELF} gradient")
+
+
+def half(probe: Probe) -> Outcome:
+    """Regions whose coordinates float16 holds."""
+    rois, bins = half_rois(), (2, 2)
+    return probe.compare(
+        "ps_roi_align",
+        lambda v: probe.op("torchvision::ps_roi_align")(v, rois.to(v.dtype), 1.0, *bins, 2)[0],
+        lambda v: position_sensitive(roi_align(v, rois, 1.0, bins, 2, True)),
+        [draw_half(2, 8, 14, 14)],
+        (torch.float16,),
+    )
+
+
+def arguments() -> tuple[Any, ...]:
+    """Two regions of one small map."""
+    return draw(1, 8, 14, 14).float(), boxes_of(2, 1, 14, 14).float(), 1.0, 2, 2, 2
