@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,6 @@ from rich.console import Console
 from build_torchvision.compatibility import serves
 from build_torchvision.execute.launcher import find_launcher
 from build_torchvision.execute.runner import RunOutcome, exclusive, run_graph
-from build_torchvision.execute.scripts import PATCH_FATBIN, PATCH_FATBIN_OBJECT, TRANSFORM_IR
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import CudaBuild, toolkit_libraries
@@ -82,7 +82,7 @@ def _ingredients(request: BuildRequest, inputs: ResolvedInputs) -> GraphInputs:
         compiler=inputs.compiler,
         isas=isas_of(request.variants),
         platform=request.variants[0].platform,
-        transform_ir=TRANSFORM_IR,
+        rewrite=_script("transform_ir"),
         shared=cache_dir() / "headers",
         device=_device(request, inputs),
     )
@@ -130,8 +130,14 @@ def _device(request: BuildRequest, inputs: ResolvedInputs) -> CudaBuild | None:
         return None
     made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
     sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
-    splice = PATCH_FATBIN_OBJECT if inputs.cuda_compiler.family == "nvcc" else PATCH_FATBIN
+    splice = _script("patch_fatbin")
+    if inputs.cuda_compiler.family == "nvcc":
+        splice = (sys.executable, "-m", "build_torchvision.execute.patch_fatbin_object")
     return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
+
+
+def _script(name: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", str(Path(__file__).parent / "execute" / f"{name}.py"))
 
 
 def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, outcome: RunOutcome) -> Path:
@@ -158,6 +164,8 @@ def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, ou
         libraries=toolkit_libraries(inputs.cuda) if inputs.cuda else (),
         sysroot=inputs.codecs.sysroot.root if inputs.codecs.sysroot else None,
         library_dirs=inputs.codecs.sysroot.lib_dirs if inputs.codecs.sysroot else (),
+        glibc=inputs.compiler.toolchain.glibc if inputs.compiler.toolchain else None,
+        sources=inputs.codecs.sources,
         facts={
             "variant": str(variant),
             "torchvision": inputs.source.version,
@@ -180,6 +188,12 @@ def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, ou
             "codecs": sorted(inputs.codecs.found),
             "nvjpeg": inputs.cuda is not None and inputs.cuda.nvjpeg is not None,
             "codec_versions": {codec.name: codec.version for codec in inputs.codecs.found.values()},
+            "codec_source": "pinned" if inputs.codecs.sources else "system",
+            "libraries": {
+                row.name: {"version": row.version, "licence": row.licence, "sha256": row.sha256}
+                for row in (source.library for source in inputs.codecs.sources)
+            },
+            "glibc": inputs.compiler.glibc,
         },
     )
     return assemble(contents, request.out, with_variant_label=request.with_variant_label)

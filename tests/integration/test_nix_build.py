@@ -15,8 +15,8 @@ from _nix import Nix, make, need_nix
 from uv import find_uv_bin
 
 from build_torchvision.facts import release
-from build_torchvision.inputs.cache import cache_dir, publish
-from build_torchvision.inputs.source import fetch_source, sha256_of
+from build_torchvision.inputs.cache import cache_dir, publish, sha256_of
+from build_torchvision.inputs.source import fetch_source
 from build_torchvision.process import run
 from build_torchvision.variants import parse
 from build_torchvision.verify.installed import InstalledTree

@@ -25,6 +25,7 @@ from build_torchvision.errors import BadInput, CannotWrite, FetchFailed, Missing
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs import apt, codecs, compiler, source, torch_sdk
 from build_torchvision.inputs.cache import cache_dir, publish
+from build_torchvision.inputs.origins import OriginFailed
 
 VERSION = "0.21.0"
 
@@ -205,7 +206,7 @@ def origins(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
             def fetch(release: Release, pinned: str, part: Path) -> str:
                 asked.append(name)
                 if data is None:
-                    raise source._OriginFailed("connection refused")
+                    raise OriginFailed("connection refused")
                 part.write_bytes(data)
                 return name
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from build_torchvision.bench.comparison import AGAIN, STOCK, Candidate, Timing
 from build_torchvision.bench.intervals import Ratio, Verdict, geometric_mean, paired_ratio
-from build_torchvision.inputs.source import sha256_of
+from build_torchvision.inputs.cache import sha256_of
 
 PARITY = 2**-15
 """The largest difference from the stock wheel's result, relative to its largest value: rounding of float32.

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -79,6 +79,8 @@ def build(
     without: Without = (),
     compiler: str = "auto",
     cc_prefix: str | None = None,
+    glibc: str | None = None,
+    codecs: Literal["pinned", "system"] | None = None,
     python: str | None = None,
     jobs: int | None = None,
     cuda: Path | None = None,
@@ -106,6 +108,10 @@ def build(
         auto, clang or gcc. auto takes clang from the package registry.
     cc_prefix
         What stands before g++ in a cross toolchain's name, such as /opt/arm/bin/aarch64-none-linux-gnu-.
+    glibc
+        The glibc that the wheel needs at least: 2.28 (the default), 2.34, or host for this machine's own.
+    codecs
+        Whose image libraries are linked: pinned ones, compiled from source, or the system's.
     python
         Package for these Pythons from one compile: 310,311,312,313,314.
     cuda
@@ -143,6 +149,8 @@ def build(
         request_of(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
         source=source,
         cc_prefix=cc_prefix,
+        glibc=glibc,
+        codecs=codecs,
         jobs=jobs,
         cuda=cuda,
         cuda_compiler=cuda_compiler,

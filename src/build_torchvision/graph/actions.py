@@ -18,6 +18,7 @@ class ActionKind(StrEnum):
     COMPILE = "compile"  # a source -> an object
     DEVICE = "device"  # a CUDA source -> PTX, or a fat binary, for one SM
     ASSEMBLE = "assemble"  # PTX -> cubin, fat binary and the object that holds it
+    NASM = "nasm"  # assembly of an image library -> an object
     LINK = "link"
 
 

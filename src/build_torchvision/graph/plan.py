@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
+from build_torchvision.graph.codecs import CodecTools, plan_codec
 from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
@@ -36,21 +37,23 @@ PRECOMPILED = (
     "torch/library.h",
     "torch/types.h",
 )
-NVJPEG = "nvjpeg"  # as setup.py calls the library
+CXX_STANDARD = "c++17"  # what torch.utils.cpp_extension asks for
 # Floating-point rules that change no result TorchVision returns: nothing reads errno or the exception flags after math.
 MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
 # separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
 LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,separate-code", "-Wl,-s")
+# Sections let the linker leave out what nothing in an image library calls.
+PINNED_LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--hash-style=gnu", "-Wl,--build-id=none")
+RUNTIME_SUPPORT = str(Path(__file__).with_name("runtime_support.cpp"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphInputs:
     """What a graph is planned from. `isas`: name -> compiler flags; `device` is None for a CPU build.
 
-    `transform_ir` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same
-    for every build of this machine: precompiled headers are made of files there, since clang writes their full path.
-    `tuning` is whether the flags of `tuning` and the changes to the IR are used.
+    `rewrite` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
+    every build of this machine: precompiled headers are made of files there, since clang writes their full path down.
     """
 
     upstream: Upstream
@@ -60,10 +63,9 @@ class GraphInputs:
     compiler: Compiler
     isas: Mapping[str, Sequence[str]]
     platform: str
-    transform_ir: Sequence[str]
+    rewrite: Sequence[str]
     shared: Path
     device: CudaBuild | None = None
-    tuning: bool = True
 
 
 def plan_graph(ingredients: GraphInputs, split: Set[str] = frozenset()) -> Graph:
@@ -121,6 +123,7 @@ class _Planner:
         )
         headers = (*torch.include_dirs, *(cuda.include_dirs if cuda else ()))
         self.common = (
+            f"-std={CXX_STANDARD}",
             *OPTIMIZE,
             *MATH_FLAGS,
             *self.prefix_maps,
@@ -137,6 +140,8 @@ class _Planner:
                         if isa in (None, target[0]) and sm in (None, target[1]):
                             objects[target] += outputs
             for (isa, sm), linked in objects.items():
+                linked += self._codecs(extension, isa)
+                linked += self._runtime_support()
                 self._link(extension, isa, sm, linked)
         folder = self.want.platform
         modules = [extension.module for extension in self.want.upstream.extensions]
@@ -166,11 +171,6 @@ class _Planner:
             for isa in (self.want.isas if unit.isa_dependent else (None,))
         }
 
-    def _standard(self, flags: Sequence[str]) -> tuple[str, ...]:
-        """torch's C++ standard, unless setup.py's own `flags` name one: as torch.utils.cpp_extension does it."""
-        named = any(flag.startswith(("-std=", "--std=")) for flag in flags)
-        return () if named else (f"-std={self.want.torch.cxx_standard}",)
-
     def _settings(self, extension: Extension) -> tuple[str, ...]:
         found = self.want.codecs.found
         return (
@@ -187,23 +187,20 @@ class _Planner:
         key = stem if len(unit.sources) > 1 else None
         source = self._source(unit, extension)
         settings, flags = self._settings(extension), tuple(self.want.isas[isa]) if isa else ()
-        common = (*self._standard(extension.cxx_flags), *self.common)
         output = f"{platform}/{isa or 'baseline'}/{stem}.o"
         label = stem + (f" for {isa}" if isa else "")
         if unit.language == "c":
-            own = tuple(flag for flag in extension.cxx_flags if not flag.startswith(("-std=", "--std=")))
-            command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *own, *flags, "-x", "c", "-c", source)
+            command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *flags, "-x", "c", "-c", source)
             return self._add(_compile(output, command, (source,), label, key))
         if self.clang and isa:
-            waits, use = self._header(extension, None)
+            waits, use = self._header(None)
             parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
             front = (
                 *self.cxx,
-                *common,
+                *self.common,
                 *use,
                 *settings,
-                *extension.cxx_flags,
-                *(parse_flags(unit) if self.want.tuning else ()),
+                *parse_flags(unit),
                 *UNOPTIMIZED_IR,
                 source,
                 "-o",
@@ -214,38 +211,30 @@ class _Planner:
                     output=parsed,
                     kind=ActionKind.FRONTEND,
                     command=(*front, "-MMD", "-MF", f"{parsed}.d"),
-                    inputs=(source, *waits),
+                    inputs=(source, waits),
                     label=f"parse {stem}",
                     unit=key,
                 )
             )
-            transforms = rewrite_flags(unit, platform) if self.want.tuning else ()
             self._add(
                 Action(
                     output=bitcode,
                     kind=ActionKind.REWRITE,
-                    command=(*self.want.transform_ir, *transforms, parsed, bitcode),
-                    inputs=(parsed, self.want.transform_ir[-1]),
+                    command=(*self.want.rewrite, *rewrite_flags(unit, platform), parsed, bitcode),
+                    inputs=(parsed, self.want.rewrite[-1]),
                     label=f"take the target CPU out of {stem}",
                     depfile=False,
                 )
             )
-            code = (*flags, *(codegen_flags(unit, platform) if self.want.tuning else ()))
+            code = (*flags, *codegen_flags(unit, platform))
             return self._add(generate(bitcode, output, label, platform, code))
-        waits, use = self._header(extension, isa)
-        command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *flags, "-c", source)
-        return self._add(_compile(output, command, (source, *waits), label, key))
+        waits, use = self._header(isa)
+        command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
+        return self._add(_compile(output, command, (source, waits), label, key))
 
-    def _header(self, extension: Extension, isa: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The precompiled header for units of `extension` and `isa` (or the baseline): (files to wait for, flags).
-
-        torch's headers hold other code for a module of the stable ABI, and most stop with #error: it has no header.
-        """
-        if extension.torch_target is not None:
-            return (), ()
-        standard = self._standard(extension.cxx_flags)
-        name = f"pch-{standard[0].removeprefix('-std=')}.h" if standard else f"pch-{extension.module}.h"
-        built, text = f"{self.want.platform}/{isa or 'baseline'}/{name}", precompiled_header(PRECOMPILED)
+    def _header(self, isa: str | None) -> tuple[str, tuple[str, ...]]:
+        """The precompiled header of `isa`, or of the baseline: (file to wait for, flags to use it)."""
+        built, text = f"{self.want.platform}/{isa or 'baseline'}/pch.h", precompiled_header(PRECOMPILED)
         header, extra = built, tuple[str, ...]()
         if self.clang:
             header = str(self.want.shared / hashlib.sha256(text.encode()).hexdigest()[:16] / "pch.h")
@@ -253,8 +242,7 @@ class _Planner:
         self.files[header] = text
         flags = tuple(self.want.isas[isa]) if isa else ()
         built += ".pch" if self.clang else ".gch"
-        own = () if standard else extension.cxx_flags
-        compile_header = (*self.cxx, *standard, *self.common, *own, *flags, *extra, "-x", "c++-header", header)
+        compile_header = (*self.cxx, *self.common, *flags, *extra, "-x", "c++-header", header)
         self._add(
             Action(
                 output=built,
@@ -265,7 +253,7 @@ class _Planner:
                 depfile=False,
             )
         )
-        return (built,), (("-include-pch", built) if self.clang else ("-include", header))
+        return built, (("-include-pch", built) if self.clang else ("-include", header))
 
     def _cuda(self, extension: Extension, unit: Unit) -> dict[tuple[str | None, str | None], list[str]]:
         """A CUDA unit: its host half, and its device half for each SM, as the CUDA compiler's planner makes them."""
@@ -284,11 +272,34 @@ class _Planner:
             source=self._source(unit, extension),
             platform=self.want.platform,
             settings=self._settings(extension),
-            flags=extension.nvcc_flags,
-            common=(*self._standard(extension.nvcc_flags), *self.common),
+            common=self.common,
             key=stem if len(unit.sources) > 1 else None,
             twin=self.first._cuda_unit(extension, unit) if self.first else None,
         )
+
+    def _codecs(self, extension: Extension, isa: str) -> list[str]:
+        """The objects of the image libraries that `extension` links, and of those that they use."""
+        sources = {source.library.name: source for source in self.want.codecs.sources}
+        wanted = {name for name, source in sources.items() if source.library.codec in extension.libraries}
+        wanted |= {used for name in wanted for used in sources[name].library.uses}
+        toolchain = self.want.compiler.toolchain
+        tools = CodecTools(platform=self.want.platform, cc=self.cc, nasm=toolchain.nasm if toolchain else None)
+        return [
+            self._add(action)
+            for name, source in sources.items()
+            if name in wanted
+            for action in plan_codec(
+                source, [sources[used] for used in source.library.uses], tools, isa, self.want.isas[isa]
+            )
+        ]
+
+    def _runtime_support(self) -> list[str]:
+        """The object that stands in for a compiler's startup files, where the pinned toolchain links."""
+        if self.want.compiler.toolchain is None:
+            return []
+        output = f"{self.want.platform}/baseline/runtime_support.o"
+        command = (*self.cxx, "-std=c++17", *OPTIMIZE, "-c", RUNTIME_SUPPORT)
+        return [self._add(_compile(output, command, (RUNTIME_SUPPORT,), "runtime support", None))]
 
     def _link(self, extension: Extension, isa: str, sm: str | None, objects: Sequence[str]) -> None:
         target = target_name(isa, sm)
@@ -297,11 +308,7 @@ class _Planner:
         libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
         if self.want.device:
             libraries += ["-ltorch_cuda", "-lc10_cuda", *map(str, toolkit_libraries(self.want.device.sdk))]
-        for name in extension.libraries:
-            if name in found:
-                libraries += found[name].libs
-            elif name != NVJPEG:  # the toolkit's own, above
-                libraries.append(f"-l{name}")
+        libraries += [flag for name in extension.libraries if name in found for flag in found[name].libs]
         self._add(
             Action(
                 output=output,
@@ -309,11 +316,12 @@ class _Planner:
                 command=(
                     *self.want.compiler.linker,
                     *LINK_FLAGS,
+                    *(PINNED_LINK_FLAGS if self.want.compiler.toolchain else ()),
                     *("-o", output),
                     *sorted(objects),
                     f"-L{torch.lib_dir}",
                     *libraries,
-                    *extension.link_flags,
+                    *self.want.compiler.runtime,
                 ),
                 inputs=tuple(sorted(objects)),
                 label=f"link {extension.module}.so for {target}",

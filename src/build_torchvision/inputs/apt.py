@@ -92,6 +92,15 @@ def apt_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchi
     return []
 
 
+def configured_mirrors(action: str) -> tuple[str, ...]:
+    """The mirrors that apt is configured with for the distribution itself, its security archives left out.
+
+    Raises MissingInput on a machine without apt.
+    """
+    uris = (uri for uri, _, _ in _lines(indextargets(action)))
+    return tuple(dict.fromkeys(uri for uri in uris if PurePosixPath(uri.rstrip("/")).name in _MIRRORS))
+
+
 def own_archives(indextargets: str, os_release: dict[str, str]) -> list[AptArchive]:
     """This machine's own suite with its updates and security fixes, as apt is configured with them, for binaries."""
     own = os_release.get("VERSION_CODENAME", "")

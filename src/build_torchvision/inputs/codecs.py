@@ -5,6 +5,7 @@ For another platform they are that platform's packages of this distribution, unp
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.facts.codecs import reported_advisories
 from build_torchvision.inputs.apt import indextargets, os_release, own_archives, unpack_packages
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, write_inventory
-from build_torchvision.inputs.source import sha256_of
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, sha256_of, write_inventory
+from build_torchvision.inputs.codec_sources import CodecSource, fetch_codec_sources
 from build_torchvision.process import run
 
+log = logging.getLogger(__name__)
 # codec: (pkg-config's name, apt's package)
 KNOWN = {
     "jpeg": ("libjpeg", "libjpeg-dev"),
@@ -57,10 +60,22 @@ class Codec:
 
 @dataclass(frozen=True, kw_only=True)
 class Codecs:
-    """The codecs of a build, by name ("jpeg", "png", "webp"); those the user left out are absent."""
+    """The codecs of a build, by name ("jpeg", "png", "webp"); those the user left out are absent.
+
+    `sources` are the libraries to compile and link statically, each after those that it uses; empty where the system's
+    are used.
+    """
 
     found: dict[str, Codec]
     sysroot: Sysroot | None = None
+    sources: tuple[CodecSource, ...] = ()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Library -> version of what is compiled in, codec -> version of the system's."""
+        if self.sources:
+            return {source.library.name: source.library.version for source in self.sources}
+        return {codec.name: codec.version for codec in self.found.values()}
 
 
 def sysroot(platform: str) -> Sysroot:
@@ -85,14 +100,30 @@ def sysroot(platform: str) -> Sysroot:
     return Sysroot(root=entry / "tree", platform=platform)
 
 
+def pinned_codecs(without: frozenset[str] = frozenset()) -> Codecs:
+    """Every codec but those in `without`, as pinned source. Raises BadInput for an unknown name, FetchFailed."""
+    _check_names(without)
+    sources = fetch_codec_sources(frozenset(KNOWN) - without)
+    for advisory in reported_advisories(source.library for source in sources):
+        log.warning("a pinned image library has a known vulnerability: %s", advisory)
+    by_name = {source.library.name: source for source in sources}
+    found: dict[str, Codec] = {}
+    for source in sources:
+        if source.library.codec:
+            reached = [source, *(by_name[name] for name in source.library.uses)]
+            cflags = tuple(f"-I{folder}" for library in reached for folder in library.include_dirs)
+            found[source.library.codec] = Codec(
+                name=source.library.codec, version=source.library.version, cflags=cflags, libs=()
+            )
+    return Codecs(found=found, sources=sources)
+
+
 def find_codecs(without: frozenset[str] = frozenset(), sysroot: Sysroot | None = None) -> Codecs:
     """Find every codec but those in `without`, on this machine or in `sysroot`.
 
     Raises BadInput for an unknown name in `without`, MissingInput naming each missing library's package.
     """
-    unknown = sorted(without - KNOWN.keys())
-    if unknown:
-        raise BadInput(f"Build without {', '.join(unknown)}", "No such codec.", f"Choose from {', '.join(KNOWN)}.")
+    _check_names(without)
     found: dict[str, Codec] = {}
     missing: list[str] = []
     for name, (library, _) in KNOWN.items():
@@ -112,6 +143,12 @@ def find_codecs(without: frozenset[str] = frozenset(), sysroot: Sysroot | None =
             f"Run `sudo apt-get install {packages}`, or build without: {options}.",
         )
     return Codecs(found=found, sysroot=sysroot)
+
+
+def _check_names(without: frozenset[str]) -> None:
+    unknown = sorted(without - KNOWN.keys())
+    if unknown:
+        raise BadInput(f"Build without {', '.join(unknown)}", "No such codec.", f"Choose from {', '.join(KNOWN)}.")
 
 
 def _find(name: str, library: str, sysroot: Sysroot | None) -> Codec | None:

@@ -1,4 +1,4 @@
-"""The C++ compiler of a build: clang from the package registry, or the system's clang or g++. g++ always links."""
+"""Find the C++ compiler and linker of a build: clang from the package registry, or the system's clang or g++."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Literal
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
 from build_torchvision.facts import OLDEST_CLANG
+from build_torchvision.inputs.toolchain import Toolchain, fetch_toolchain
 from build_torchvision.process import run
 
 Choice = Literal["auto", "clang", "gcc"]
@@ -25,8 +26,9 @@ PROBE = "#include <string>\n#include <vector>\nstd::vector<std::string> probe(in
 class Compiler:
     """A compiler that has compiled a probe on this machine.
 
-    `command` and `c_command` are what flags and `-c FILE` follow; `linker` is g++, whose libstdc++ is used;
-    `origin` is "registry" or "system".
+    `command` and `c_command` are what flags and `-c FILE` follow; `linker` links, and what it links ends with
+    `runtime`; `origin` is "registry" or "system". `toolchain` holds the pinned headers and libraries; None where the
+    system's g++ brings them.
     """
 
     family: Literal["clang", "gcc"]
@@ -35,19 +37,31 @@ class Compiler:
     c_command: tuple[str, ...]
     linker: tuple[str, ...]
     origin: Literal["registry", "system"]
+    runtime: tuple[str, ...] = ()
+    toolchain: Toolchain | None = None
+
+    @property
+    def glibc(self) -> str:
+        """The glibc that is built for: "2.28", or "host" for whatever this machine has."""
+        return self.toolchain.glibc if self.toolchain else "host"
 
 
-def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | None = None) -> Compiler:
-    """The compiler for `platform` that `choice` ("auto", "clang", "gcc") names.
+def find_compiler(
+    choice: str = "auto", platform: str = "x86_64", prefix: str | None = None, glibc: str = "host"
+) -> Compiler:
+    """The compiler for `platform` that `choice` ("auto", "clang", "gcc") names, building for `glibc`.
 
-    auto and clang take the package registry's clang, then the system's; auto then takes g++. `prefix` is what stands
-    before g++ in the name of the GNU toolchain ("/opt/arm/bin/aarch64-none-linux-gnu-"); None is Debian's for a foreign
-    platform and nothing for the machine's own. Raises MissingInput naming the package to install, BadInput for an
-    unknown choice or a toolchain of another platform.
+    With a pinned `glibc` ("2.28") it is the package registry's clang with the pinned toolchain, and nothing of the
+    system is used. With "host" auto and clang take the registry's clang, then the system's; auto then takes g++.
+    `prefix` is what stands before g++ in the name of the GNU toolchain ("/opt/arm/bin/aarch64-none-linux-gnu-"); None
+    is Debian's for a foreign platform and nothing for the machine's own. Raises MissingInput naming the package to
+    install, BadInput for an unknown choice, or one that the glibc excludes.
     """
     action = f"Find a C++ compiler for {platform} (--compiler {choice})"
     if choice not in ("auto", "clang", "gcc"):
         raise BadInput(action, "No such compiler is known.", "Choose auto, clang or gcc.")
+    if glibc != "host":
+        return _pinned(choice, platform, prefix, glibc, action)
     native = platform == host.machine()
     given, prefix = prefix, prefix if prefix is not None else "" if native else f"{platform}-linux-gnu-"
     gpp, gcc = f"{prefix}g++", f"{prefix}gcc"
@@ -90,6 +104,39 @@ def find_compiler(choice: str = "auto", platform: str = "x86_64", prefix: str | 
     )
 
 
+def _pinned(choice: str, platform: str, prefix: str | None, glibc: str, action: str) -> Compiler:
+    if choice == "gcc" or prefix is not None:
+        option = "--cc-prefix" if prefix is not None else "--compiler gcc"
+        raise BadInput(
+            f"Build for glibc {glibc} with {option}",
+            "Only the package registry's clang comes with headers of another glibc than this machine's.",
+            f"Leave out {option}, or choose --glibc host.",
+        )
+    zig, resources, version = _registry_clang(action)
+    if zig is None or resources is None or version is None:
+        raise MissingInput(
+            action,
+            "The package registry's clang (ziglang and clang-tidy of one version) is not installed.",
+            "Install this package's own dependencies, or choose --glibc host and install a g++.",
+        )
+    toolchain = fetch_toolchain(platform, glibc, zig, resources)
+    target = (f"--target={platform}-linux-gnu", "--no-default-config", "-resource-dir", str(resources))
+    driver = (str(zig), "clang", "--driver-mode=g++", *target)
+    found = Compiler(
+        family="clang",
+        version=version,
+        command=(*driver, *toolchain.cxx_flags),
+        c_command=(str(zig), "clang", "--driver-mode=gcc", *target, *toolchain.c_flags),
+        linker=(*driver, *toolchain.link_flags),
+        origin="registry",
+        runtime=toolchain.runtime,
+        toolchain=toolchain,
+    )
+    if not accepts(found, ("-std=c++17",)):
+        raise MissingInput(action, "It does not compile a small program.", "Install ziglang and clang-tidy again.")
+    return found
+
+
 def cross_package(platform: str) -> str:
     """apt's package of the GNU toolchain for a foreign `platform`."""
     return f"g++-{platform.replace('_', '-')}-linux-gnu"
@@ -108,21 +155,18 @@ def accepts(compiler: Compiler, flags: Sequence[str]) -> bool:
 def _clangs(action: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler]:
     found: list[Compiler] = []
     target = (f"--target={platform}-linux-gnu", f"--gcc-install-dir={gcc_dir}")
-    zig, headers = _package("ziglang", "zig"), _package("clang_tidy", "data/lib/clang")
-    if zig and headers:
-        version = _clang_version(action, (str(zig), "clang", "--version"))
-        resources = headers / str(_major(version or ""))
-        if version and resources.is_dir():
-            found.append(
-                Compiler(
-                    family="clang",
-                    version=version,
-                    command=(str(zig), "clang", "--driver-mode=g++", *target, "-resource-dir", str(resources)),
-                    c_command=(str(zig), "clang", "--driver-mode=gcc", *target, "-resource-dir", str(resources)),
-                    linker=(gpp,),
-                    origin="registry",
-                )
+    zig, resources, version = _registry_clang(action)
+    if zig and resources and version:
+        found.append(
+            Compiler(
+                family="clang",
+                version=version,
+                command=(str(zig), "clang", "--driver-mode=g++", *target, "-resource-dir", str(resources)),
+                c_command=(str(zig), "clang", "--driver-mode=gcc", *target, "-resource-dir", str(resources)),
+                linker=(gpp,),
+                origin="registry",
             )
+        )
     version = _clang_version(action, ("clang++", "--version"))
     if version and _major(version) >= FIRST_CLANG:
         found.append(
@@ -136,6 +180,14 @@ def _clangs(action: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compile
             )
         )
     return found
+
+
+def _registry_clang(action: str) -> tuple[Path | None, Path | None, str | None]:
+    """(zig, clang's folder of headers, clang's version); None for what is not installed or does not fit the other."""
+    zig, headers = _package("ziglang", "zig"), _package("clang_tidy", "data/lib/clang")
+    version = _clang_version(action, (str(zig), "clang", "--version")) if zig else None
+    resources = headers / str(_major(version)) if headers and version else None
+    return zig, resources if resources and resources.is_dir() else None, version
 
 
 def _package(module: str, inside: str) -> Path | None:

@@ -7,18 +7,20 @@ import platform as host
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from build_torchvision.binary.fatbin import architectures
 from build_torchvision.compatibility import serves
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, releases
 from build_torchvision.flags import cuda_codegen, isa_flags
-from build_torchvision.inputs.codecs import Codecs, find_codecs, sysroot
+from build_torchvision.inputs.codecs import Codecs, find_codecs, pinned_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_compiler import CudaCompiler, check_architectures, find_cuda_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.emulator import is_foreign
 from build_torchvision.inputs.source import Source, fetch_source
+from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.variants import Variant
 
@@ -28,7 +30,8 @@ class BuildRequest:
     """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
 
     `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins. `cc_prefix`
-    is as in `find_compiler`. `launcher` names a compiler cache.
+    is as in `find_compiler`. `launcher` names a compiler cache. `glibc` is "2.28", "2.34" or "host", and `codecs` says
+    whose image libraries are used; None is the pinned ones, unless another option takes something of this machine.
     """
 
     variants: tuple[Variant, ...]
@@ -44,6 +47,8 @@ class BuildRequest:
     ptx: bool = False
     cuda_compiler: str = "auto"
     launcher: str = "auto"
+    glibc: str | None = None
+    codecs: Literal["pinned", "system"] | None = None
     out: Path = Path("dist")
     with_variant_label: bool = False
 
@@ -70,7 +75,7 @@ class ResolvedInputs:
     @property
     def key(self) -> str:
         """Names the build folder: builds with the same inputs share their objects."""
-        codecs = [(codec.name, codec.version) for codec in self.codecs.found.values()]
+        codecs = (self.compiler.glibc, sorted(self.codecs.versions.items()), bool(self.codecs.sources))
         facts: tuple[object, ...] = (
             str(self.source.root),
             self.source.sha256,
@@ -101,7 +106,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
     _check_told_cuda(request)
-    compiler = find_compiler(request.compiler, platform, request.cc_prefix)
+    compiler = find_compiler(request.compiler, platform, request.cc_prefix, glibc_of(request))
     for isa, flags in isas_of(request.variants).items():
         if not accepts(compiler, flags):
             raise MissingInput(
@@ -109,7 +114,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
                 f"{compiler.origin} {compiler.family} {compiler.version} does not accept {' '.join(flags)}.",
                 "Choose another --compiler.",
             )
-    codecs = find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
+    codecs = _codecs(request, compiler, platform)
     source = fetch_source(request.release, request.source)
     first = request.variants[0]
     cuda, cuda_compiler, carried = None, None, None
@@ -150,6 +155,43 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
         cuda_compiler=cuda_compiler,
         carried=carried,
     )
+
+
+def glibc_of(request: BuildRequest) -> str:
+    """The glibc that `request` builds for: "2.28", "2.34", or "host" where something of this machine is used.
+
+    Raises BadInput for options that exclude each other.
+    """
+    local = [
+        option
+        for option, given in (
+            ("--compiler gcc", request.compiler == "gcc"),
+            ("--cc-prefix", request.cc_prefix is not None),
+            ("--cuda-compiler nvcc", request.cuda_compiler == "nvcc" and request.variants[0].cuda is not None),
+            ("--codecs system", request.codecs == "system"),
+        )
+        if given
+    ]
+    glibc = request.glibc or ("host" if local else DEFAULT_GLIBC)
+    if glibc != "host" and local:
+        raise BadInput(
+            f"Build for glibc {glibc} with {local[0]}",
+            "It takes headers or libraries of this machine, which ask for this machine's glibc.",
+            f"Leave out {local[0]}, or choose --glibc host.",
+        )
+    if glibc == "host" and request.codecs == "pinned":
+        raise BadInput(
+            "Build the image libraries from source (--codecs pinned) for this machine's glibc",
+            "They are compiled and linked with the pinned toolchain alone.",
+            f"Choose --glibc {DEFAULT_GLIBC}, or --codecs system.",
+        )
+    return glibc
+
+
+def _codecs(request: BuildRequest, compiler: Compiler, platform: str) -> Codecs:
+    if compiler.toolchain is not None:
+        return pinned_codecs(request.without)
+    return find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
 
 
 def _check_told_cuda(request: BuildRequest) -> None:

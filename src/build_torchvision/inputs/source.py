@@ -8,14 +8,12 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import httpx
 from packaging.version import InvalidVersion, Version
 
-from build_torchvision.errors import BadInput, BuildTorchvisionError, FetchFailed
+from build_torchvision.errors import BadInput, BuildTorchvisionError
 from build_torchvision.facts import Release
 from build_torchvision.inputs.apt import AptArchive, apt_archives, indextargets, os_release, private_apt
 from build_torchvision.inputs.cache import (
@@ -24,13 +22,13 @@ from build_torchvision.inputs.cache import (
     publish,
     read_facts,
     remove,
+    sha256_of,
     write_inventory,
 )
+from build_torchvision.inputs.origins import OriginFailed, first_right, from_url
 
 log = logging.getLogger(__name__)
 GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
-CONNECT_SECONDS = 10.0
-READ_SECONDS = 60.0
 Unreadable = (tarfile.TarError, EOFError, zlib.error)
 
 
@@ -46,10 +44,6 @@ class Source:
     origin: str
     sha256: str
     local: bool = False
-
-
-class _OriginFailed(Exception):
-    """One origin could not serve the tarball; the next is tried."""
 
 
 def fetch_source(release: Release, given: Path | None = None) -> Source:
@@ -79,12 +73,6 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
     publish(tarball, fill, fault)
     origin = origin_note.read_text(encoding="utf-8") if origin_note.exists() else str(tarball)
     return _unpacked(release, tarball, pinned, origin)
-
-
-def sha256_of(path: Path) -> str:
-    """The hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tree_sha256(action: str, root: Path) -> str:
@@ -210,61 +198,38 @@ def _refuse_unsafe(action: str, member: tarfile.TarInfo) -> None:
 
 def _download(release: Release, pinned: str, part: Path) -> str:
     """Fill `part` with the tarball from the first origin that serves the right bytes, and return that origin."""
-    origins: tuple[tuple[str, Callable[[Release, str, Path], str]], ...] = (
-        ("GitHub", _from_github),
-        ("the apt mirror", _from_apt),
-    )
-    troubles: list[str] = []
-    for name, fetch in origins:
-        try:
-            origin = fetch(release, pinned, part)
-            found = sha256_of(part)
-            if found != pinned:
-                raise _OriginFailed(f"{origin} served sha256 {found} ({part.stat().st_size} bytes), not {pinned}")
-        except (_OriginFailed, BuildTorchvisionError) as error:
-            remove(part)
-            log.warning("source of TorchVision %s: %s: %s", release.torchvision, name, error)
-            troubles.append(f"{name}: {error}")
-        else:
-            log.info("source of TorchVision %s: %s", release.torchvision, origin)
-            return origin
-    raise FetchFailed(
-        f"Fetch the source of TorchVision {release.torchvision}",
-        "Nothing served it. " + " | ".join(troubles),
-        f"Put {GITHUB_ARCHIVE.format(version=release.torchvision)} on this machine and name it with --source.",
+    version = release.torchvision
+    return first_right(
+        part,
+        pinned,
+        [
+            ("GitHub", lambda path: _from_github(release, pinned, path)),
+            ("the apt mirror", lambda path: _from_apt(release, pinned, path)),
+        ],
+        action=f"Fetch the source of TorchVision {version}",
+        hint=f"Put {GITHUB_ARCHIVE.format(version=version)} on this machine and name it with --source.",
     )
 
 
 def _from_github(release: Release, pinned: str, part: Path) -> str:
-    url = GITHUB_ARCHIVE.format(version=release.torchvision)
-    timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    try:
-        plain = {"Accept-Encoding": "identity"}  # the archive's own bytes are what is pinned
-        with httpx.stream("GET", url, headers=plain, follow_redirects=True, timeout=timeout) as response:
-            response.raise_for_status()
-            with part.open("wb") as file:
-                for chunk in response.iter_raw():
-                    file.write(chunk)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _OriginFailed(f"{url}: {type(error).__name__}: {error}") from error
-    return url
+    return from_url(GITHUB_ARCHIVE.format(version=release.torchvision))(part)
 
 
 def _from_apt(release: Release, pinned: str, part: Path) -> str:
     if release.debian_source is None:
-        raise _OriginFailed("no distribution is known to carry this release")
+        raise OriginFailed("no distribution is known to carry this release")
     action = f"Fetch the source package {release.debian_source}"
     archives = apt_archives(indextargets(action), os_release())
     if not archives:
-        raise _OriginFailed("apt's configuration names no Debian or Ubuntu archive")
+        raise OriginFailed("apt's configuration names no Debian or Ubuntu archive")
     troubles: list[str] = []
     for archive in archives:
         try:
             return _from_archive(release, archive, pinned, part, action)
-        except (_OriginFailed, BuildTorchvisionError) as error:
+        except (OriginFailed, BuildTorchvisionError) as error:
             log.info("%s: %s", archive, error)
             troubles.append(f"{archive.suite}: {error}")
-    raise _OriginFailed("; ".join(troubles))
+    raise OriginFailed("; ".join(troubles))
 
 
 def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str | None] | None:
@@ -282,9 +247,9 @@ def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path
         printed = apt.get("source", "--print-uris", "--download-only", source)
         found = orig_tarball(printed, source, release.torchvision)
         if found is None:
-            raise _OriginFailed(f"it has {source} in another version than {release.torchvision}")
+            raise OriginFailed(f"it has {source} in another version than {release.torchvision}")
         uri, digest = found
         if digest not in (None, pinned):
-            raise _OriginFailed(f"its {source} {release.torchvision} has sha256 {digest}, not {pinned}")
+            raise OriginFailed(f"its {source} {release.torchvision} has sha256 {digest}, not {pinned}")
         apt.download(uri, part, pinned)
     return uri

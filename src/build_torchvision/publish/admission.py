@@ -19,7 +19,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, VerificationFailed
-from build_torchvision.inputs.source import sha256_of
+from build_torchvision.inputs.cache import sha256_of
 from build_torchvision.publish.benchmark import read_benchmark
 from build_torchvision.publish.run_report import read_run
 from build_torchvision.variants import Variant, parse

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from build_torchvision.errors import BadInput, VerificationFailed
-from build_torchvision.inputs.source import sha256_of
+from build_torchvision.inputs.cache import sha256_of
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 from build_torchvision.writing import write_whole

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from securesystemslib.signer import CryptoSigner
 
 from build_torchvision.errors import BadInput, CannotWrite
-from build_torchvision.inputs.source import sha256_of
+from build_torchvision.inputs.cache import sha256_of
 from build_torchvision.publish import catalogue, checksums, simple
 from build_torchvision.publish.admission import Known, Wheel
 from build_torchvision.publish.exchange import aside, exchange

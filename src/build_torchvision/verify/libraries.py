@@ -7,14 +7,16 @@ import importlib.resources
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from packaging.tags import Tag
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols
+from build_torchvision.facts.codecs import codec_libraries, libraries_for
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
 
@@ -243,19 +245,43 @@ def _unresolved(libraries: Libraries, known: Mapping[str, frozenset[str]], syste
             yield f"{path} needs {symbol.name}, which none of its libraries brings"
 
 
-def check_codecs(libraries: Libraries, codecs: frozenset[str], *, stable_abi: bool) -> Check:
-    """Each codec that the descriptor names is linked by image.so and bundled, and no other."""
-    return Check.of(
-        "codecs", _codecs(libraries, codecs, stable_abi), f"{', '.join(sorted(codecs)) or 'none'}: linked and bundled"
-    )
+def check_codecs(
+    libraries: Libraries, images: Mapping[str, bytes], descriptor: Mapping[str, Any], licences: Set[str]
+) -> Check:
+    """Each codec that the descriptor names is in the image extension, and no other.
+
+    A system codec is a library that it needs and that is bundled; a pinned one is linked in: its text is there and its
+    licence is among `licences` (paths below dist-info/licenses). `images`: path -> bytes.
+    """
+    codecs = frozenset(map(str, descriptor.get("codecs", ())))
+    pinned = descriptor.get("codec_source") == "pinned"
+    check = _linked_in if pinned else _bundled
+    problems = [f"the descriptor names {codec}, which is no codec of TorchVision's" for codec in codecs - CODECS.keys()]
+    for path, data in images.items():
+        if path in libraries.extensions:
+            problems += check(libraries, path, data, codecs, descriptor)
+    if pinned:
+        problems += _without_licence(descriptor, licences)
+    how = "linked in" if pinned else "linked and bundled"
+    return Check.of("codecs", sorted(problems), f"{', '.join(sorted(codecs)) or 'none'}: {how}")
 
 
-def _codecs(libraries: Libraries, codecs: frozenset[str], stable_abi: bool) -> Iterator[str]:
-    path = f"torchvision/image{'_stable' if stable_abi else ''}.so"
-    image = libraries.extensions.get(path)
-    needed = image.needed if image else ()
-    for codec in sorted(codecs - CODECS.keys()):
-        yield f"the descriptor names {codec}, which is no codec of TorchVision's"
+def check_exports(libraries: Libraries) -> Check:
+    """No extension exports a name of an image library, which another copy in the process would be mixed up with."""
+    prefixes = tuple(prefix for row in codec_libraries().values() for prefix in row.prefixes)
+    problems = [
+        f"{path} exports {name}, a name of an image library that other packages bring too"
+        for path, elf in libraries.extensions.items()
+        for name in sorted(elf.defined)
+        if name.startswith(prefixes)
+    ]
+    return Check.of("exported codec symbols", problems, "none")
+
+
+def _bundled(
+    libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], descriptor: Mapping[str, Any]
+) -> Iterator[str]:
+    needed = libraries.extensions[path].needed
     for codec, library in CODECS.items():
         linked = [name for name in needed if re.match(rf"{library}\d*[-.]", name)]
         if codec in codecs and not linked:
@@ -265,3 +291,29 @@ def _codecs(libraries: Libraries, codecs: frozenset[str], stable_abi: bool) -> I
         for name in linked:
             if name not in libraries.bundled_names:
                 yield f"{path} links {name}, which is not bundled in torchvision.libs"
+
+
+def _linked_in(
+    libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], descriptor: Mapping[str, Any]
+) -> Iterator[str]:
+    needed = libraries.extensions[path].needed
+    versions = descriptor.get("libraries", {})
+    wanted = {row.name for row in libraries_for(codecs & CODECS.keys())}
+    for row in codec_libraries().values():
+        there = row.evidence.encode() in data
+        if row.name in wanted and not there:
+            yield f"{path} does not hold {row.name}, and the descriptor says that it is linked in"
+        elif row.name not in wanted and there:
+            yield f"{path} holds {row.name}, and the descriptor names no codec that needs it"
+        if row.name in wanted and row.name not in versions:
+            yield f"the descriptor does not say which {row.name} is linked in"
+    for library in (*CODECS.values(), "libz"):
+        for name in needed:
+            if re.match(rf"{library}\d*[-.]", name):
+                yield f"{path} needs {name}, and the descriptor says that its own {library} is linked in"
+
+
+def _without_licence(descriptor: Mapping[str, Any], licences: Set[str]) -> Iterator[str]:
+    for name in descriptor.get("libraries", {}):
+        if not any(path.startswith(f"{name}/") for path in licences):
+            yield f"{name} is linked in, and its licence is not in the wheel"

@@ -160,6 +160,12 @@ class Package:
         """The libraries that came along: path -> bytes."""
         return {name: data for name, data in self.files.items() if name.startswith("torchvision.libs/")}
 
+    @property
+    def licences(self) -> frozenset[str]:
+        """The licence files, as paths below dist-info/licenses."""
+        folder = f"{self.dist_info}/licenses/"
+        return frozenset(name.removeprefix(folder) for name in self.files if name.startswith(folder))
+
     def _headers(self, name: str) -> Message:
         text = self.files.get(f"{self.dist_info}/{name}", b"").decode(errors="replace")
         return email.parser.Parser().parsestr(text)

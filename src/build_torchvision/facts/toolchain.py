@@ -1,0 +1,72 @@
+"""Typed loader of toolchain.toml: the pinned packages that a build needs beside the compiler."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from types import MappingProxyType
+from typing import Literal
+
+from build_torchvision.facts import FactError
+
+ARCHITECTURES = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})  # platform -> Debian's architecture
+# Keeps every version of every package of Debian under the time at which it was in the archive.
+ARCHIVE = "https://snapshot.debian.org/archive/debian/20250520T000000Z/{path}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolchainPackage:
+    """One pinned Debian package, and the files of it that a build reads.
+
+    `runs_on` is "target" for headers and libraries of the wheel's platform, "host" for a program of the build machine.
+    `keep` maps paths of the package to paths of the toolchain.
+    """
+
+    package: str
+    version: str
+    runs_on: Literal["host", "target"]
+    pool: str
+    keep: Mapping[str, str]
+    sha256: Mapping[str, str]
+    licence: str
+    source: str
+
+    def pool_path(self, platform: str) -> str:
+        """Where a Debian mirror has the package for `platform` ("aarch64")."""
+        return self.pool.format(architecture=ARCHITECTURES[platform])
+
+    def url(self, platform: str) -> str:
+        """Where the archive that keeps every version has the package for `platform`."""
+        return ARCHIVE.format(path=self.pool_path(platform).replace("+", "%2B"))
+
+    def digest(self, platform: str) -> str:
+        """The SHA-256 of the package for `platform`."""
+        return self.sha256[ARCHITECTURES[platform]]
+
+    def kept(self, platform: str) -> Mapping[str, str]:
+        """`keep` with the platform's names filled in."""
+        return {old.format(triple=f"{platform}-linux-gnu"): new for old, new in self.keep.items()}
+
+
+@cache
+def toolchain_packages() -> Mapping[str, ToolchainPackage]:
+    """All rows by name. Raises FactError for a malformed table."""
+    text = resources.files("build_torchvision.facts").joinpath("toolchain.toml").read_text(encoding="utf-8")
+    found: dict[str, ToolchainPackage] = {}
+    for name, row in tomllib.loads(text).items():
+        where = f"toolchain.toml [{name}]"
+        try:
+            found[name] = ToolchainPackage(**row)
+        except TypeError as error:
+            raise FactError(f"{where}: {error}") from error
+        if set(found[name].sha256) != set(ARCHITECTURES.values()):
+            raise FactError(f"{where}: `sha256` must name {', '.join(ARCHITECTURES.values())}.")
+        if not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in found[name].sha256.values()):
+            raise FactError(f"{where}: a `sha256` is no SHA-256.")
+        if found[name].runs_on not in ("host", "target"):
+            raise FactError(f"{where}: `runs_on` must be host or target.")
+    return MappingProxyType(found)

@@ -1,0 +1,78 @@
+"""List the image libraries that are linked into a wheel, as a CycloneDX document inside it (PEP 770)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from cyclonedx.contrib.license.factories import LicenseFactory
+from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
+from cyclonedx.model.bom import Bom
+from cyclonedx.model.component import Component, ComponentScope, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+from build_torchvision import __version__
+from build_torchvision.facts.codecs import CodecLibrary
+
+FILE_NAME = "build-torchvision.cdx.json"
+PREFIX = "build-torchvision:"
+
+
+def write_sbom(dist_info: Path, version: str, libraries: Sequence[CodecLibrary]) -> Path | None:
+    """Write `dist_info`/sboms/build-torchvision.cdx.json for a wheel of `version` that `libraries` are linked into.
+
+    The text depends on its arguments alone. None, and nothing is written, where no library is linked in.
+    """
+    if not libraries:
+        return None
+    subject = Component(
+        type=ComponentType.LIBRARY,
+        name="torchvision",
+        version=version,
+        bom_ref="torchvision",
+        purl=PackageURL("pypi", None, "torchvision", version),
+        licenses=[LicenseFactory().make_from_string("BSD-3-Clause")],
+    )
+    parts = list(static_components(libraries))
+    bom = Bom(serial_number=uuid5(NAMESPACE_URL, repr((version, [(row.name, row.sha256) for row in libraries]))))
+    bom.metadata.component = subject
+    bom.metadata.tools.components.add(
+        Component(type=ComponentType.APPLICATION, name="build-torchvision", version=__version__)
+    )
+    for part in parts:
+        bom.components.add(part)
+        bom.register_dependency(part)
+    bom.register_dependency(subject, parts)
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["metadata"]["timestamp"]  # optional in the schema, and not a property of the wheel
+    path = dist_info / "sboms" / FILE_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def static_components(libraries: Iterable[CodecLibrary]) -> Iterator[Component]:
+    """A component for each library that is linked in; its hash is that of its source archive."""
+    for row in libraries:
+        archive = HashType(alg=HashAlgorithm.SHA_256, content=row.sha256)
+        references = [
+            ExternalReference(type=ExternalReferenceType.SOURCE_DISTRIBUTION, url=XsUri(url), hashes=[archive])
+            for url in row.urls
+        ]
+        yield Component(
+            type=ComponentType.LIBRARY,
+            name=row.name,
+            version=row.version,
+            bom_ref=row.name,
+            purl=PackageURL.from_string(row.purl),
+            scope=ComponentScope.REQUIRED,
+            licenses=[LicenseFactory().make_from_string(row.licence)],
+            external_references=references,
+            properties=[
+                Property(name=PREFIX + "linked", value="static"),
+                Property(name=PREFIX + "source_sha256", value=row.sha256),
+            ],
+        )

@@ -1,0 +1,436 @@
+"""The image libraries from pinned source, and the toolchain that links them: facts, downloads, graph and audit."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import lzma
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from _elf import Object
+from test_audit import CODECS as LINKED
+from test_audit import IMAGE_OPERATORS, MEMCPY, OLD_STRING, TORCH, Wheel, failing, schemas
+from test_cuda import ingredients
+
+from build_torchvision.errors import BadInput, FetchFailed
+from build_torchvision.facts import FactError, isas, release
+from build_torchvision.facts.codecs import (
+    CodecLibrary,
+    codec_libraries,
+    libraries_for,
+    read_codec_libraries,
+    reported_advisories,
+)
+from build_torchvision.facts.toolchain import toolchain_packages
+from build_torchvision.graph.actions import Action, ActionKind, Graph
+from build_torchvision.graph.plan import RUNTIME_SUPPORT, plan_graph
+from build_torchvision.inputs.codec_sources import CodecSource, write_headers
+from build_torchvision.inputs.codecs import Codec, Codecs
+from build_torchvision.inputs.compiler import Compiler
+from build_torchvision.inputs.origins import OriginFailed, from_url, pinned_file
+from build_torchvision.inputs.resolve import BuildRequest, glibc_of
+from build_torchvision.inputs.toolchain import Toolchain, unpack_deb
+from build_torchvision.inputs.upstream import Extension
+from build_torchvision.variants import DEFAULT_RELEASE, parse
+from build_torchvision.verify.static import TorchFacts, audit_wheel
+from build_torchvision.wheel.licences import bundle_licences
+from build_torchvision.wheel.sbom import write_sbom
+
+# --- the tables -------------------------------------------------------------------------------------------------------
+
+
+def test_each_codec_is_served_by_one_library_and_png_brings_zlib() -> None:
+    assert sorted(row.codec for row in codec_libraries().values() if row.codec) == ["jpeg", "png", "webp"]
+    assert [row.name for row in libraries_for(frozenset({"png"}))] == ["zlib-ng", "libpng"]
+    assert [row.name for row in libraries_for(frozenset({"webp"}))] == ["libwebp"]
+
+
+def test_an_isa_takes_the_sources_of_those_it_contains_and_no_other() -> None:
+    zlib = codec_libraries()["zlib-ng"]
+    sources = {isa: {path for files in zlib.sets(isa) for path in files.sources} for isa in isas()}
+    assert sources["avx2"] < sources["avx512"] < sources["avx512vnni"] == sources["avx512bf16"]
+    assert not any("avx512" in path for path in sources["avx2"])
+    assert "arch/arm/crc32_armv8.c" in sources["armv8_2"]
+    assert not any("arch/x86" in path for path in sources["armv9"])
+
+
+def test_no_pinned_library_has_a_known_vulnerability() -> None:
+    assert reported_advisories() == [], "a newer version of each of these must be pinned"
+
+
+def test_a_known_vulnerability_is_reported_with_its_library() -> None:
+    planted = replace(codec_libraries()["libpng"], advisories=("CVE-2026-0001: a heap overflow",))
+    assert reported_advisories([planted]) == ["libpng 1.6.58: CVE-2026-0001: a heap overflow"]
+
+
+ROW = """
+[zlib]
+version = "1"
+licence = "Zlib"
+licence_files = ["LICENSE"]
+purl = "pkg:github/a/b@1"
+urls = ["https://example.org/1.tar.gz"]
+sha256 = "{digest}"
+evidence = "text"
+prefixes = ["z_"]
+source = "a test"
+sources = ["a.c"]
+""".replace("{digest}", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda text: text.replace('licence = "Zlib"\n', ""), "`licence` is missing"),
+        (lambda text: text + "colour = 3\n", "unknown field"),
+        (lambda text: text + '[zlib.x86_64]\ncolour = "red"\n', "unknown field"),
+        (lambda text: text.replace("0" * 64, "0" * 63), "no SHA-256"),
+        (lambda text: text.replace('["a.c"]', '["a.c", "a.c"]'), "twice"),
+        (lambda text: text.replace('["a.c"]', '"a.c"'), "must be a list"),
+        (lambda text: text + 'uses = ["other"]\n', "no row above"),
+        (lambda text: text + '[zlib.isa.mmx]\nsources = ["b.c"]\n', "no CPU ISA"),
+        (lambda text: text.replace("urls", "unknown_urls", 1), "unknown field|where the source is"),
+    ],
+)
+def test_a_malformed_row_names_its_table_and_field(change: Callable[[str], str], why: str) -> None:
+    assert read_codec_libraries(ROW)["zlib"].version == "1"
+    with pytest.raises(FactError, match=rf"codecs.toml \[zlib\].*({why})"):
+        read_codec_libraries(change(ROW))
+
+
+def test_a_package_of_the_toolchain_is_pinned_for_both_platforms() -> None:
+    for row in toolchain_packages().values():
+        assert row.digest("x86_64") != row.digest("aarch64")
+        assert row.url("aarch64").endswith("_arm64.deb")
+        assert "+" not in row.url("x86_64").rpartition("/")[2], "the archive's server reads + as a blank"
+
+
+# --- downloads --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder, and the address of a server that serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_first_origin_with_the_right_bytes_is_taken(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, address = served
+    (folder / "wrong").write_bytes(b"tampered")
+    (folder / "right").write_bytes(b"the archive")
+    digest = hashlib.sha256(b"the archive").hexdigest()
+    names = ("absent", "wrong", "right")
+    origins = [(name, from_url(f"{address}/{name}")) for name in names]
+    dest = tmp_path / "cache" / "archive"
+    assert pinned_file(dest, digest, origins, action="Fetch it", hint="").read_bytes() == b"the archive"
+    assert pinned_file(dest, digest, [], action="Fetch it", hint="") == dest, "it is in the cache now"
+
+
+def test_a_file_that_no_origin_serves_is_an_error_with_each_answer(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, address = served
+    (folder / "wrong").write_bytes(b"tampered")
+
+    def broken(part: Path) -> str:
+        raise OriginFailed("no such package")
+
+    origins = [("the host", from_url(f"{address}/wrong")), ("the mirror", broken)]
+    with pytest.raises(FetchFailed, match=r"the host: .*8 bytes.*the mirror: no such package.*Try again") as caught:
+        pinned_file(tmp_path / "cache" / "archive", "0" * 64, origins, action="Fetch it", hint="Try again.")
+    assert caught.value.exit_code == 5
+    assert not (tmp_path / "cache" / "archive").exists()
+
+
+def deb(folder: Path, files: dict[str, bytes]) -> Path:
+    """A Debian package with `files`, as deb(5) describes it."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    packed = lzma.compress(data.getvalue())
+    text = b"!<arch>\n"
+    for name, content in (("debian-binary", b"2.0\n"), ("control.tar.xz", b"odd"), ("data.tar.xz", packed)):
+        text += f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content
+        text += b"\n" * (len(content) % 2)
+    path = folder / "package.deb"
+    path.write_bytes(text)
+    return path
+
+
+def test_only_what_is_kept_of_a_package_is_unpacked(tmp_path: Path) -> None:
+    package = deb(tmp_path, {"./usr/include/a/x.h": b"x", "./usr/include/a/b/y.h": b"y", "./usr/include/ab.h": b"z"})
+    unpack_deb(package, tmp_path / "tree", {"usr/include/a": "include"})
+    unpacked = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*") if path.is_file()}
+    assert unpacked == {"include/x.h", "include/b/y.h"}
+
+
+def test_a_package_without_what_is_kept_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    package = deb(tmp_path, {"./usr/include/../../../evil": b"x"})
+    with pytest.raises(BadInput, match="It has no usr/include"):
+        unpack_deb(package, tmp_path / "tree", {"usr/include": "include"})
+    assert not (tmp_path / "evil").exists()
+    package.write_bytes(package.read_bytes()[:40])
+    with pytest.raises(BadInput, match="no Debian package"):
+        unpack_deb(package, tmp_path / "tree", {"usr/include": "include"})
+
+
+def library(**changes: object) -> CodecLibrary:
+    return replace(read_codec_libraries(ROW)["zlib"], **changes)  # type: ignore[arg-type]  # a test's own fields
+
+
+def test_headers_are_written_and_a_placeholder_that_is_left_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "z.h.in").write_text("#define @PREFIX@z 1\n#cmakedefine HAVE_IT\n")
+    whole = {"@PREFIX@": "", "#cmakedefine HAVE_IT": "#define HAVE_IT"}
+    row = library(headers={"config.h": "#define A 1\n"}, templates={"z.h": "z.h.in"}, substitute=whole)
+    write_headers(row, tmp_path, tmp_path / "made")
+    assert (tmp_path / "made" / "config.h").read_text() == "#define A 1\n"
+    assert (tmp_path / "made" / "z.h").read_text() == "#define z 1\n#define HAVE_IT\n"
+    with pytest.raises(BadInput, match="cmakedefine HAVE_IT"):
+        write_headers(replace(row, substitute={"@PREFIX@": ""}), tmp_path, tmp_path / "again")
+    with pytest.raises(BadInput, match=r"no other\.h\.in"):
+        write_headers(replace(row, templates={"z.h": "other.h.in"}), tmp_path, tmp_path / "third")
+
+
+# --- options ----------------------------------------------------------------------------------------------------------
+
+
+def request(variant: str = "torchvision-python313-cpu-avx2", **options: object) -> BuildRequest:
+    return BuildRequest(variants=(parse(variant),), release=release(DEFAULT_RELEASE), **options)  # type: ignore[arg-type]
+
+
+def test_a_wheel_is_built_for_the_pinned_glibc_unless_this_machines_parts_are_used() -> None:
+    assert glibc_of(request()) == "2.28"
+    assert glibc_of(request(glibc="2.34")) == "2.34"
+    for options in ({"compiler": "gcc"}, {"cc_prefix": "/opt/arm-"}, {"codecs": "system"}, {"glibc": "host"}):
+        assert glibc_of(request(**options)) == "host"
+    assert glibc_of(request(cuda_compiler="nvcc")) == "2.28", "a CPU variant asks nothing of a CUDA compiler"
+    assert glibc_of(request("torchvision-python313-cuda12_8-sm90-avx2", cuda_compiler="nvcc")) == "host"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"compiler": "gcc", "glibc": "2.28"},
+        {"cc_prefix": "/opt/arm-", "glibc": "2.34"},
+        {"codecs": "system", "glibc": "2.28"},
+        {"codecs": "pinned", "glibc": "host"},
+        {"codecs": "pinned", "compiler": "gcc"},
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_with_the_way_out(options: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match=r"--glibc|--codecs system"):
+        glibc_of(request(**options))
+
+
+# --- the graph --------------------------------------------------------------------------------------------------------
+
+
+def toolchain() -> Toolchain:
+    return Toolchain(
+        root=Path("/chain"), platform="x86_64", glibc="2.28", zig=Path("/zig/zig"), resources=Path("/clang/22")
+    )
+
+
+def pinned_graph(*isa_names: str) -> Graph:
+    """The graph of a release with an operator in `_C` and three codecs in `image`, for `isa_names`."""
+    chain = toolchain()
+    compiler = Compiler(
+        family="clang",
+        version="22.1.8",
+        command=("clang++", *chain.cxx_flags),
+        c_command=("clang", *chain.c_flags),
+        linker=("clang++", *chain.link_flags),
+        origin="registry",
+        runtime=chain.runtime,
+        toolchain=chain,
+    )
+    sources = tuple(
+        CodecSource(library=row, root=Path("/codecs", row.name), generated=Path("/made", row.name))
+        for row in codec_libraries().values()
+    )
+    found = {
+        source.library.codec: Codec(name=source.library.codec, version="1", cflags=(f"-I{source.generated}",), libs=())
+        for source in sources
+        if source.library.codec
+    }
+    base = ingredients("cuda12_8-sm90-avx2")
+    operators = Extension(
+        name="torchvision._C", sources=("csrc/ops/cpu/nms.cpp",), macros=(), libraries=(), include_dirs=()
+    )
+    image = Extension(
+        name="torchvision.image",
+        sources=("csrc/io/image/image.cpp",),
+        macros=(),
+        libraries=("jpeg", "png", "webp"),
+        include_dirs=(),
+    )
+    return plan_graph(
+        replace(
+            base,
+            upstream=replace(base.upstream, extensions=(operators, image)),
+            codecs=Codecs(found=found, sources=sources),
+            compiler=compiler,
+            isas={isa: (f"-march={isa}",) for isa in isa_names},
+            device=None,
+        )
+    )
+
+
+def of(graph: Graph, path: str) -> list[Action]:
+    return [action for action in graph.actions if any(part.endswith(path) for part in action.inputs)]
+
+
+def test_a_library_is_compiled_once_an_isa_and_what_no_isa_changes_once() -> None:
+    graph = pinned_graph("avx2", "avx512")
+    assert len(of(graph, "/libpng/pngread.c")) == 2
+    assert len(of(graph, "jidctint-12.c")) == 1
+    assert len(of(graph, "jidctint-avx2.asm")) == 1
+    assert [action.kind for action in of(graph, "jidctint-avx2.asm")] == [ActionKind.NASM]
+    assert len(of(graph, "chunkset_avx512.c")) == 1, "for avx512 alone"
+    outputs = [action.output for action in graph.actions]
+    assert len(outputs) == len(set(outputs))
+
+
+def test_libraries_are_hidden_and_linked_into_the_extension_that_needs_them_alone() -> None:
+    graph = pinned_graph("avx2")
+    compiled = [action for action in graph.actions if "/codecs/" in action.output and action.kind is ActionKind.COMPILE]
+    assert len(compiled) > 150
+    assert all("-fvisibility=hidden" in action.command for action in compiled)
+    links = {action.output.rpartition("/")[2]: action for action in graph.actions if action.kind is ActionKind.LINK}
+    assert not any("/codecs/" in path for path in links["_C.so"].inputs)
+    assert {action.output for action in compiled} <= set(links["image.so"].inputs)
+    (support,) = of(graph, RUNTIME_SUPPORT)
+    for link in links.values():
+        assert support.output in link.inputs
+        assert link.command[-len(toolchain().runtime) :] == toolchain().runtime, "the runtime libraries come last"
+
+
+def test_the_pinned_compiler_reads_no_header_of_the_machine() -> None:
+    flags = toolchain().cxx_flags
+    assert "-nostdinc" in flags
+    assert "-D__GLIBC_MINOR__=28" in flags
+    folders = [folder for flag, folder in itertools.pairwise(flags) if flag == "-idirafter"]
+    assert folders.index("/chain/include/c++") < folders.index("/clang/22/include") < len(folders)
+    assert all(folder.startswith(("/chain/", "/clang/", "/zig/")) for folder in folders)
+
+
+# --- the wheel --------------------------------------------------------------------------------------------------------
+
+
+def test_licences_come_from_the_source_and_a_missing_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "LICENSE").write_text("zlib's terms")
+    info = tmp_path / "tree" / "torchvision-1.dist-info"
+    (info / "licenses").mkdir(parents=True)
+    (info / "METADATA").write_text("Name: torchvision\nLicense-File: LICENSE\n")
+    (tmp_path / "tree" / "torchvision.libs").mkdir()
+    (tmp_path / "tree" / "torchvision.libs" / "libodd-01234567.so.1").touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "no-dpkg"))
+    sources = [CodecSource(library=library(), root=source, generated=source)]
+    assert bundle_licences(tmp_path / "tree", info, sources) == ["libodd-01234567.so.1"]
+    assert (info / "licenses" / "zlib" / "LICENSE").read_text() == "zlib's terms"
+    assert "License-File: LICENSE\nLicense-File: zlib/LICENSE\n" in (info / "METADATA").read_text()
+    assert "libodd" in caplog.text
+
+
+def test_the_bill_of_materials_inside_a_wheel_names_each_library_and_is_the_same_each_time(tmp_path: Path) -> None:
+    rows = list(codec_libraries().values())
+    first = write_sbom(tmp_path / "a", "0.21.0+cpu.avx2", rows)
+    second = write_sbom(tmp_path / "b", "0.21.0+cpu.avx2", rows)
+    assert first
+    assert second
+    assert first.read_bytes() == second.read_bytes()
+    for row in rows:
+        assert row.purl in first.read_text()
+        assert row.sha256 in first.read_text()
+    assert write_sbom(tmp_path / "c", "0.21.0", []) is None
+
+
+# --- the audit --------------------------------------------------------------------------------------------------------
+
+
+def static_wheel() -> Wheel:
+    """A wheel whose image libraries are linked in."""
+    wheel = Wheel()
+    wheel.bundled = {}
+    texts = b"".join(row.evidence.encode() + b"\0" for row in codec_libraries().values())
+    wheel.image = Object(
+        rodata=schemas("image", IMAGE_OPERATORS) + texts,
+        needed=[*TORCH, "libc.so.6"],
+        undefined={OLD_STRING: None, "memcpy": MEMCPY},
+    )
+    wheel.descriptor |= {"codec_source": "pinned", "libraries": {row.name: {} for row in codec_libraries().values()}}
+
+    def licences(files: dict[str, bytes]) -> None:
+        for row in codec_libraries().values():
+            files[f"torchvision-{wheel.version}.dist-info/licenses/{row.name}/LICENSE"] = b"terms"
+
+    wheel.tamper = licences
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def torch(tmp_path_factory: pytest.TempPathFactory) -> TorchFacts:
+    folder = tmp_path_factory.mktemp("torch")
+    for name in TORCH:
+        (folder / name).write_bytes(Object(soname=name, defined=[OLD_STRING]).build())
+    return TorchFacts(version="2.6.0", cuda=None, cxx11_abi=False, lib_dir=folder)
+
+
+def problems(wheel: Wheel, folder: Path, torch: TorchFacts) -> dict[str, str]:
+    found = failing(audit_wheel(wheel.write(folder), torch=torch))
+    found.pop("RECORD", None)  # the licences came after it
+    return found
+
+
+def test_a_wheel_with_its_libraries_linked_in_holds(tmp_path: Path, torch: TorchFacts) -> None:
+    assert problems(static_wheel(), tmp_path, torch) == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "why"),
+    [
+        (lambda w: setattr(w.image, "defined", ["jpeg_start_decompress"]), "exported codec symbols", "jpeg_start"),
+        (lambda w: setattr(w.main, "defined", ["inflateInit2_"]), "exported codec symbols", "inflateInit2_"),
+        (lambda w: setattr(w.image, "needed", [*w.image.needed, LINKED["png"]]), "codecs", "needs libpng"),
+        (
+            lambda w: setattr(w.image, "rodata", w.image.rodata.replace(b"Not a PNG file", b"")),
+            "codecs",
+            "does not hold libpng",
+        ),
+        (lambda w: w.descriptor.update(codecs=["png", "webp"]), "codecs", "holds libjpeg-turbo"),
+        (lambda w: w.descriptor.update(libraries={}), "codecs", "does not say which libpng"),
+        (lambda w: setattr(w, "tamper", lambda files: None), "codecs", "licence is not in the wheel"),
+    ],
+)
+def test_a_planted_fault_of_a_linked_library_is_found(
+    change: Callable[[Wheel], object], check: str, why: str, tmp_path: Path, torch: TorchFacts
+) -> None:
+    wheel = static_wheel()
+    change(wheel)
+    found = problems(wheel, tmp_path, torch)
+    assert why in found[check]
