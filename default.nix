@@ -1,20 +1,34 @@
 # Every variant as an attribute: `nix-build -A torchvision-python313-cpu-avx512`. The default matrix stands at the top;
 # `all` has every Python, toolkit and GPU architecture besides. A variant of another platform than this one is built by a
 # remote builder of that platform, if nix.conf names one.
+#
+# The other arguments are those of nix/torchvision.nix.
 {
   nixpkgs ? <nixpkgs>,
   torch ? {
     source = "nixpkgs";
   },
+  release ? null,
+  overlays ? [ ],
   requireIsa ? false,
 }:
 let
+  # nixpkgs says itself which Nix it needs, and an older one stops in the middle of it.
+  file = nixpkgs + "/lib/minver.nix";
+  needed = if builtins.pathExists file then import file else "2.18";
+  checked =
+    if builtins.compareVersions builtins.nixVersion needed >= 0 then
+      nixpkgs
+    else
+      throw ''
+        Nix ${builtins.nixVersion} is too old for this nixpkgs (${toString nixpkgs}), which needs ${needed}.
+        Next: take a newer Nix (Debian 13 and Ubuntu 24.04 have one, Debian 12 does not, and Flox brings its own), or build wheels, which need none.'';
   matrix = builtins.fromJSON (builtins.readFile ./nix/matrix.json);
   variantOf = import ./nix/variant.nix { inherit matrix; };
   systems = builtins.listToAttrs (
     map (system: {
       name = system;
-      value = import nixpkgs {
+      value = import checked {
         inherit system;
         config = { };
         overlays = [ ];
@@ -24,7 +38,13 @@ let
   build =
     name:
     import ./nix/torchvision.nix {
-      inherit name torch requireIsa;
+      inherit
+        name
+        torch
+        release
+        overlays
+        requireIsa
+        ;
       pkgs = systems.${(variantOf name).system};
     };
   attributes =

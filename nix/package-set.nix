@@ -1,9 +1,10 @@
 # The package set of a variant: the very nixpkgs of `pkgs` once more, so that its lock holds, with the capabilities and
-# the toolkit that torch, torchvision, magma and NCCL then all agree on, and with the flags in torch.
+# the toolkit that torch, torchvision, magma and NCCL then all agree on, and with the flags in torch. What this nixpkgs
+# cannot do for the variant is `problem`, a text, or null; `set` may be asked for torch only where it is null.
 #
 # Nothing here depends on more of the variant than what is compiled, so variants that compile the same torch share it.
-# `nixpkgs` is another one: a path, or { url, sha256 } of a tarball.
-{ pkgs, variant, nixpkgs ? null }:
+# `nixpkgs` is another one: a path, or { url, sha256 } of a tarball. `overlays` come before this project's own.
+{ pkgs, variant, nixpkgs ? null, overlays ? [ ], requireIsa ? false }:
 let
   inherit (variant) codegen;
   pinned =
@@ -18,43 +19,96 @@ let
       pinned
     else
       nixpkgs;
+  # Under its alias too, such as cudaPackages_12: a set in which the two differ mixes toolkits.
   toolkit = final: _: {
-    cudaPackages =
-      final.${variant.cudaPackages}
-        or (throw "This nixpkgs has no ${variant.cudaPackages}. Next: pin one that has it, or choose another track than ${variant.track}.");
+    cudaPackages = final.${variant.cudaPackages};
+    ${variant.cudaMajorPackages} = final.${variant.cudaPackages};
   };
+  tune =
+    torch:
+    torch.overrideAttrs (
+      old:
+      import ./flags.nix variant old
+      // {
+        passthru = (old.passthru or { }) // {
+          gpuArch = if codegen == null then null else codegen.archList;
+          cpuISA = variant.isa;
+          cudaVersion = variant.cuda;
+        };
+      }
+      // (
+        # torch imports itself and runs tools of its own making while it is built.
+        if requireIsa then { requiredSystemFeatures = (old.requiredSystemFeatures or [ ]) ++ variant.features; } else { }
+      )
+    );
+  # `torch`, and any of a certain series that an overlay has added beside it, such as torch_2_10.
   tunedTorch = _: prev: {
     pythonPackagesExtensions = (prev.pythonPackagesExtensions or [ ]) ++ [
-      (_: python: {
-        torch = python.torch.overrideAttrs (
-          old:
-          import ./flags.nix variant old
-          // {
-            passthru = (old.passthru or { }) // {
-              gpuArch = if codegen == null then null else codegen.archList;
-              cpuISA = variant.isa;
-              cudaVersion = variant.cuda;
-            };
-          }
-        );
-      })
+      (
+        _: python:
+        builtins.listToAttrs (
+          map (name: {
+            inherit name;
+            value = tune python.${name};
+          }) (builtins.filter (name: builtins.match "torch(_[0-9]+_[0-9]+)?" name != null) (builtins.attrNames python))
+        )
+      )
     ];
   };
+  set = import source {
+    inherit (variant) system;
+    config = {
+      allowUnfree = true; # CUDA
+      cudaSupport = codegen != null;
+    }
+    // (
+      if codegen == null then
+        { }
+      else
+        {
+          cudaCapabilities = [ codegen.capability ];
+          cudaForwardCompat = codegen.kind == "ptx";
+        }
+    );
+    overlays = overlays ++ [ tunedTorch ] ++ (if codegen == null then [ ] else [ toolkit ]);
+  };
+
+  # What nixpkgs has removed it keeps the name of, as an alias that throws. A toolkit that is there may still refuse the
+  # variant's capabilities, and says so itself; so the question is put to a set without any.
+  plain = import source {
+    inherit (variant) system;
+    inherit overlays;
+    config.allowUnfree = true;
+  };
+  has = name: set ? ${name} && ((builtins.tryEval set.${name}).success || (builtins.tryEval plain.${name}).success);
+  like = pattern: builtins.filter (name: builtins.match pattern name != null && has name) (builtins.attrNames set);
+  list = builtins.concatStringsSep ", ";
 in
-import source {
-  inherit (variant) system;
-  config = {
-    allowUnfree = true; # CUDA
-    cudaSupport = codegen != null;
-  }
-  // (
-    if codegen == null then
-      { }
+{
+  inherit set;
+  problem =
+    if codegen != null && !has variant.cudaPackages then
+      ''
+        this nixpkgs has no ${variant.cudaPackages}; it has ${list (like "cudaPackages_[0-9]+_[0-9]+")}.
+        Next: choose the track of one of these, or bring the toolkit along: overlays = [ (import (CHECKOUT + "/overlay.nix")) ] with a CHECKOUT of github.com/nixos-cuda/cuda-legacy, which keeps what nixpkgs has removed''
+    else if !has variant.pythonPackages then
+      ''
+        this nixpkgs has no ${variant.pythonPackages}; it has ${list (like "python[0-9]+Packages")}.
+        Next: choose the variant of one of these Pythons''
     else
-      {
-        cudaCapabilities = [ codegen.capability ];
-        cudaForwardCompat = codegen.kind == "ptx";
-      }
-  );
-  overlays = [ tunedTorch ] ++ (if codegen == null then [ ] else [ toolkit ]);
+      null;
+  # Of a torch that is taken from this set.
+  brokenTorch =
+    torch:
+    let
+      why = builtins.attrNames (torch.brokenConditions or { });
+    in
+    if torch.meta.broken or false then
+      ''
+        this nixpkgs marks its torch ${torch.version} as broken${if why == [ ] then "" else ": ${list why}"}.
+        Next: ${
+          if variant.cuda == null then "" else "choose the track of another CUDA version than ${variant.cuda}, or "
+        }give a nixpkgs whose torch is not: nixpkgs = PATH''
+    else
+      null;
 }

@@ -4,13 +4,17 @@
 #   recipe    the derivation that a build-pytorch checkout itself makes, imported, so that it is built and shared once
 #   catalog   a published package, which the recipe writes out literally: `package`
 #
-# `checkout` is a path to a build-pytorch, in place of the pinned one. Throws unless SM, ISA, CUDA, Python and release
-# match; what the PyTorch does not declare is refused too, unless `unchecked`.
-{ pkgs, set, variant, torch, matrix ? builtins.fromJSON (builtins.readFile ./matrix.json) }:
+# `checkout` is a path to a build-pytorch, in place of the pinned one; `series` says that its recipes are named by torch's
+# series ("2.12": pytorch212-python313-...). `chosen` is that PyTorch. `matched` throws unless SM, ISA, CUDA, Python and
+# release series match; what the PyTorch does not declare is refused too, unless `unchecked`.
+{ pkgs, set, variant, torch, release ? null, matrix ? builtins.fromJSON (builtins.readFile ./matrix.json) }:
 let
   match = import ./match.nix { inherit matrix; };
   inherit (variant) name;
   lines = builtins.concatStringsSep "\n  ";
+  ours = torch.source == "nixpkgs";
+  pytorch = variant.pytorch (torch.series or null);
+  warn = builtins.warn or (text: builtins.trace "warning: ${text}");
 
   # The pinned one brings its own nixpkgs by a fetchTarball without a hash, which pure evaluation refuses; only there
   # does currentSystem not exist.
@@ -20,55 +24,99 @@ let
     else
       throw ''
         ${name} takes PyTorch from build-pytorch ${matrix.buildPytorch.rev}, whose recipes fetch a nixpkgs without a hash, which pure evaluation refuses.
-        Next: evaluate impurely, as nix-build does, or take PyTorch from a catalog or from nixpkgs.'';
+        Next: evaluate impurely, as nix-build and flox build do, or take PyTorch from a catalog or from nixpkgs.'';
   checkout = torch.checkout or pinned;
   folder = checkout + "/.flox/pkgs";
-  file = folder + "/${variant.pytorch}.nix";
+  file = folder + "/${pytorch}.nix";
   # What there is instead: the recipes of the same CPU ISA and Python.
   others = builtins.filter (
-    entry: builtins.match "pytorch-python${variant.python}-.*-${variant.isa}\\.nix" entry != null
+    entry: builtins.match "pytorch[0-9]*-python${variant.python}-.*-${variant.isa}\\.nix" entry != null
   ) (builtins.attrNames (builtins.readDir folder));
   recipe =
     if builtins.pathExists file then
       pkgs.callPackage file { }
     else
       throw ''
-        ${name} takes PyTorch from build-pytorch, which has no recipe ${variant.pytorch}.
+        ${name} takes PyTorch from build-pytorch, which has no recipe ${pytorch}.
         It has for ${variant.isa}:
           ${lines (map (entry: builtins.substring 0 (builtins.stringLength entry - 4) entry) others)}
-        Next: choose the variant of one of these, or torch.source = "nixpkgs", which makes the matching one.'';
+        Next: choose the variant of one of these (torch.series for one whose name carries it), or torch.source = "nixpkgs", which makes the matching one.'';
+
+  # The torch of a release's series, where the set has it: its own, or one beside it.
+  row = matrix.releases.${release};
+  beside = "torch_${builtins.replaceStrings [ "." ] [ "_" ] (match.series row.torch)}";
+  own =
+    let
+      packages = set.${variant.pythonPackages};
+    in
+    if release != null && matrix.releases ? ${release} && packages ? ${beside} then packages.${beside} else packages.torch;
 
   sources = {
-    nixpkgs = set.${variant.pythonPackages}.torch;
+    nixpkgs = own;
     inherit recipe;
     catalog =
       torch.package
-        or (throw ''${name} takes PyTorch from a catalog and names no package. Next: torch.package = catalogs.ORG.${variant.pytorch}.'');
+        or (throw ''${name} takes PyTorch from a catalog and names no package. Next: torch.package = catalogs.ORG.${pytorch}.'');
   };
   chosen =
     sources.${torch.source}
-      or (throw "${name}: torch.source = \"${torch.source}\" is none of ${builtins.concatStringsSep ", " (builtins.attrNames sources)}.");
+      or (throw "${name}: torch.source = \"${torch.source}\" is none of ${builtins.concatStringsSep ", " (builtins.attrNames sources)}. Next: torch.source = \"nixpkgs\".");
 
   # A torch of another package set brings that set's packages along: one closure, never two mixed.
-  packages = if torch.source == "nixpkgs" then set.${variant.pythonPackages} else chosen.pythonModule.pkgs or set.${variant.pythonPackages};
+  packages = if ours then set.${variant.pythonPackages} else chosen.pythonModule.pkgs or set.${variant.pythonPackages};
   torchvision =
-    if torch.source == "nixpkgs" then packages.torchvision else packages.torchvision.override { torch = chosen; };
+    if ours && release == null then packages.torchvision else packages.torchvision.override { torch = chosen; };
+  version = if release == null then torchvision.version else release;
 
   found = match.compare variant chosen;
-  pair = match.pair torchvision.version chosen.version;
-  differences = found.differences ++ (if pair == null then [ ] else [ pair ]);
-in
-if differences != [ ] then
-  throw ''
-    ${name} and its PyTorch (${torch.source}: ${found.name}) do not match:
-      ${lines differences}
-    Next: take the PyTorch ${variant.pytorch}, or torch.source = "nixpkgs", which makes the matching one.''
-else if found.undeclared != [ ] && !(torch.unchecked or false) then
-  throw ''
-    ${name}: the PyTorch ${found.name} (${torch.source}) does not say its ${builtins.concatStringsSep ", " found.undeclared}, so it cannot be matched.
-    Next: let it declare gpuArch, cpuISA and cudaVersion in passthru, or set torch.unchecked = true and answer for it.''
-else
-  {
-    inherit torchvision packages;
+  pair = match.pair version chosen.version;
+  # A TorchVision that no row knows goes with the series of the torch beside it in its own package set.
+  beyond = !pair.known && match.series chosen.version != match.series packages.torch.version;
+  differences =
+    found.differences
+    ++ (
+      if !pair.fits then
+        [ "release: TorchVision ${version} belongs to torch ${pair.belongs}, and this torch is ${chosen.version}" ]
+      else if beyond then
+        [ "release: TorchVision ${version} is made for the torch ${packages.torch.version} beside it, and this torch is ${chosen.version}" ]
+      else
+        [ ]
+    );
+  # What changes something, and is not what is set already.
+  next =
+    if found.differences == [ ] && release != null then
+      "take a TorchVision of this torch's series, or a torch ${pair.belongs}: nixpkgs = PATH of one that has it, an overlay that adds it as ${variant.pythonPackages}.${beside}, or a catalog's package"
+    else if ours then
+      "give another nixpkgs, whose torch and torchvision are of one series: nixpkgs = PATH"
+    else
+      "take the PyTorch ${pytorch}, or torch.source = \"nixpkgs\", which makes the matching one";
+  result = {
+    inherit torchvision packages version;
     torch = chosen;
-  }
+  };
+in
+{
+  inherit chosen;
+  matched =
+    if release != null && !(matrix.releases ? ${release}) then
+      throw ''
+        ${name}: TorchVision ${release} is in no row of the table of releases, which has ${builtins.concatStringsSep ", " (builtins.attrNames matrix.releases)}.
+        Next: choose one of these, or add the row to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`.''
+    else if release != null && row.sha256 == null then
+      throw ''
+        ${name}: no sha256 of the source of TorchVision ${release} is recorded, so it cannot be fetched.
+        Next: leave `release` out for the package set's own, or add the sha256 to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`.''
+    else if differences != [ ] then
+      throw ''
+        ${name} and its PyTorch (${torch.source}: ${found.name}) do not match:
+          ${lines differences}
+        Next: ${next}.''
+    else if found.undeclared != [ ] && !(torch.unchecked or false) then
+      throw ''
+        ${name}: the PyTorch ${found.name} (${torch.source}) does not say its ${builtins.concatStringsSep ", " found.undeclared}, so it cannot be matched.
+        Next: let it declare gpuArch, cpuISA and cudaVersion in passthru, or set torch.unchecked = true and answer for it.''
+    else if !pair.known then
+      warn "${name}: TorchVision ${version} is in no row of the table of releases; it goes with torch ${chosen.version}, as its package set pairs them." result
+    else
+      result;
+}

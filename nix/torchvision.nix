@@ -1,14 +1,27 @@
 # The builder that every recipe calls: a variant's name and a source of PyTorch -> a derivation.
 #
 #   pkgs        the nixpkgs that a recipe is called from; instantiated again, for the variant
-#   torch       { source = "nixpkgs" | "recipe" | "catalog"; package; checkout; unchecked }: see pytorch.nix
+#   torch       { source = "nixpkgs" | "recipe" | "catalog"; package; checkout; series; unchecked }: see pytorch.nix
+#   release     TorchVision's release ("0.25.0"), from its own source, with a torch of its series; null: the package set's
 #   nixpkgs     another nixpkgs than that of `pkgs`: a path, or { url, sha256 }
-#   requireIsa  ask for a builder with the feature gccarch-ARCH, since torch is imported while torchvision is built
+#   overlays    more of nixpkgs, before what the variant changes: a toolkit that nixpkgs has removed, another torch
+#   requireIsa  ask for builders whose CPU has the ISA: torch is imported while it and torchvision are built
 #
-# TorchVision's release is the package set's, as its torch's is; that the two belong together is asserted.
-{ pkgs, name, torch ? { source = "nixpkgs"; }, nixpkgs ? null, requireIsa ? false }:
+# That TorchVision and torch belong together is asserted: see match.nix.
+{
+  pkgs,
+  name,
+  torch ? {
+    source = "nixpkgs";
+  },
+  release ? null,
+  nixpkgs ? null,
+  overlays ? [ ],
+  requireIsa ? false,
+}:
 let
-  variant = import ./variant.nix { } name;
+  matrix = builtins.fromJSON (builtins.readFile ./matrix.json);
+  variant = import ./variant.nix { inherit matrix; } name;
   inherit (variant) codegen gpu;
   here = pkgs.stdenv.hostPlatform.system;
   cpus = "CPUs from ${variant.firstCpus} on (${variant.isa})";
@@ -19,37 +32,82 @@ let
       else
         "TorchVision for ${gpu.name} (${gpu.capability}) and ${cpus}, CUDA ${variant.cuda}";
     platforms = [ variant.system ];
-    broken = variant.broken != null;
+    broken = broken != null;
   };
   declared = {
     gpuArch = if codegen == null then null else codegen.archList;
     codegenKind = if codegen == null then null else codegen.kind;
     cpuISA = variant.isa;
     cudaVersion = variant.cuda;
-    brokenReason = variant.broken;
+    brokenReason = broken;
   };
 
-  # What cannot be built for this system has a name and a reason, and no package set is evaluated for it.
-  unavailable = pkgs.stdenv.mkDerivation {
-    inherit name;
-    pname = name;
-    buildCommand = ''
-      echo "${name}: ${if variant.broken == null then "it is for ${variant.system}" else variant.broken}" >&2
-      exit 1
-    '';
-    meta = meta // {
-      longDescription = if variant.broken == null then "" else variant.broken;
-    };
-    passthru = declared;
+  package-set = import ./package-set.nix {
+    inherit
+      pkgs
+      variant
+      nixpkgs
+      overlays
+      requireIsa
+      ;
   };
+  inherit (package-set) set;
+  pytorch = import ./pytorch.nix {
+    inherit
+      pkgs
+      set
+      variant
+      torch
+      release
+      matrix
+      ;
+  };
+  companion = pytorch.matched;
 
-  set = import ./package-set.nix { inherit pkgs variant nixpkgs; };
-  companion = import ./pytorch.nix { inherit pkgs set variant torch; };
+  # Why there is nothing to build with this nixpkgs, or null. Another system's is no defect: no package set is asked.
+  elsewhere = here != variant.system;
+  broken =
+    if variant.broken != null then
+      "${variant.broken}\nNext: `build-torchvision variants '*-${variant.sm}-*' --all` lists what serves this GPU"
+    else if elsewhere then
+      null
+    else if package-set.problem != null then
+      package-set.problem
+    else if torch.source == "nixpkgs" then
+      package-set.brokenTorch pytorch.chosen
+    else
+      null;
+  reason =
+    if broken != null then
+      broken
+    else
+      "it is for ${variant.system}, and this package set is ${here}'s.\nNext: `nix-build -A ${name}` of this project's default.nix, on ${variant.system} or with a remote builder of that system";
+
+  # What cannot be built has a name, meta and a reason. It says the reason itself, which nixpkgs keeps for itself where
+  # meta.broken is true.
+  unavailable =
+    let
+      refused = throw "${name} cannot be built here: ${reason}.";
+    in
+    {
+      type = "derivation";
+      pname = name;
+      inherit (variant) system;
+      inherit name;
+      meta = meta // {
+        longDescription = reason;
+      };
+      drvPath = refused;
+      outPath = refused;
+      outputName = "out";
+    }
+    // declared;
+
   descriptor = builtins.toFile "build_torchvision.json" (
     builtins.toJSON {
       variant = name;
       backend = "nix";
-      torchvision = companion.torchvision.version;
+      torchvision = companion.version;
       torch = companion.torch.version;
       torch_source = torch.source;
       torch_cuda = variant.cuda;
@@ -77,7 +135,25 @@ let
     export TORCHVISION_INCLUDE="${libwebp.dev or libwebp}/include:$TORCHVISION_INCLUDE"
     export TORCHVISION_LIBRARY="${libwebp}/lib:$TORCHVISION_LIBRARY"
   '';
-  march = builtins.replaceStrings [ "-march=" ] [ "gccarch-" ] (builtins.head variant.flags);
+  # Another release than the package set's: its own source, and none of the patches, which are made for the other.
+  row = matrix.releases.${release};
+  source =
+    if release == null || release == companion.torchvision.version then
+      { }
+    else
+      {
+        version = release;
+        # nixpkgs' own speaks of its source's tag.
+        src =
+          pkgs.fetchurl {
+            inherit (row) url sha256;
+            name = "torchvision-${release}.tar.gz";
+          }
+          // {
+            tag = "v${release}";
+          };
+        patches = [ ];
+      };
 
   built = companion.torchvision.overrideAttrs (
     final: old:
@@ -85,11 +161,12 @@ let
       tuned = import ./flags.nix variant old;
     in
     tuned
+    // source
     // {
       buildInputs = (old.buildInputs or [ ]) ++ [ libwebp ];
       preConfigure = tuned.preConfigure + webp + (if codegen == null then "" else cuda);
       pname = name;
-      name = "${name}-${old.version}";
+      name = "${name}-${companion.version}";
       pythonImportsCheck = [
         "torchvision"
         "torchvision.ops"
@@ -101,7 +178,7 @@ let
         [ -d "$info" ] || { echo "${name}: there is not one torchvision-*.dist-info: $info" >&2; exit 1; }
         install -m 444 ${descriptor} "$info/build_torchvision.json"
       '';
-      requiredSystemFeatures = (old.requiredSystemFeatures or [ ]) ++ (if requireIsa then [ march ] else [ ]);
+      requiredSystemFeatures = (old.requiredSystemFeatures or [ ]) ++ (if requireIsa then variant.features else [ ]);
       meta = (old.meta or { }) // meta;
       passthru =
         (old.passthru or { })
@@ -125,4 +202,4 @@ let
     }
   );
 in
-if variant.broken != null || here != variant.system then unavailable else built
+if broken != null || elsewhere then unavailable else built

@@ -24,15 +24,17 @@ if !known then
 else
   {
     inherit name python track sm isa system codegen;
-    inherit (row) cuda cudaPackages;
+    inherit (row) cuda cudaPackages cudaMajorPackages;
     pythonVersion = matrix.pythons.${python};
     pythonPackages = "python${python}Packages";
-    # The compiler's flags for the CPU ISA.
-    flags = matrix.isas.${isa}.flags;
-    firstCpus = matrix.isas.${isa}.firstCpus;
+    # The compiler's flags for the CPU ISA, and the system features of a builder whose CPU has it.
+    inherit (matrix.isas.${isa}) flags features firstCpus;
     gpu = if sm == null then null else matrix.gpus.${sm};
-    # Why nixpkgs cannot evaluate it, or null where it can.
+    # Why no nixpkgs can evaluate it, or null where one can.
     broken = if codegen == null then null else codegen.broken.${system} or null;
-    # The companion's name for the PyTorch that belongs to it.
-    pytorch = "pytorch-" + builtins.substring 12 (builtins.stringLength name) name;
+    # The companion's names for the PyTorch that belongs to it: some carry torch's series, as pytorch212- does for 2.12.
+    pytorch =
+      series:
+      "pytorch${builtins.replaceStrings [ "." ] [ "" ] (if series == null then "" else series)}-"
+      + builtins.substring 12 (builtins.stringLength name) name;
   }

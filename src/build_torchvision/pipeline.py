@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from rich.console import Console
 from build_torchvision.compatibility import serves
 from build_torchvision.execute.launcher import find_launcher
 from build_torchvision.execute.runner import RunOutcome, exclusive, run_graph
+from build_torchvision.execute.scripts import PATCH_FATBIN, PATCH_FATBIN_OBJECT, TRANSFORM_IR
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import CudaBuild, toolkit_libraries
@@ -82,7 +82,7 @@ def _ingredients(request: BuildRequest, inputs: ResolvedInputs) -> GraphInputs:
         compiler=inputs.compiler,
         isas=isas_of(request.variants),
         platform=request.variants[0].platform,
-        rewrite=_script("transform_ir"),
+        transform_ir=TRANSFORM_IR,
         shared=cache_dir() / "headers",
         device=_device(request, inputs),
     )
@@ -130,14 +130,8 @@ def _device(request: BuildRequest, inputs: ResolvedInputs) -> CudaBuild | None:
         return None
     made = {variant.sm: cuda_codegen(variant, ptx=request.ptx) for variant in request.variants}
     sms = {sm: codegen for sm, codegen in made.items() if sm and codegen}
-    splice = _script("patch_fatbin")
-    if inputs.cuda_compiler.family == "nvcc":
-        splice = (sys.executable, "-m", "build_torchvision.execute.patch_fatbin_object")
+    splice = PATCH_FATBIN_OBJECT if inputs.cuda_compiler.family == "nvcc" else PATCH_FATBIN
     return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
-
-
-def _script(name: str) -> tuple[str, ...]:
-    return (sys.executable, "-I", "-S", str(Path(__file__).parent / "execute" / f"{name}.py"))
 
 
 def _package(variant: Variant, request: BuildRequest, inputs: ResolvedInputs, outcome: RunOutcome) -> Path:

@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _nix import Nix, make, need_nix, unlock
 
 OWN = f"{sys.version_info.major}{sys.version_info.minor}"  # the Python that is surely here, to run what was built
 PYTHONS = tuple(dict.fromkeys(("312", "313", OWN)))
@@ -65,3 +66,22 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
         _, python, _, isa = row["variant"].split("-")
         wheels[isa, python.removeprefix("python")] = Path(row["wheel"])
     return Build(wheels, folder / "objects", ran.err)
+
+
+@pytest.fixture
+def terminals() -> None:
+    """Nix gives each build a pseudoterminal for its log."""
+    try:
+        for end in os.openpty():
+            os.close(end)
+    except OSError as error:
+        pytest.skip(f"Nix cannot build where there are no pseudoterminals ({error}): mount devpts on /dev/pts")
+
+
+@pytest.fixture(scope="session")
+def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nix]:
+    """A tree and a store for evaluations and small builds; nothing is planted in this one."""
+    need_nix()
+    folder = tmp_path_factory.mktemp("nix")
+    yield make(folder / "tree", folder / "state")
+    unlock(folder)

@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from build_torchvision import pipeline
 from build_torchvision.errors import BadInput, ProcessFailed
-from build_torchvision.execute import runner
+from build_torchvision.execute import runner, scripts
 from build_torchvision.execute.ninja_file import ninja_file
 from build_torchvision.execute.runner import JOB_MEMORY, default_jobs, exclusive, run_graph
 from build_torchvision.execute.transform_ir import multiply, retarget
@@ -232,6 +231,8 @@ def test_intermediate_code_of_another_format_is_refused(text: str) -> None:
         retarget(text)
 
 
-@pytest.mark.parametrize("name", ["transform_ir", "patch_fatbin"])
-def test_the_scripts_that_a_graph_runs_by_path_are_there(name: str) -> None:
-    assert Path(pipeline._script(name)[-1]).is_file()
+@pytest.mark.parametrize("command", [scripts.TRANSFORM_IR, scripts.PATCH_FATBIN, scripts.PATCH_FATBIN_OBJECT])
+def test_the_scripts_of_a_graph_start(command: tuple[str, ...]) -> None:
+    done = subprocess.run([*command, "absent", "absent", "absent"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "FileNotFoundError" in done.stderr

@@ -257,6 +257,7 @@ def torch(version: str = "2.8.0") -> TorchSdk:
         local=None,
         cuda="12.8",
         cxx11_abi=True,
+        cxx_standard="c++17",
         include_dirs=(Path("/torch/include"),),
         lib_dir=Path("/torch/lib"),
         origin="a test",
@@ -306,7 +307,7 @@ def ingredients(pattern: str, cuda: CudaCompiler | None = None, *, ptx: bool = F
         compiler=compiler(),
         isas={variant.isa: ("-march=x",) for variant in variants},
         platform="x86_64",
-        rewrite=("/rewrite.py",),
+        transform_ir=("/rewrite.py",),
         shared=Path("/shared"),
         device=CudaBuild(sdk=sdk(), compiler=cuda or Clang(compiler=compiler()), sms=sms, splice=("splice",)),
     )

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import gpus
+from build_torchvision.facts import gpus, isas, releases
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.process import run
@@ -49,6 +50,45 @@ def test_a_recipe_is_a_comment_and_a_call_and_takes_what_it_names(source: str) -
 def test_a_published_pytorch_is_written_out_literally() -> None:
     text = flox.recipe(parse("torchvision-python313-cuda12_8-sm120-avx512"), TorchSource.of("catalog", "acme"))
     assert "catalogs.acme.pytorch-python313-cuda12_8-sm120-avx512;" in text
+
+
+def test_a_recipe_of_a_release_names_it_and_one_of_a_series_the_companions_name() -> None:
+    variant = parse("torchvision-python313-cuda12_8-sm120-avx512")
+    text = flox.recipe(variant, TorchSource.of("catalog", "acme", series="2.10"), "0.25.0")
+    assert '  release = "0.25.0";\n  torch.source = "catalog";\n  torch.series = "2.10";\n' in text
+    assert "catalogs.acme.pytorch210-python313-cuda12_8-sm120-avx512;" in text
+    assert "# TorchVision 0.25.0, made for torch ==2.10.0\n" in text
+    assert "release" not in flox.recipe(variant, TorchSource())
+
+
+def test_a_release_that_nix_cannot_build_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    variant = parse("torchvision-python313-cpu-avx2")
+    with pytest.raises(BadInput, match="is not in the table of releases"):
+        flox.recipe(variant, TorchSource(), "0.99.0")
+    with pytest.raises(BadInput, match=r"is not made for Python 3\.14"):
+        flox.recipe(parse("torchvision-python314-cpu-avx2"), TorchSource(), "0.21.0")
+    with pytest.raises(BadInput, match="free-threaded"):
+        flox.recipe(parse("torchvision-python314t-cpu-avx2"), TorchSource())
+    row = replace(releases()["0.25.0"], sha256=None)
+    monkeypatch.setattr(flox, "find_release", lambda _: row)
+    with pytest.raises(BadInput, match="no sha256 of its source is recorded"):
+        flox.recipe(variant, TorchSource(), "0.25.0")
+
+
+@pytest.mark.parametrize(("source", "series"), [("recipe", "2"), ("catalog", "212"), ("nixpkgs", "2.12")])
+def test_a_series_that_is_none_or_of_no_use_is_refused(source: str, series: str) -> None:
+    with pytest.raises(BadInput, match="--torch-series"):
+        TorchSource.of(source, "acme" if source == "catalog" else None, series=series)
+
+
+def test_the_features_of_a_builder_are_what_the_flags_say() -> None:
+    """A CPU of every level below lacks one of them, which is what they are asked for."""
+    features = {isa.name: set(nix.system_features(isa)) for isa in isas().values()}
+    assert features["avx512bf16"] == {"gccarch-x86-64-v4", "avx512vnni", "avx512bf16"}
+    assert features["armv8_2"] == {"gccarch-armv8.2-a", "fp16"}
+    for isa in isas().values():
+        if isa.contains:
+            assert features[isa.name] - features[isa.contains]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +159,7 @@ def test_every_address_that_nix_fetches_has_its_hash_beside_it() -> None:
         ):
             found += 1
             assert re.search(r"sha256|hash", call), f"{path.name} fetches {call} without a hash"
-    assert found == 2
+    assert found == 3
 
 
 def test_the_libraries_that_nix_fetches_are_those_of_pyproject() -> None:

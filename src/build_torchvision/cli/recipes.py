@@ -24,7 +24,9 @@ def recipes(
     out: Path | None = None,
     track: list[str] | None = None,
     python: str | None = None,
+    torchvision: str | None = None,
     torch_source: str = "nixpkgs",
+    torch_series: str | None = None,
     catalog: str | None = None,
     unchecked: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
@@ -40,19 +42,23 @@ def recipes(
         Write other recipes into .flox/pkgs than the default 60: those of these tracks.
     python
         Recipes for another Python than 313.
+    torchvision
+        Recipes of this TorchVision release, with a torch of its series; default: the package set's own.
     torch_source
         Where recipes take PyTorch from: nixpkgs (the package set's own, with the same flags), recipe (a pinned
         build-pytorch) or catalog (a published package).
+    torch_series
+        Torch's series (2.12), where recipes or packages of PyTorch are named by it: pytorch212-python313-...
     catalog
         The owner of the catalog on FloxHub, for --torch-source catalog.
     unchecked
         Accept a PyTorch that declares nothing of itself.
     """
-    torch = TorchSource.of(torch_source, catalog, unchecked=unchecked)
+    torch = TorchSource.of(torch_source, catalog, series=torch_series, unchecked=unchecked)
     variants = enumerate_variants(python or DEFAULT_PYTHON, track or DEFAULT_TRACKS)
     root = out or find_checkout(Path.cwd())
     found = read(root)
-    drifts = drift(generate(found, flox.files(variants, torch)), found)
+    drifts = drift(generate(found, flox.files(variants, torch, torchvision)), found)
     if not check:
         write(root, drifts)
     for one in drifts:

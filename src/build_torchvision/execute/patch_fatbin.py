@@ -1,6 +1,6 @@
 """Turn the placeholder of a CUDA unit's host half into a reference to a symbol (executed as a script).
 
-    splice.py PARSED.ll SPLICED.ll SYMBOL
+    patch_fatbin.py PARSED.ll SPLICED.ll SYMBOL
 
 clang writes the fat binary that it is given as one private constant in section .nv_fatbin, and one wrapper (section
 .nvFatBinSegment) that points at it: the CUDA runtime's own structure, whose first field is a magic number. Anything

@@ -1,6 +1,6 @@
 """Change a unit's LLVM IR between the front end, which writes it once, and code generation (executed as a script).
 
-    rewrite.py [--multiply] PARSED.ll REWRITTEN.ll
+    transform_ir.py [--multiply] PARSED.ll REWRITTEN.ll
 
 Always: take the target CPU out, so that code generation's own -march decides. --multiply: turn the divisions of
 TorchVision's operators into multiplications (`multiply`); no compiler does, for it does not pay where nothing repeats.

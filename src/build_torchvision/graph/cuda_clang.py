@@ -8,6 +8,8 @@ refer to. PTX is the same whatever the host: in a graph of several platforms the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from build_torchvision.flags import Codegen
 from build_torchvision.graph.actions import Action, ActionKind
 from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedCudaUnit
@@ -15,6 +17,47 @@ from build_torchvision.graph.tools import Tools
 
 PLACEHOLDER = "placeholder.fatbin"
 UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
+
+
+HOST_MATH = "tools/host_math.h"
+INTEGERS = ("int", "long", "long long")
+
+
+def host_math() -> str:
+    """The text of a header that declares min and max for host code.
+
+    nvcc's own headers do (math_functions.h, with these types), clang's have them for device code alone.
+    """
+    lines = ["#pragma once", "#define HOST static inline __attribute__((host, always_inline))"]
+    for name, order in (("min", "<"), ("max", ">")):
+        for signed in INTEGERS:
+            unsigned = f"unsigned {signed}"
+            for left, right in ((signed, signed), (unsigned, unsigned), (signed, unsigned), (unsigned, signed)):
+                kind = signed if left == right == signed else unsigned
+                a, b = (f"static_cast<{kind}>({argument})" for argument in "ab")
+                lines.append(f"HOST {kind} {name}({left} a, {right} b) {{ return {b} {order} {a} ? {b} : {a}; }}")
+        lines.append(f"HOST float {name}(float a, float b) {{ return __builtin_f{name}f(a, b); }}")
+        for left, right in (("double", "double"), ("float", "double"), ("double", "float")):
+            lines.append(f"HOST double {name}({left} a, {right} b) {{ return __builtin_f{name}(a, b); }}")
+    return "\n".join((*lines, "#undef HOST")) + "\n"
+
+
+def for_clang(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """setup.py's arguments for nvcc: (those that mean the same to clang, those that it does not know)."""
+    taken, left = list[str](), list[str]()
+    words = iter(flags)
+    for word in words:
+        if word in ("-Xcompiler", "--compiler-options"):
+            taken.append(next(words, ""))
+        elif word in ("-D", "-U", "-I", "-isystem", "-include"):
+            taken += [word, next(words, "")]
+        elif word.startswith(("-D", "-U", "-I", "-std=", "-O", "-g")):
+            taken.append(word)
+        elif word.startswith("-Xcompiler="):
+            taken += word.removeprefix("-Xcompiler=").split(",")
+        else:
+            left.append(word)
+    return tuple(taken), tuple(left)
 
 
 class ClangPlanner:
@@ -29,14 +72,26 @@ class ClangPlanner:
         self.flags = ("-x", "cuda", f"--cuda-path={sdk.root}", "-Wno-unknown-cuda-version", *newest, *MACROS, *folders)
 
     def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
-        made = PlannedCudaUnit()
+        made = PlannedCudaUnit(files={HOST_MATH: host_math()})
+        if left := for_clang(unit.flags)[1]:
+            made.notes.append(f"clang has no counterpart of setup.py's nvcc arguments {' '.join(left)}: left out")
         made.objects[None] = [self._host(unit, made)]
         for sm, codegen in self.device.sms.items():
             made.objects[sm] = [self._device(unit, codegen, made)]
         return made
 
     def _command(self, unit: CudaUnit) -> tuple[str, ...]:
-        return (Tools(unit.platform).cxx, *self.flags, *unit.common, *unit.settings, f"-cuid={unit.cuid}")
+        taken, _ = for_clang(unit.flags)
+        first = ("-include", HOST_MATH)
+        return (
+            Tools(unit.platform).cxx,
+            *self.flags,
+            *first,
+            *unit.common,
+            *unit.settings,
+            *taken,
+            f"-cuid={unit.cuid}",
+        )
 
     def _host(self, unit: CudaUnit, made: PlannedCudaUnit) -> str:
         placeholder = f"{unit.platform}/cuda/{PLACEHOLDER}"
@@ -48,7 +103,7 @@ class ClangPlanner:
                 output=parsed,
                 kind=ActionKind.FRONTEND,
                 command=(*self._command(unit), "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
-                inputs=(unit.source, placeholder, Tools(unit.platform).cxx),
+                inputs=(unit.source, placeholder, HOST_MATH, Tools(unit.platform).cxx),
                 label=f"parse the host half of {unit.stem}",
                 unit=unit.key,
             )
@@ -76,7 +131,7 @@ class ClangPlanner:
                 output=ptx,
                 kind=ActionKind.DEVICE,
                 command=(*self._command(first), *side, *_to(first.source, ptx)),
-                inputs=(first.source, Tools(first.platform).cxx),
+                inputs=(first.source, HOST_MATH, Tools(first.platform).cxx),
                 label=f"{unit.stem} for {sm}",
                 unit=unit.key,
             )

@@ -30,7 +30,7 @@ class NvccPlanner:
 
     def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
         made = PlannedCudaUnit()
-        command = (*self.command, *_for_nvcc(unit.common), *unit.settings, f"-frandom-seed={unit.cuid}")
+        command = (*self.command, *_for_nvcc(unit.common), *unit.settings, *unit.flags, f"-frandom-seed={unit.cuid}")
         if not self.device.compiler.splices:
             command = command[:-1]
             made.notes.append(

@@ -41,6 +41,8 @@ class CudaBuild:
 class CudaUnit:
     """One CUDA source file: `stem` is "extension/name", `settings` its macros and folders, `common` every unit's flags.
 
+    `flags` are setup.py's own arguments for nvcc.
+
     `key` is its name as a unit of several sources, None for one that stands alone. `twin` is the same unit on the first
     platform of the graph, whose device code serves this one too; None on the first itself.
     """
@@ -49,6 +51,7 @@ class CudaUnit:
     source: str
     platform: str
     settings: Sequence[str]
+    flags: Sequence[str]
     common: Sequence[str]
     key: str | None
     twin: CudaUnit | None = None

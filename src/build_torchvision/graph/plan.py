@@ -37,7 +37,7 @@ PRECOMPILED = (
     "torch/library.h",
     "torch/types.h",
 )
-CXX_STANDARD = "c++17"  # what torch.utils.cpp_extension asks for
+NVJPEG = "nvjpeg"  # as setup.py calls the library
 # Floating-point rules that change no result TorchVision returns: nothing reads errno or the exception flags after math.
 MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
@@ -52,8 +52,9 @@ RUNTIME_SUPPORT = str(Path(__file__).with_name("runtime_support.cpp"))
 class GraphInputs:
     """What a graph is planned from. `isas`: name -> compiler flags; `device` is None for a CPU build.
 
-    `rewrite` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same for
-    every build of this machine: precompiled headers are made of files there, since clang writes their full path down.
+    `transform_ir` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same
+    for every build of this machine: precompiled headers are made of files there, since clang writes their full path.
+    `tuning` is whether the flags of `tuning` and the changes to the IR are used.
     """
 
     upstream: Upstream
@@ -63,9 +64,10 @@ class GraphInputs:
     compiler: Compiler
     isas: Mapping[str, Sequence[str]]
     platform: str
-    rewrite: Sequence[str]
+    transform_ir: Sequence[str]
     shared: Path
     device: CudaBuild | None = None
+    tuning: bool = True
 
 
 def plan_graph(ingredients: GraphInputs, split: Set[str] = frozenset()) -> Graph:
@@ -123,7 +125,6 @@ class _Planner:
         )
         headers = (*torch.include_dirs, *(cuda.include_dirs if cuda else ()))
         self.common = (
-            f"-std={CXX_STANDARD}",
             *OPTIMIZE,
             *MATH_FLAGS,
             *self.prefix_maps,
@@ -171,6 +172,11 @@ class _Planner:
             for isa in (self.want.isas if unit.isa_dependent else (None,))
         }
 
+    def _standard(self, flags: Sequence[str]) -> tuple[str, ...]:
+        """torch's C++ standard, unless setup.py's own `flags` name one: as torch.utils.cpp_extension does it."""
+        named = any(flag.startswith(("-std=", "--std=")) for flag in flags)
+        return () if named else (f"-std={self.want.torch.cxx_standard}",)
+
     def _settings(self, extension: Extension) -> tuple[str, ...]:
         found = self.want.codecs.found
         return (
@@ -187,20 +193,23 @@ class _Planner:
         key = stem if len(unit.sources) > 1 else None
         source = self._source(unit, extension)
         settings, flags = self._settings(extension), tuple(self.want.isas[isa]) if isa else ()
+        common = (*self._standard(extension.cxx_flags), *self.common)
         output = f"{platform}/{isa or 'baseline'}/{stem}.o"
         label = stem + (f" for {isa}" if isa else "")
         if unit.language == "c":
-            command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *flags, "-x", "c", "-c", source)
+            own = tuple(flag for flag in extension.cxx_flags if not flag.startswith(("-std=", "--std=")))
+            command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *own, *flags, "-x", "c", "-c", source)
             return self._add(_compile(output, command, (source,), label, key))
         if self.clang and isa:
-            waits, use = self._header(None)
+            waits, use = self._header(extension, None)
             parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
             front = (
                 *self.cxx,
-                *self.common,
+                *common,
                 *use,
                 *settings,
-                *parse_flags(unit),
+                *extension.cxx_flags,
+                *(parse_flags(unit) if self.want.tuning else ()),
                 *UNOPTIMIZED_IR,
                 source,
                 "-o",
@@ -211,30 +220,38 @@ class _Planner:
                     output=parsed,
                     kind=ActionKind.FRONTEND,
                     command=(*front, "-MMD", "-MF", f"{parsed}.d"),
-                    inputs=(source, waits),
+                    inputs=(source, *waits),
                     label=f"parse {stem}",
                     unit=key,
                 )
             )
+            transforms = rewrite_flags(unit, platform) if self.want.tuning else ()
             self._add(
                 Action(
                     output=bitcode,
                     kind=ActionKind.REWRITE,
-                    command=(*self.want.rewrite, *rewrite_flags(unit, platform), parsed, bitcode),
-                    inputs=(parsed, self.want.rewrite[-1]),
+                    command=(*self.want.transform_ir, *transforms, parsed, bitcode),
+                    inputs=(parsed, self.want.transform_ir[-1]),
                     label=f"take the target CPU out of {stem}",
                     depfile=False,
                 )
             )
-            code = (*flags, *codegen_flags(unit, platform))
+            code = (*flags, *(codegen_flags(unit, platform) if self.want.tuning else ()))
             return self._add(generate(bitcode, output, label, platform, code))
-        waits, use = self._header(isa)
-        command = (*self.cxx, *self.common, *use, *settings, *flags, "-c", source)
-        return self._add(_compile(output, command, (source, waits), label, key))
+        waits, use = self._header(extension, isa)
+        command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *flags, "-c", source)
+        return self._add(_compile(output, command, (source, *waits), label, key))
 
-    def _header(self, isa: str | None) -> tuple[str, tuple[str, ...]]:
-        """The precompiled header of `isa`, or of the baseline: (file to wait for, flags to use it)."""
-        built, text = f"{self.want.platform}/{isa or 'baseline'}/pch.h", precompiled_header(PRECOMPILED)
+    def _header(self, extension: Extension, isa: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The precompiled header for units of `extension` and `isa` (or the baseline): (files to wait for, flags).
+
+        torch's headers hold other code for a module of the stable ABI, and most stop with #error: it has no header.
+        """
+        if extension.torch_target is not None:
+            return (), ()
+        standard = self._standard(extension.cxx_flags)
+        name = f"pch-{standard[0].removeprefix('-std=')}.h" if standard else f"pch-{extension.module}.h"
+        built, text = f"{self.want.platform}/{isa or 'baseline'}/{name}", precompiled_header(PRECOMPILED)
         header, extra = built, tuple[str, ...]()
         if self.clang:
             header = str(self.want.shared / hashlib.sha256(text.encode()).hexdigest()[:16] / "pch.h")
@@ -242,7 +259,8 @@ class _Planner:
         self.files[header] = text
         flags = tuple(self.want.isas[isa]) if isa else ()
         built += ".pch" if self.clang else ".gch"
-        compile_header = (*self.cxx, *self.common, *flags, *extra, "-x", "c++-header", header)
+        own = () if standard else extension.cxx_flags
+        compile_header = (*self.cxx, *standard, *self.common, *own, *flags, *extra, "-x", "c++-header", header)
         self._add(
             Action(
                 output=built,
@@ -253,7 +271,7 @@ class _Planner:
                 depfile=False,
             )
         )
-        return built, (("-include-pch", built) if self.clang else ("-include", header))
+        return (built,), (("-include-pch", built) if self.clang else ("-include", header))
 
     def _cuda(self, extension: Extension, unit: Unit) -> dict[tuple[str | None, str | None], list[str]]:
         """A CUDA unit: its host half, and its device half for each SM, as the CUDA compiler's planner makes them."""
@@ -272,7 +290,8 @@ class _Planner:
             source=self._source(unit, extension),
             platform=self.want.platform,
             settings=self._settings(extension),
-            common=self.common,
+            flags=extension.nvcc_flags,
+            common=(*self._standard(extension.nvcc_flags), *self.common),
             key=stem if len(unit.sources) > 1 else None,
             twin=self.first._cuda_unit(extension, unit) if self.first else None,
         )
@@ -308,7 +327,11 @@ class _Planner:
         libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
         if self.want.device:
             libraries += ["-ltorch_cuda", "-lc10_cuda", *map(str, toolkit_libraries(self.want.device.sdk))]
-        libraries += [flag for name in extension.libraries if name in found for flag in found[name].libs]
+        for name in extension.libraries:
+            if name in found:
+                libraries += found[name].libs
+            elif name != NVJPEG:  # the toolkit's own, above
+                libraries.append(f"-l{name}")
         self._add(
             Action(
                 output=output,
@@ -321,6 +344,7 @@ class _Planner:
                     *sorted(objects),
                     f"-L{torch.lib_dir}",
                     *libraries,
+                    *extension.link_flags,
                     *self.want.compiler.runtime,
                 ),
                 inputs=tuple(sorted(objects)),

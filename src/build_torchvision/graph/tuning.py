@@ -35,7 +35,7 @@ def parse_flags(unit: Unit) -> tuple[str, ...]:
 
 
 def rewrite_flags(unit: Unit, platform: str) -> tuple[str, ...]:
-    """Options of build/rewrite.py for the unit's IR: an operator's divisions that repeat become multiplications."""
+    """Options of execute/transform_ir.py for the unit's IR: an operator's repeated divisions become products."""
     return ("--multiply",) if _is_operator(unit) and platform == "x86_64" else ()
 
 

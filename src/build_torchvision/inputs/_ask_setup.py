@@ -30,11 +30,18 @@ def module(name: str, **attributes: Any) -> types.ModuleType:
 
 
 def extension(name: str, sources: list[Any], **options: Any) -> str:
+    # As torch.utils.cpp_extension reads them: a list is for every compiler, a dict has one list for each.
+    arguments = options.get("extra_compile_args") or ()
+    by_compiler = arguments if isinstance(arguments, dict) else {"cxx": arguments, "nvcc": arguments}
     extensions.append(
         {
             "name": name,
             "sources": [str(Path(source).absolute().relative_to(root)) for source in sources],
             "macros": [list(macro) for macro in options.get("define_macros") or ()],
+            "undefined": list(options.get("undef_macros") or ()),
+            "cxx_flags": list(by_compiler.get("cxx") or ()),
+            "nvcc_flags": list(by_compiler.get("nvcc") or ()),
+            "link_flags": list(options.get("extra_link_args") or ()),
             "libraries": list(options.get("libraries") or ()),
             "include_dirs": [
                 str(Path(folder).relative_to(root))
@@ -104,7 +111,7 @@ builtins.open = capture
 sys.argv = ["setup.py", "bdist_wheel"]
 sys.path.insert(0, str(root))
 real_stdout, sys.stdout = sys.stdout, sys.stderr
-code = compile((root / "setup.py").read_text(), str(root / "setup.py"), "exec")
+code = compile((root / "setup.py").read_text(encoding="utf-8"), str(root / "setup.py"), "exec")
 exec(code, {"__name__": "__main__", "__file__": str(root / "setup.py")})
 builtins.open = real_open
 sys.stdout = real_stdout

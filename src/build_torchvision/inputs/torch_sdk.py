@@ -24,6 +24,8 @@ from build_torchvision.inputs.registry import WHEEL_PLATFORMS, download, extract
 
 log = logging.getLogger(__name__)
 FOLDERS = ("torch/include/", "torch/share/cmake/")
+EXTENSION_RULES = "torch/utils/cpp_extension.py"  # how torch compiles extensions: read, never run
+CHECKING_HEADERS = ("ATen/ATen.h", "torch/csrc/api/include/torch/all.h")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
 CUDA_ON_ARM = "2.11.0"
 """The first torch whose aarch64 wheel in the package registry has CUDA (file lists of the published wheels)."""
@@ -35,7 +37,7 @@ class TorchSdk:
     """What a build reads of a torch. `root` holds torch/; `version` is without the local part, which is `local`.
 
     `cuda` is the CUDA version this torch was built with ("12.4"), None for a CPU-only one; `cxx11_abi` is the value
-    its users must give _GLIBCXX_USE_CXX11_ABI.
+    its users must give _GLIBCXX_USE_CXX11_ABI; `cxx_standard` is the C++ that its headers are written in ("c++20").
     """
 
     root: Path
@@ -43,6 +45,7 @@ class TorchSdk:
     local: str | None
     cuda: str | None
     cxx11_abi: bool
+    cxx_standard: str
     include_dirs: tuple[Path, ...]
     lib_dir: Path
     origin: str
@@ -101,6 +104,7 @@ def read_sdk(root: Path, origin: str) -> TorchSdk:
         local=version.local,
         cuda=cuda,
         cxx11_abi=_cxx11_abi(action, package),
+        cxx_standard=_cxx_standard(package),
         include_dirs=includes,
         lib_dir=package / "lib",
         origin=origin,
@@ -158,6 +162,23 @@ def _cxx11_abi(action: str, package: Path) -> bool:
             "This torch is a mix of two; install it anew.",
         )
     return next((value for value in (seen, said) if value is not None), True)
+
+
+def _cxx_standard(package: Path) -> str:
+    """The C++ standard for users of this torch's headers: what its cpp_extension.py compiles extensions with.
+
+    Where that file is not there, what the headers insist on (`#if __cplusplus < 202002L`, then `#error`); C++17 without
+    either, which every torch of the tables takes at least.
+    """
+    rules = package.parent / EXTENSION_RULES
+    text = rules.read_text(encoding="utf-8", errors="replace") if rules.is_file() else ""
+    standards = [int(year) for year in re.findall(r"""['"]-std=c\+\+(\d\d)['"]""", text)]
+    for name in CHECKING_HEADERS:
+        header = package / "include" / name
+        text = header.read_text(encoding="utf-8", errors="replace") if header.is_file() else ""
+        # 202002L: the year and month of the standard, which -std= calls by its year
+        standards += [int(year) for year in re.findall(r"__cplusplus < 20(\d\d)\d\dL", text)]
+    return f"c++{max(standards, default=17)}"
 
 
 def _from_registry(version: str, python: str, platform: str, cuda: bool) -> TorchSdk:
@@ -232,7 +253,8 @@ def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
 
 
 def _entry(name: str, cuda: bool) -> Path:
-    return cache_dir() / "torch" / f"{name}-{'cuda' if cuda else 'cpu'}"
+    kept = hashlib.sha256(repr((FOLDERS, EXTENSION_RULES)).encode()).hexdigest()[:8]  # other files are another entry
+    return cache_dir() / "torch" / f"{name}-{'cuda' if cuda else 'cpu'}-{kept}"
 
 
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
@@ -250,7 +272,7 @@ def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
 
     def place(name: str) -> str | None:
         kept = name.startswith(FOLDERS) or re.match(r"torch-[^/]+\.dist-info/", name)
-        return name if kept or name in libraries or name == "torch/version.py" else None
+        return name if kept or name in libraries or name in ("torch/version.py", EXTENSION_RULES) else None
 
     extract(wheel, entry / "tree", place, package="torch")
     write_inventory(entry, {"origin": origin}, _size)

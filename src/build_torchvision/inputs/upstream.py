@@ -1,4 +1,4 @@
-"""What a TorchVision release would build, asked of the release's own setup.py."""
+"""Ask a TorchVision release's own setup.py what it builds: modules, sources, macros, compile arguments, metadata."""
 
 from __future__ import annotations
 
@@ -16,26 +16,41 @@ from build_torchvision.process import run
 
 # The header by which setup.py decides that a codec is there, and the switch that keeps it from looking.
 CODEC_HEADERS = {"jpeg": "jpeglib.h", "png": "png.h", "webp": "webp/decode.h"}
-
-
+KEPT = ("HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")  # of the environment: what a Python needs to run
+TARGET_MACRO = "TORCH_TARGET_VERSION"
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(<[^>\n]+>|"[^"\n]+")', re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extension:
-    """One extension module: sources and include folders relative to the release's root, macros as compiler flags."""
+    """One extension module: sources and include folders relative to the release's root, macros as compiler flags.
+
+    `cxx_flags` and `nvcc_flags` are setup.py's own arguments (`extra_compile_args`) for C++ and for CUDA sources.
+    """
 
     name: str
     sources: tuple[str, ...]
     macros: tuple[str, ...]
     libraries: tuple[str, ...]
     include_dirs: tuple[str, ...]
+    cxx_flags: tuple[str, ...] = ()
+    nvcc_flags: tuple[str, ...] = ()
+    link_flags: tuple[str, ...] = ()
     includes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a CUDA source -> what it includes itself
 
     @property
     def module(self) -> str:
-        """The file's stem: `_C`, `image`."""
+        """The file's stem: `_C`, `image`, `_C_stable`, `image_stable`."""
         return self.name.rpartition(".")[2]
+
+    @property
+    def torch_target(self) -> str | None:
+        """The oldest torch that a module of the stable ABI runs with, as TORCH_TARGET_VERSION gives it; else None.
+
+        torch's headers for everything else stop with #error where this macro is defined.
+        """
+        prefix = f"-D{TARGET_MACRO}="
+        return next((flag[len(prefix) :] for flag in (*self.macros, *self.cxx_flags) if flag.startswith(prefix)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +85,8 @@ def ask_upstream(
         tools.mkdir()
         config = tools / "libpng-config"
         config.write_text(
-            "#!/bin/sh\ncase $1 in --version) echo 1.6.40;; --I_opts) echo -I/png;; *) echo /png;; esac\n"
+            "#!/bin/sh\ncase $1 in --version) echo 1.6.40;; --I_opts) echo -I/png;; *) echo /png;; esac\n",
+            encoding="utf-8",
         )
         config.chmod(0o755)
         cuda_home = None
@@ -79,7 +95,8 @@ def ask_upstream(
             Path(cuda_home, "include").mkdir(parents=True)
             if nvjpeg:
                 Path(cuda_home, "include", "nvjpeg.h").touch()
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("TORCHVISION_", "PYTHON"))}
+        # Whatever else is set (DEBUG, NVCC_FLAGS, CONDA_PREFIX, ...) would have a say in what setup.py builds.
+        env = {key: os.environ[key] for key in KEPT if key in os.environ}
         env |= {
             "PATH": f"{tools}:{os.environ.get('PATH', '')}",
             "BUILD_VERSION": version,
@@ -106,8 +123,14 @@ def ask_upstream(
         Extension(
             name=row["name"],
             sources=tuple(row["sources"]),
-            macros=tuple(f"-D{name}" if value is None else f"-D{name}={value}" for name, value in row["macros"]),
+            macros=(
+                *(f"-D{name}" if value is None else f"-D{name}={value}" for name, value in row["macros"]),
+                *(f"-U{name}" for name in row["undefined"]),
+            ),
             libraries=tuple(row["libraries"]),
+            cxx_flags=tuple(row["cxx_flags"]),
+            nvcc_flags=tuple(row["nvcc_flags"]),
+            link_flags=tuple(row["link_flags"]),
             include_dirs=tuple(row["include_dirs"]),
             includes={source: _includes(root, source) for source in row["sources"] if source.endswith(".cu")},
         )

@@ -6,12 +6,16 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from build_torchvision.facts import gpus, isas, releases, toolkits, version_key
+from build_torchvision.facts import Isa, gpus, isas, releases, toolkits, version_key
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
 from build_torchvision.flags import cuda_codegen
+from build_torchvision.inputs.source import GITHUB_ARCHIVE
 from build_torchvision.recipes.text import MARK
-from build_torchvision.variants import CPU, PYTHONS, Variant, enumerate_variants
+from build_torchvision.variants import CPU, Variant, enumerate_variants
+from build_torchvision.variants import PYTHONS as ALL_PYTHONS
 
+PYTHONS = tuple(python for python in ALL_PYTHONS if not python.endswith("t"))
+"""Pythons of the recipes: nixpkgs has no set of packages for the free-threaded ones, "313t"."""
 SYSTEMS = {"x86_64": "x86_64-linux", "aarch64": "aarch64-linux"}
 
 
@@ -28,7 +32,12 @@ def matrix() -> dict[str, Any]:
         "default": [str(variant) for variant in enumerate_variants()],
         "pythons": {python: f"{python[0]}.{python[1:]}" for python in PYTHONS},
         "isas": {
-            isa.name: {"system": SYSTEMS[isa.platform], "flags": isa.flags, "firstCpus": isa.first_cpus}
+            isa.name: {
+                "system": SYSTEMS[isa.platform],
+                "flags": isa.flags,
+                "features": system_features(isa),
+                "firstCpus": isa.first_cpus,
+            }
             for isa in isas().values()
         },
         "gpus": {
@@ -40,11 +49,17 @@ def matrix() -> dict[str, Any]:
             for gpu in gpus().values()
         },
         "tracks": {
-            CPU: {"cuda": None, "cudaPackages": None, "sms": {}},
+            CPU: {"cuda": None, "cudaPackages": None, "cudaMajorPackages": None, "sms": {}},
             **{track: _track(track) for track in toolkits()},
         },
         "releases": {
-            known.torchvision: {"torch": known.torch, "stableAbi": known.stable_abi} for known in releases().values()
+            known.torchvision: {
+                "torch": known.torch,
+                "stableAbi": known.stable_abi,
+                "url": GITHUB_ARCHIVE.format(version=known.torchvision),
+                "sha256": known.sha256,
+            }
+            for known in releases().values()
         },
         "buildPytorch": {"rev": pin.rev, "url": pin.url, "sha256": pin.sha256},
     }
@@ -71,7 +86,27 @@ def _track(track: str) -> dict[str, Any]:
         reason = why_broken(variant)
         if reason:
             row["broken"][SYSTEMS[variant.platform]] = reason
-    return {"cuda": toolkit.version, "cudaPackages": f"cudaPackages_{track.removeprefix('cuda')}", "sms": sms}
+    packages = f"cudaPackages_{track.removeprefix('cuda')}"
+    return {
+        "cuda": toolkit.version,
+        "cudaPackages": packages,
+        "cudaMajorPackages": packages.rpartition("_")[0],
+        "sms": sms,
+    }
+
+
+def system_features(isa: Isa) -> list[str]:
+    """The system features that a builder must have to run code of `isa`, as nix.conf's `system-features` names them.
+
+    nixpkgs' own convention says gccarch-ARCH for -march=ARCH. What a flag adds beyond it, which no such name says of
+    CPUs of every vendor, is a feature under the flag's own word: a Skylake-X has gccarch-x86-64-v4 and no avx512vnni.
+    """
+    found: list[str] = []
+    for flag in isa.flags:
+        name, _, value = flag.removeprefix("-m").partition("=")
+        arch, *extensions = value.split("+") if value else [name]
+        found += [f"gccarch-{arch}" if value else arch, *extensions]
+    return found
 
 
 def why_broken(variant: Variant) -> str | None:

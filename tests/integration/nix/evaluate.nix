@@ -26,10 +26,14 @@ let
     let
       variant = variantOf name;
       drv = loaded.${variant.system}.${name};
+      # Structured attributes keep `env` apart.
+      variable = of: key: text (of.env.${key} or of.${key} or "");
       environment = of: {
         drvPath = text of.drvPath;
         preConfigure = text of.preConfigure;
-        cflags = text of.NIX_CFLAGS_COMPILE;
+        before = variable of "NIX_CFLAGS_COMPILE_BEFORE";
+        after = variable of "NIX_CFLAGS_COMPILE";
+        features = of.requiredSystemFeatures;
         inherit (of) system name;
       };
       inherit (drv) torch;

@@ -1,8 +1,10 @@
 # A small package set of this project's own that behaves as nixpkgs does where the builder in nix/ touches it: what is a
 # function of what, which override reaches what, and what is refused. Its compiler, Python and libraries are the host's.
 #
-# inputs.json beside this file names what a real build is given: { python, patchelf, site, source, sha256 }. Without it everything
-# evaluates and nothing of Python can be built.
+# `era` is which nixpkgs it behaves as, one of ../eras, and `path` the folder that stands for its root: `pkgs.path`. What
+# is in an era is said there. inputs.json beside this file names what a real build is given: { python, patchelf, site,
+# source, sha256, torch, torchvision }. Without it everything evaluates and nothing of Python can be built.
+{ era, path }:
 {
   system ? builtins.currentSystem,
   config ? { },
@@ -12,6 +14,9 @@ let
   lib = import ./lib.nix;
   inputs =
     if builtins.pathExists ./inputs.json then builtins.fromJSON (builtins.readFile ./inputs.json) else null;
+  underscored = builtins.replaceStrings [ "." ] [ "_" ];
+  each = names: value: builtins.listToAttrs (map (name: { inherit name; value = value name; }) names);
+  newest = major: lib.last (builtins.filter (version: builtins.match "${major}\\..*" version != null) era.toolkits);
 
   base =
     final:
@@ -20,43 +25,51 @@ let
       cuda =
         version:
         import ./cuda.nix {
-          inherit lib config version;
+          inherit lib config version era;
+          pkgs = final;
           inherit (final) stdenv gcc13Stdenv gcc14Stdenv;
         };
       python =
         version:
         import ./python.nix {
-          inherit lib inputs version;
+          inherit lib inputs version era;
           pkgs = final;
         };
+      stdenvOf = cc: import ./stdenv.nix { inherit lib system inputs cc; inherit (final) config; };
     in
     {
-      inherit lib system callPackage;
+      inherit lib system callPackage path;
       config = {
         allowUnfree = false;
         allowBroken = false;
         cudaSupport = false;
       }
       // config;
-      path = ./.;
       pkgs = final;
-      extend = overlay: import ./. {
+      extend = overlay: import ./. { inherit era path; } {
         inherit system config;
         overlays = overlays ++ [ overlay ];
       };
       newScope = extra: lib.callPackageWith (final // { pkgs = final; } // extra);
 
-      stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "host"; };
-      gcc13Stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "gcc13"; };
-      gcc14Stdenv = import ./stdenv.nix { inherit lib system inputs; inherit (final) config; cc = "gcc14"; };
+      stdenv = stdenvOf "host";
+      gcc13Stdenv = stdenvOf "gcc13";
+      gcc14Stdenv = stdenvOf "gcc14";
       runCommand =
         name: attrs: command:
         final.stdenv.mkDerivation ({ inherit name; buildCommand = command; } // attrs);
+      # By the hash of the file; its bytes are those of inputs.json, for there is no network in a build.
+      fetchurl =
+        { url, sha256, name }:
+        final.stdenv.mkDerivation {
+          inherit name url;
+          outputHash = sha256;
+          outputHashAlgo = "sha256";
+          outputHashMode = "flat";
+          given = if inputs == null then "" else inputs.source;
+          buildCommand = ''cp "$given" $out'';
+        };
 
-      cudaPackages_12_8 = cuda "12.8";
-      cudaPackages_12_9 = cuda "12.9";
-      cudaPackages_13_0 = cuda "13.0";
-      cudaPackages = final.cudaPackages_12_8 // { isDefault = true; };
       magma = callPackage (
         { stdenv, cudaPackages, config }:
         stdenv.mkDerivation {
@@ -75,12 +88,31 @@ let
       autoPatchelfHook = final.runCommand "auto-patchelf-hook" { } "mkdir $out";
 
       pythonPackagesExtensions = [ ];
-      python312 = python "3.12";
-      python313 = python "3.13";
-      python312Packages = final.python312.pkgs;
-      python313Packages = final.python313.pkgs;
-      python3 = final.python313;
+      python3 = final."python${builtins.replaceStrings [ "." ] [ "" ] era.python}";
       python3Packages = final.python3.pkgs;
-    };
+
+      cudaPackages = final.cudaPackages_12;
+    }
+    // builtins.listToAttrs (
+      builtins.concatMap (
+        version:
+        let
+          name = "python${builtins.replaceStrings [ "." ] [ "" ] version}";
+        in
+        [
+          { inherit name; value = python version; }
+          { name = "${name}Packages"; value = final.${name}.pkgs; }
+        ]
+      ) era.pythons
+    )
+    // each (map (version: "cudaPackages_${underscored version}") era.toolkits) (
+      name: cuda (builtins.replaceStrings [ "cudaPackages_" "_" ] [ "" "." ] name)
+    )
+    // each (map (version: "cudaPackages_${underscored version}") era.removedToolkits) (
+      name: throw "CUDA ${builtins.replaceStrings [ "cudaPackages_" "_" ] [ "" "." ] name} has been removed from Nixpkgs, as it is unmaintained upstream and depends on unsupported compilers"
+    )
+    // each [ "cudaPackages_12" "cudaPackages_13" ] (
+      name: final."cudaPackages_${underscored (newest (builtins.substring 13 2 name))}"
+    );
 in
 lib.applyOverlays base overlays

@@ -3,9 +3,15 @@ rec {
   fix = f: let x = f x; in x;
   optional = condition: value: if condition then [ value ] else [ ];
   optionals = condition: list: if condition then list else [ ];
+  optionalAttrs = condition: attrs: if condition then attrs else { };
+  filterAttrs =
+    holds: attrs:
+    builtins.removeAttrs attrs (builtins.filter (name: !holds name attrs.${name}) (builtins.attrNames attrs));
   optionalString = condition: text: if condition then text else "";
   subtractLists = remove: builtins.filter (entry: !(builtins.elem entry remove));
   intersectLists = keep: builtins.filter (entry: builtins.elem entry keep);
+
+  last = list: builtins.elemAt list (builtins.length list - 1);
 
   # Overlays: each gets the finished set and the one below it.
   applyOverlays =

@@ -1,5 +1,5 @@
 # A Python and its packages. A package knows its Python, and the Python its packages, as pythonModule and pkgs.
-{ lib, pkgs, inputs, version }:
+{ lib, pkgs, inputs, version, era }:
 let
   inherit (pkgs) stdenv;
   short = builtins.replaceStrings [ "." ] [ "" ] version;
@@ -39,25 +39,32 @@ let
       '';
     };
 
-  toPythonModule =
-    drv:
-    drv.overrideAttrs (old: {
-      passthru = (old.passthru or { }) // { pythonModule = python; };
-    });
-
-  buildPythonPackage =
-    attrs:
-    toPythonModule (
-      (attrs.stdenv or stdenv).mkDerivation (
-        builtins.removeAttrs attrs [ "stdenv" "dependencies" ]
+  # Called with attributes or, in the newer eras, with a function of the final ones; `override` gives it another stdenv.
+  withStdenv = standard: {
+    override = { stdenv }: withStdenv stdenv;
+    __functor = _: given: standard.mkDerivation (
+      final:
+      let
+        attrs = if builtins.isFunction given then given final else given;
+      in
+      if builtins.isFunction given && !era.finalAttrs then
+        throw "buildPythonPackage: in this era it takes attributes, not a function"
+      else
+        builtins.removeAttrs attrs [ "dependencies" "build-system" "pyproject" ]
         // {
           name = "python${version}-${attrs.pname}-${attrs.version}";
           format = attrs.format or "setuptools";
-          nativeBuildInputs = [ python ] ++ attrs.nativeBuildInputs or [ ];
+          isPythonPackage = true;
+          nativeBuildInputs = [ python ] ++ attrs.nativeBuildInputs or [ ] ++ attrs.build-system or [ ];
           propagatedBuildInputs = attrs.propagatedBuildInputs or [ ] ++ attrs.dependencies or [ ] ++ [ python ];
+          passthru = (attrs.passthru or { }) // {
+            pythonModule = python;
+            stdenv = standard;
+          };
         }
-      )
     );
+  };
+  buildPythonPackage = withStdenv stdenv;
 
   # What the host's Python environment holds under these names.
   ofHost =
@@ -84,8 +91,8 @@ let
     in
     {
       inherit lib pkgs python buildPythonPackage callPackage;
-      torch = callPackage ./torch.nix { inherit inputs sitePackages; };
-      torchvision = callPackage ./torchvision.nix { inherit inputs; };
+      torch = callPackage ./torch.nix { inherit inputs sitePackages era; };
+      torchvision = callPackage ./torchvision.nix { inherit inputs era; };
       pytorch = final.torch;
       numpy = ofHost "numpy" [ "numpy*" ];
       pillow = ofHost "pillow" [ "PIL" "pillow*" ];

@@ -2,14 +2,15 @@
 # The build environment and the phases, in nixpkgs' words. Tools are the host's: the builds run without a sandbox.
 set -euo pipefail
 PATH=/usr/bin:/bin
+# NIX_CFLAGS_COMPILE_BEFORE is exported by none but the package: as a structured attribute outside `env` it is not seen.
 export HOME=$PWD NIX_LDFLAGS="${NIX_LDFLAGS:-}" NIX_CFLAGS_COMPILE="${NIX_CFLAGS_COMPILE:-}" PYTHONPATH= PYTHONDONTWRITEBYTECODE=1
 [ "${NIX_BUILD_CORES:-0}" -gt 0 ] || NIX_BUILD_CORES=$(nproc)
 export NIX_BUILD_CORES
 
-# The compiler wrapper, under the names that builds call it by.
+# The compiler wrapper, under the names that builds call it by; `crossPrefix` makes it another platform's.
 mkdir -p "$PWD/.cc"
-for name in cc gcc; do printf '#!/bin/bash\ntool=gcc . %s "$@"\n' "$ccWrapper" > "$PWD/.cc/$name"; done
-for name in c++ g++; do printf '#!/bin/bash\ntool=g++ . %s "$@"\n' "$ccWrapper" > "$PWD/.cc/$name"; done
+for name in cc gcc; do printf '#!/bin/bash\ntool=%sgcc . %s "$@"\n' "${crossPrefix:-}" "$ccWrapper" > "$PWD/.cc/$name"; done
+for name in c++ g++; do printf '#!/bin/bash\ntool=%sg++ . %s "$@"\n' "${crossPrefix:-}" "$ccWrapper" > "$PWD/.cc/$name"; done
 chmod +x "$PWD"/.cc/*
 PATH=$PWD/.cc:$PATH
 export CC=cc CXX=c++
@@ -33,7 +34,9 @@ addInput() {
     for entry in $(cat "$input/nix-support/propagated-build-inputs"); do addInput "$entry"; done
   fi
 }
-for input in ${nativeBuildInputs:-} ${buildInputs:-} ${propagatedBuildInputs:-}; do addInput "$input"; done
+# Lists: words of a string, or arrays where attributes are structured.
+# shellcheck disable=SC2068
+for input in ${nativeBuildInputs[@]:-} ${buildInputs[@]:-} ${propagatedBuildInputs[@]:-}; do addInput "$input"; done
 PATH=$PWD/.cc:$PATH
 export PATH PYTHONPATH
 
@@ -42,6 +45,8 @@ runHook() { eval "${!1:-}"; }
 unpackPhase() {
   if [ -d "$src" ]; then cp -r "$src" source; chmod -R u+w source; else mkdir source; tar -xf "$src" -C source --strip-components=1; fi
   cd source
+  # shellcheck disable=SC2068
+  for patch in ${patches[@]:-}; do patch -p1 < "$patch"; done
 }
 configurePhase() { runHook preConfigure; runHook postConfigure; }
 buildPhase() {
@@ -60,14 +65,15 @@ fixupPhase() {
   find "$out" -name '*.so' -exec strip -S {} +
   find "$out" -name '*.so' -exec "$patchelf" --shrink-rpath --allowed-rpath-prefixes "$NIX_STORE" {} ';'
   mkdir -p "$out/nix-support"
-  echo "${propagatedBuildInputs:-}" > "$out/nix-support/propagated-build-inputs"
+  echo "${propagatedBuildInputs[*]:-}" > "$out/nix-support/propagated-build-inputs"
   runHook postFixup
 }
 installCheckPhase() {
   local module
   cd "$HOME"
   addInput "$out"
-  for module in ${pythonImportsCheck:-}; do
+  # shellcheck disable=SC2068
+  for module in ${pythonImportsCheck[@]:-}; do
     echo "importing $module"
     PYTHONPATH=$PYTHONPATH python -c "import $module"
   done

@@ -1,8 +1,9 @@
-# mkDerivation with overrideAttrs, passthru, meta and its refusals; phases and the compiler wrapper are in setup.sh.
+# mkDerivation with overrideAttrs, passthru, meta, env and structured attributes, and its refusals; phases and the
+# compiler wrapper are in setup.sh.
 { lib, system, config, cc, inputs }:
 let
   # What a derivation's environment does not hold.
-  kept = [ "passthru" "meta" "env" "pythonImportsCheckHook" ];
+  kept = [ "passthru" "meta" "env" "isPythonPackage" ];
 
   refusal =
     name: meta:
@@ -20,11 +21,13 @@ let
     let
       name = attrs.name or "${attrs.pname}-${attrs.version}";
       env = attrs.env or { };
+      structured = attrs.__structuredAttrs or false;
       both = builtins.attrNames (builtins.intersectAttrs env attrs);
       reason = refusal name (attrs.meta or { });
       drv = derivation (
         builtins.removeAttrs attrs kept
-        // env
+        # Structured attributes are variables of the builder's shell, and `env` alone is its environment.
+        // (if structured then { inherit env; } else env)
         // {
           inherit name system;
           builder = "/bin/bash";
@@ -38,6 +41,8 @@ let
     in
     if both != [ ] then
       throw "The ‘env’ attribute set cannot contain any attributes passed to derivation. The following attributes are overlapping: ${builtins.concatStringsSep ", " both}"
+    else if attrs.isPythonPackage or false && !(attrs ? passthru.pythonModule) then
+      throw "${name}: overrideAttrs has lost the passthru of a Python package"
     else
       lib.guard (if reason == null then true else throw reason) (
         drv // (attrs.passthru or { }) // {
@@ -59,7 +64,7 @@ let
           final:
           let
             prev = attrsOf final;
-            once = change prev;
+            once = if builtins.isFunction change then change prev else change;
           in
           prev // (if builtins.isFunction once then change final prev else once)
         );

@@ -10,38 +10,55 @@
   scipy,
   setuptools,
   torch,
+  era,
   inputs,
 }:
 let
   inherit (torch) cudaSupport cudaCapabilities cudaPackages;
+  attrs = final: {
+    pname = "torchvision";
+    version = inputs.torchvision or era.torchvision;
+    src =
+      if inputs == null then
+        { outPath = ""; tag = "v${final.version}"; }
+      else
+        {
+          outPath = builtins.path {
+            path = inputs.source;
+            name = "torchvision-${inputs.torchvision}.tar.gz";
+            sha256 = inputs.sha256;
+            recursive = false;
+          };
+          tag = "v${final.version}";
+        };
+    nativeBuildInputs = [ ninja setuptools ] ++ lib.optionals cudaSupport [ cudaPackages.cuda_nvcc ];
+    buildInputs = [ libjpeg_turbo libpng torch.cxxdev ];
+    dependencies = [ numpy pillow torch scipy ];
+    env = {
+      TORCHVISION_INCLUDE = "${libjpeg_turbo.dev}/include/";
+      TORCHVISION_LIBRARY = "${libjpeg_turbo}/lib/";
+    }
+    // lib.optionalAttrs cudaSupport {
+      TORCH_CUDA_ARCH_LIST = "${builtins.concatStringsSep ";" cudaCapabilities}";
+      FORCE_CUDA = 1;
+    };
+    pythonImportsCheck = [ "torchvision" ];
+    meta = {
+      description = "PyTorch vision library";
+      platforms = [ "x86_64-linux" "aarch64-linux" ];
+    }
+    // lib.optionalAttrs era.finalAttrs {
+      changelog = "https://github.com/pytorch/vision/releases/tag/${final.src.tag}";
+    };
+  }
+  // lib.optionalAttrs era.structuredAttrs { __structuredAttrs = true; }
+  // lib.optionalAttrs (!era.finalAttrs) { format = "setuptools"; };
+  build = buildPythonPackage.override { inherit (torch) stdenv; };
 in
-buildPythonPackage {
-  pname = "torchvision";
-  version = "0.21.0";
-  src =
-    if inputs == null then
-      ""
-    else
-      builtins.path {
-        path = inputs.source;
-        name = "torchvision-0.21.0.tar.gz";
-        sha256 = inputs.sha256;
-        recursive = false;
-      };
-  nativeBuildInputs = [ ninja setuptools ] ++ lib.optionals cudaSupport [ cudaPackages.cuda_nvcc ];
-  buildInputs = [ libjpeg_turbo libpng torch.cxxdev ];
-  dependencies = [ numpy pillow torch scipy ];
-  preConfigure = ''
-    export TORCHVISION_INCLUDE="${libjpeg_turbo.dev}/include/"
-    export TORCHVISION_LIBRARY="${libjpeg_turbo}/lib/"
-  ''
-  + lib.optionalString cudaSupport ''
-    export TORCH_CUDA_ARCH_LIST="${builtins.concatStringsSep ";" cudaCapabilities}"
-    export FORCE_CUDA=1
-  '';
-  pythonImportsCheck = [ "torchvision" ];
-  meta = {
-    description = "PyTorch vision library";
-    platforms = [ "x86_64-linux" "aarch64-linux" ];
-  };
-}
+if era.finalAttrs then
+  build attrs
+else
+  let
+    plain = attrs plain;
+  in
+  build plain
