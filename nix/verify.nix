@@ -44,6 +44,7 @@ let
     ps.auditwheel
     ps.filelock
     ps.lz4
+    ps.msgspec
     ps.packaging
     ps.platformdirs
     ps.pyelftools

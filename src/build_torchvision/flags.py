@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from build_torchvision.compatibility import CodegenKind, toolkit_support
 from build_torchvision.facts import gpus
 from build_torchvision.variants import Variant
@@ -103,4 +105,58 @@ def _without_added_ptx(variant: Variant) -> Codegen | None:
         gencode=(f"arch=compute_{number},code=sm_{number}",),
         arch_list=base.capability,
         reason=reason,
+    )
+
+
+class Tuning(msgspec.Struct, frozen=True, kw_only=True):
+    """How CPU code is compiled beyond -O3 and the ISA. Empty fields: as upstream compiles it.
+
+    benchmarks/NOTES.md has what each was measured to give, and what was tried and left out.
+    """
+
+    floating_point: tuple[str, ...] = ()
+    """Flags of every unit that relax floating-point rules without changing a result."""
+    summation: tuple[str, ...] = ()
+    """Flags of the sources in `summed_sources`, which let their sums be taken pairwise."""
+    summed_sources: tuple[str, ...] = ()
+    code_generation: tuple[str, ...] = ()
+    """Flags of the pass that makes an operator's machine code."""
+    transformations: tuple[str, ...] = ()
+    """What execute/transform_ir.py does to an operator's LLVM IR: "multiply"."""
+
+
+# Nothing that TorchVision returns depends on these: nothing reads errno or the exception flags after math.
+MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
+# The loops of the operators run over one bin of a region: two or three samples, a handful of pixels. A compiler takes
+# loops for long ones. What it prepares for that (a body of eight or sixteen elements, its entry and its rest) is never
+# entered, and takes the registers that the outer loops need. Straight-line code is still made into vectors (SLP).
+SHORT_LOOPS = ("-fno-vectorize", "-fno-unroll-loops")
+# A gather loads one element at a time on the CPUs that have it, only slower: roi_align took 1.4 times as long with it.
+NO_GATHER = ("-mno-gather", "-mno-scatter")
+# A sample is clamped to the map, and almost never needs it: the branch is predicted, where a select would lengthen what
+# the next step waits for (most of all with AVX-512, whose comparisons go through mask registers).
+KEEP_BRANCHES = ("-mllvm", "-two-entry-phi-node-folding-threshold=1")
+# A bilinear sample is a sum of four products. Summed pairwise it is one vector product and two additions, where the
+# source's order makes it four dependent operations on twelve loads. This moves a result by rounding alone, as fused
+# multiply-add does. A division that stands alone stays one (no -freciprocal-math): times 1/7 in place of by 7 makes
+# another number of samples out of a region of 49 pixels. NaN and infinity are kept. The quantized roi_align keeps the
+# source's order: its sums lie on the edge between two steps, and three of upstream's tests saw more differences than
+# they allow.
+SUM_PAIRWISE = ("-fassociative-math", "-fno-signed-zeros", "-ffp-contract=fast")
+SAMPLING = ("ps_roi_align_kernel.cpp", "roi_align_kernel.cpp")
+
+
+def tuning_for(platform: str) -> Tuning:
+    """The tuning of `platform`'s CPU operators: code generation is tuned on x86-64, where it was measured.
+
+    Arm keeps the loop vectoriser: without it the armv9 operators use SVE in 2 instructions, with it in about 300, and
+    nothing was timed there.
+    """
+    measured = platform == "x86_64"
+    return Tuning(
+        floating_point=MATH_FLAGS,
+        summation=SUM_PAIRWISE,
+        summed_sources=SAMPLING,
+        code_generation=(*SHORT_LOOPS, *NO_GATHER, *KEEP_BRANCHES) if measured else (),
+        transformations=("multiply",) if measured else (),
     )

@@ -8,13 +8,12 @@ from pathlib import Path
 from _elf import Object
 from test_audit import OLD_STRING, TORCH, Wheel
 
+from build_torchvision.spec import variant_label
 from build_torchvision.variants import parse
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.static import TorchFacts, audit_wheel
-from build_torchvision.wheel.assemble import seal
-from build_torchvision.wheel.descriptor import VARIANT_JSON, label, variant_json
-
-SOURCE = "0a4a967bbb7f9810f792cd0289a07fb98c8fb5d1303fae8b63e3a6b05d720058"
+from build_torchvision.wheel.assemble import embed_report
+from build_torchvision.wheel.descriptor import VARIANT_JSON, variant_json
 
 
 def torch_beside(folder: Path) -> TorchFacts:
@@ -32,14 +31,9 @@ def sealed(
     parsed = parse(variant)
     python = f"cp{parsed.python}"
     wheel = replace(Wheel(variant), tag=f"{python}-{python}-manylinux_2_28_x86_64")
-    wheel.descriptor |= {
-        "source_sha256": SOURCE,
-        "isa_flags": ["-march=x86-64-v4"],
-        "codec_versions": {"jpeg": "2.1.5", "png": "1.6.39", "webp": "1.2.4"},
-    }
     if with_variant_label:
         wheel.version = "0.21.0"
-        wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{label(parsed)}.whl"
+        wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{variant_label(parsed)}.whl"
     info = f"torchvision-{wheel.version}.dist-info"
 
     def add(files: dict[str, bytes]) -> None:
@@ -47,5 +41,6 @@ def sealed(
         files[f"{info}/METADATA"] = files[f"{info}/METADATA"].replace(b"Name:", b"Requires-Python: >=3.9\nName:", 1)
 
     wheel.tamper = add
-    path = seal(wheel.write(folder), Report(variant=variant, checks=()).dumps())  # now RECORD is right
-    return seal(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps())
+    plain = wheel.write(folder)
+    path = embed_report(plain, Report(variant=variant, checks=()).dumps(), plain)  # now RECORD is right
+    return embed_report(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps(), path)

@@ -118,7 +118,7 @@ def test_every_feature_of_the_arm_table_is_named_or_of_the_base() -> None:
 def arm_wheel(isa: str, code: bytes) -> Wheel:
     wheel = Wheel(f"torchvision-python313-cpu-{isa}")
     wheel.tag = "cp313-cp313-manylinux_2_28_aarch64"
-    wheel.descriptor["cxx11_abi"] = True
+    wheel.descriptor["torch"]["cxx11_abi"] = True
     memcpy = ("libc.so.6", "GLIBC_2.17")
     for each in (wheel.main, wheel.image, *wheel.bundled.values()):
         each.machine, each.code = 183, RET

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _elf import Object
@@ -22,8 +23,16 @@ from build_torchvision.binary.elf import NotElf, Section, defined_symbols, read_
 from build_torchvision.binary.instructions import allowed_features, beyond, scan
 from build_torchvision.binary.instructions.x86_64 import V1, V2
 from build_torchvision.errors import BadInput, MissingInput, VerificationFailed
-from build_torchvision.facts import isas
-from build_torchvision.variants import every_variant, parse
+from build_torchvision.facts import isas, releases
+from build_torchvision.spec import (
+    CodecIdentity,
+    SourceIdentity,
+    TorchIdentity,
+    WheelSpec,
+    local_version,
+    variant_label,
+)
+from build_torchvision.variants import Variant, every_variant, parse
 from build_torchvision.verify import runtime, static
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.package import parse_file_name
@@ -31,7 +40,7 @@ from build_torchvision.verify.run_probe import read_results
 from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS, TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.verify.target import Place
 from build_torchvision.verify.upstream import judge, read_report, upstream_tests
-from build_torchvision.wheel.descriptor import DESCRIPTOR, label, local_version
+from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 RET = bytes.fromhex("c3")
 ADD_SSE = bytes.fromhex("0f58c2")  # addps xmm0, xmm2
@@ -47,6 +56,7 @@ DOT_BF16 = bytes.fromhex("62f2764852c2")  # vdpbf16ps zmm0, zmm1, zmm2
 AES = bytes.fromhex("660f38dcc1")  # aesenc xmm0, xmm1
 NOTHING = bytes.fromhex("06")  # push es: no instruction in 64-bit mode
 
+SOURCE = "0a4a967bbb7f9810f792cd0289a07fb98c8fb5d1303fae8b63e3a6b05d720058"
 OLD_STRING = "_ZN3c105ErrorC2ENS_14SourceLocationESs"
 NEW_STRING = "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
 TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
@@ -59,6 +69,21 @@ def schemas(namespace: str, names: tuple[str, ...]) -> bytes:
     return b"\0" + "\0".join([*listed, "_cuda_version", ""]).encode()
 
 
+def descriptor(variant: Variant) -> dict[str, Any]:
+    """What the descriptor of a wheel of `variant` says, as JSON."""
+    codecs = {"jpeg": "2.1.5", "png": "1.6.39", "webp": "1.2.4"}
+    spec = WheelSpec(
+        variant=variant,
+        release=releases()["0.21.0"],
+        source=SourceIdentity(version="0.21.0", sha256=SOURCE, origin="archive"),
+        torch=TorchIdentity(version="2.6.0", local=None, cuda=variant.cuda, cxx11_abi=False),
+        compiler="clang 22.1.8",
+        cuda_compiler="clang 22.1.8" if variant.cuda else None,
+        codecs=tuple(CodecIdentity(name=name, version=codecs[name]) for name in sorted(CODECS)),
+    )
+    return dict(json.loads(spec.descriptor.dumps()))
+
+
 @dataclass
 class Wheel:
     """A wheel that is what it says, until a test changes something."""
@@ -68,7 +93,7 @@ class Wheel:
     main: Object = field(default_factory=lambda: Object())
     image: Object = field(default_factory=lambda: Object())
     bundled: dict[str, Object] = field(default_factory=dict)
-    descriptor: dict[str, object] = field(default_factory=dict)
+    descriptor: dict[str, Any] = field(default_factory=dict)
     requirement: str = "torch==2.6.0"
     tag: str = "cp313-cp313-manylinux_2_28_x86_64"
     version: str = ""
@@ -96,16 +121,7 @@ class Wheel:
         self.bundled = {
             name: Object(soname=name, needed=["libc.so.6"], defined=["jpeg_start"]) for name in CODECS.values()
         }
-        self.descriptor = {
-            "variant": self.variant,
-            "torchvision": "0.21.0",
-            "torch": "2.6.0",
-            "torch_cuda": None,
-            "cxx11_abi": False,
-            "compiler": "clang 22.1.8",
-            "codecs": sorted(CODECS),
-            "paired": True,
-        }
+        self.descriptor = descriptor(variant)
 
     def write(self, folder: Path) -> Path:
         info = f"torchvision-{self.version}.dist-info"
@@ -178,7 +194,7 @@ def test_every_variant_is_claimed_by_the_file_name_of_its_wheel() -> None:
             shared = f"0.21.0+{local_version(variant, paired=paired, ptx=ptx, with_variant_label=True)}".removesuffix(
                 "+"
             )
-            with_variant_label = parse_file_name(f"torchvision-{shared}-{tag}-{label(variant, ptx=ptx)}.whl")
+            with_variant_label = parse_file_name(f"torchvision-{shared}-{tag}-{variant_label(variant, ptx=ptx)}.whl")
             assert with_variant_label.claim() == (variant, paired, ptx)
 
 
@@ -261,7 +277,7 @@ FAULTS: dict[str, tuple[Callable[[Wheel], object], str, str]] = {
         lambda w: setattr(w, "requirement", "torch>=2.0"), "torch requirement", "the release pins torch==2.6.0"
     ),
     "a build for another torch": (
-        lambda w: w.descriptor.update(torch="2.7.1"), "torch requirement", "built for torch 2.7.1"
+        lambda w: w.descriptor["torch"].update(version="2.7.1"), "torch requirement", "built for torch 2.7.1"
     ),
     "a missing requirement": (
         lambda w: setattr(w, "requirement", "numpy"), "torch requirement", "0 requirements"
@@ -294,7 +310,11 @@ FAULTS: dict[str, tuple[Callable[[Wheel], object], str, str]] = {
         lambda w: w.main.undefined.update(x=("libstdc++.so.6", "GLIBCXX_3.4.32")), "symbol versions", "GLIBCXX_3.4.32"
     ),
     "the other C++ ABI": (lambda w: w.main.undefined.update({NEW_STRING: None}), "C++ ABI", "trap 7"),
-    "a descriptor of the other C++ ABI": (lambda w: w.descriptor.update(cxx11_abi=True), "companion", "trap 7"),
+    "a descriptor of the other C++ ABI": (
+        lambda w: w.descriptor["torch"].update(cxx11_abi=True),
+        "companion",
+        "trap 7",
+    ),
     "a Python symbol": (
         lambda w: w.image.undefined.update(PyObject_Call=None), "Python symbols", "PyObject_Call"
     ),
@@ -305,7 +325,7 @@ FAULTS: dict[str, tuple[Callable[[Wheel], object], str, str]] = {
         lambda w: setattr(w.image, "needed", [n for n in w.image.needed if "webp" not in n]), "codecs", "webp"
     ),
     "a codec that is not bundled": (lambda w: w.bundled.pop(CODECS["jpeg"]), "codecs", "not bundled"),
-    "a codec that is not declared": (lambda w: w.descriptor.update(codecs=["png", "webp"]), "codecs", "jpeg"),
+    "a codec that is not declared": (lambda w: w.descriptor["codecs"].pop(0), "codecs", "jpeg"),
     "a stripped operator": (
         lambda w: setattr(w.main, "rodata", w.main.rodata.replace(b"::_roi_pool_backward(", b"::_xxx_xxxx_xxxxxxxx(")),
         "operators",
@@ -391,7 +411,7 @@ def test_a_wheel_for_another_torch_fails_beside_this_one(tmp_path: Path, torch: 
 
 def test_a_build_against_the_new_abi_is_proved_beside_a_torch_of_the_new_abi(tmp_path: Path, torch: TorchFacts) -> None:
     wheel = Wheel()
-    wheel.descriptor["cxx11_abi"] = True
+    wheel.descriptor["torch"]["cxx11_abi"] = True
     for extension in (wheel.main, wheel.image):
         extension.undefined = {NEW_STRING: None, "memcpy": MEMCPY}
     other = TorchFacts(version="2.6.0", cuda=None, cxx11_abi=True, lib_dir=torch.lib_dir)

@@ -9,7 +9,8 @@ import pytest
 from build_torchvision.bench.comparison import AGAIN, STOCK, Timing
 from build_torchvision.bench.intervals import Verdict, geometric_mean, paired_ratio
 from build_torchvision.bench.report import markdown, rows, to_json
-from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
+from build_torchvision.flags import Tuning, tuning_for
+from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags
 from build_torchvision.graph.units import Unit
 
 
@@ -124,16 +125,18 @@ def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise()
         return Unit(extension="_C", name="unit", sources=sources, isa_dependent=isa_dependent)
 
     ops = "torchvision/csrc/ops"
-    assert "-fassociative-math" in parse_flags(unit(f"{ops}/cpu/roi_align_kernel.cpp"))
+    x86, arm = tuning_for("x86_64"), tuning_for("aarch64")
+    assert "-fassociative-math" in parse_flags(unit(f"{ops}/cpu/roi_align_kernel.cpp"), x86)
     for exact in ("nms_kernel", "roi_pool_kernel", "ps_roi_pool_kernel", "deform_conv2d_kernel"):
-        assert parse_flags(unit(f"{ops}/cpu/{exact}.cpp")) == ()
-    assert "-mno-gather" in codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64")
-    assert rewrite_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), "x86_64") == ("--multiply",)
-    for tuned in (codegen_flags, rewrite_flags):
-        assert tuned(unit(f"{ops}/cpu/nms_kernel.cpp"), "aarch64") == ()  # nothing was timed on Arm
+        assert parse_flags(unit(f"{ops}/cpu/{exact}.cpp"), x86) == ()
+    assert "-mno-gather" in codegen_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), x86)
+    assert transform_flags(unit(f"{ops}/cpu/nms_kernel.cpp"), x86) == ("--multiply",)
+    for tuned in (codegen_flags, transform_flags):
+        assert tuned(unit(f"{ops}/cpu/nms_kernel.cpp"), arm) == ()  # nothing was timed on Arm
     images = unit("torchvision/csrc/io/image/cpu/decode_png.cpp", "torchvision/csrc/io/image/cpu/decode_jpeg.cpp")
-    assert parse_flags(images) == codegen_flags(images, "x86_64") == rewrite_flags(images, "x86_64") == ()
+    assert parse_flags(images, x86) == codegen_flags(images, x86) == transform_flags(images, x86) == ()
     for name in ("roi_align_kernel", "nms_kernel", "roi_pool_kernel", "deform_conv2d_kernel"):
         every = unit(f"{ops}/cpu/{name}.cpp")
-        flags = (*parse_flags(every), *codegen_flags(every, "x86_64"))
+        flags = (*parse_flags(every, x86), *codegen_flags(every, x86))
+        assert (*parse_flags(every, Tuning()), *codegen_flags(every, Tuning())) == ()  # --no-tuning
         assert not {"-ffast-math", "-freciprocal-math", "-ffinite-math-only"} & set(flags)

@@ -383,7 +383,11 @@ def static_wheel() -> Wheel:
         needed=[*TORCH, "libc.so.6"],
         undefined={OLD_STRING: None, "memcpy": MEMCPY},
     )
-    wheel.descriptor |= {"codec_source": "pinned", "libraries": {row.name: {} for row in codec_libraries().values()}}
+    wheel.descriptor["codecs"] = [{**codec, "origin": "pinned"} for codec in wheel.descriptor["codecs"]]
+    wheel.descriptor["libraries"] = [
+        {"name": row.name, "version": row.version, "licence": row.licence, "sha256": row.sha256}
+        for row in codec_libraries().values()
+    ]
 
     def licences(files: dict[str, bytes]) -> None:
         for row in codec_libraries().values():
@@ -422,8 +426,8 @@ def test_a_wheel_with_its_libraries_linked_in_holds(tmp_path: Path, torch: Torch
             "codecs",
             "does not hold libpng",
         ),
-        (lambda w: w.descriptor.update(codecs=["png", "webp"]), "codecs", "holds libjpeg-turbo"),
-        (lambda w: w.descriptor.update(libraries={}), "codecs", "does not say which libpng"),
+        (lambda w: w.descriptor["codecs"].pop(0), "codecs", "holds libjpeg-turbo"),
+        (lambda w: w.descriptor.update(libraries=[]), "codecs", "does not say which libpng"),
         (lambda w: setattr(w, "tamper", lambda files: None), "codecs", "licence is not in the wheel"),
     ],
 )

@@ -27,7 +27,8 @@ from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, ch
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
-from build_torchvision.variants import enumerate_variants, parse, select
+from build_torchvision.spec import SourceIdentity, TorchIdentity, WheelSpec
+from build_torchvision.variants import Variant, enumerate_variants, parse, select
 
 WRAPPER = (
     "@__cuda_fatbin_wrapper = internal constant { i32, i32, ptr, ptr } { i32 1180844977, i32 1, ptr @45, ptr null }, "
@@ -264,14 +265,32 @@ def torch(version: str = "2.8.0") -> TorchSdk:
     )
 
 
+def specs(*variants: Variant) -> list[WheelSpec]:
+    identity = TorchIdentity(
+        version="2.8.0",
+        local=None,
+        cuda="12.8",
+        cxx11_abi=True,
+        cubins=("sm80", "sm90", "sm100", "sm120"),
+        ptx=("sm120",),
+    )
+    source = SourceIdentity(version="0.23.0", sha256="0", origin="archive")
+    known = release("0.23.0")
+    return [
+        WheelSpec(variant=variant, release=known, source=source, torch=identity, compiler="clang 22.1.8")
+        for variant in variants
+    ]
+
+
 def test_a_torch_that_does_not_serve_the_gpu_is_refused_with_what_it_carries() -> None:
     thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
-    carried = (frozenset({"sm80", "sm90", "sm100", "sm120"}), frozenset({"sm120"}))
-    resolve._check_covered(BuildRequest(variants=(hopper,), release=release("0.23.0")), torch(), carried)
+    known = release("0.23.0")
+    resolve._check_covered(BuildRequest(variants=(hopper,), release=known), torch(), specs(hopper))
     with pytest.raises(BadInput, match=r"for sm110 .* it carries cubins for sm80, sm90, sm100, sm120 and PTX"):
-        resolve._check_covered(BuildRequest(variants=(thor, hopper), release=release("0.23.0")), torch(), carried)
-    allowed = BuildRequest(variants=(thor,), release=release("0.23.0"), allow_unpaired=True)
-    resolve._check_covered(allowed, torch(), carried)
+        resolve._check_covered(BuildRequest(variants=(thor, hopper), release=known), torch(), specs(thor, hopper))
+    allowed = BuildRequest(variants=(thor,), release=known, allow_unpaired=True)
+    resolve._check_covered(allowed, torch(), specs(thor))
+    assert [spec.paired for spec in specs(thor, hopper)] == [False, True]
 
 
 KERNELS = ("torchvision/csrc/ops/cuda/a_kernel.cu", "torchvision/csrc/ops/cuda/b_kernel.cu")

@@ -30,6 +30,7 @@ ORDER = (
     "wheel",
     "verify",
     "prefetch",
+    "plan_report",
     "pipeline",
     "bench",
     "machine",

@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from _sealed import SOURCE, sealed
+from _sealed import sealed
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
-from test_audit import Wheel
+from test_audit import SOURCE, Wheel
 from variantlib.variants_json import VariantsJson
 
 from build_torchvision.errors import BadInput, VerificationFailed
@@ -28,7 +28,7 @@ from build_torchvision.publish.run_report import save_run
 from build_torchvision.publish.site import write_site
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.wheel import archive
-from build_torchvision.wheel.assemble import seal
+from build_torchvision.wheel.assemble import embed_report
 
 NAMES = [f"torchvision-python{py}-cpu-{isa}" for py in ("312", "313") for isa in ("avx2", "avx512")]
 
@@ -97,7 +97,8 @@ def test_a_forged_proof_does_not_pass_off_another_isa(tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as wheel:
         (name,) = [name for name in wheel.namelist() if name.endswith("proof.json")]
         proof = wheel.read(name).decode()
-    seal(rewritten(lambda tree: (tree / "torchvision/_C.so").write_bytes(code), path, tmp_path), proof)
+    changed = rewritten(lambda tree: (tree / "torchvision/_C.so").write_bytes(code), path, tmp_path)
+    embed_report(changed, proof, changed)
     with pytest.raises(VerificationFailed, match="ISA in use"):
         admit(path)
 
@@ -116,7 +117,7 @@ def test_a_proof_that_failed_or_is_anothers_or_saw_no_torch_is_refused(tmp_path:
         (Report(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)), "does not cover symbols"),
         (Report(variant=variant, checks=()), "nothing was checked"),
     ):
-        seal(path, proof.dumps())
+        embed_report(path, proof.dumps(), path)
         with pytest.raises(VerificationFailed, match=said):
             admit(path)
 

@@ -124,7 +124,7 @@ def arena(
 
 
 def _compiler(wheel: Path) -> str:
-    return str(Package(wheel).descriptor.get("cuda_compiler"))
+    return described.cuda.compiler if (described := Package(wheel).descriptor) and described.cuda else "none"
 
 
 def _stock_wheel(release_name: str, version: str, platform: str) -> Path:

@@ -10,6 +10,7 @@ from build_torchvision.choose.ranking import Choice, choose, driver_is_older, su
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, gpus, releases, toolkits, version_key
 from build_torchvision.machine.report import GpuFound, Machine
+from build_torchvision.spec import local_version
 from build_torchvision.variants import (
     CPU,
     DEFAULT_PYTHON,
@@ -20,7 +21,6 @@ from build_torchvision.variants import (
     Variant,
     enumerate_variants,
 )
-from build_torchvision.wheel.descriptor import local_version
 
 SEED_TRACK = DEFAULT_TRACKS[0]
 

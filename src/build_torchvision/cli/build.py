@@ -33,6 +33,7 @@ from build_torchvision.facts import release
 from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.plan_report import describe_plan
 from build_torchvision.variants import DEFAULT_RELEASE, PYTHONS, Variant
 from build_torchvision.verify.session import VerifyOptions, verify_all
 
@@ -59,7 +60,7 @@ def plan(
         ptx=ptx,
         allow_unpaired=allow_unpaired,
     )
-    plans = [pipeline.describe_plan(request, variant) for variant in request.variants]
+    plans = [describe_plan(request, variant) for variant in request.variants]
     if as_json:
         print(json.dumps(plans, indent=2))
         return
@@ -88,6 +89,7 @@ def build(
     ptx: Annotated[bool, Parameter(negative=())] = False,
     launcher: str = "auto",
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
+    no_tuning: Annotated[bool, Parameter(negative=())] = False,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
     with_variant_label: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
@@ -113,7 +115,7 @@ def build(
     codecs
         Whose image libraries are linked: pinned ones, compiled from source, or the system's.
     python
-        Package for these Pythons from one compile: 310,311,312,313,314.
+        Package for these Pythons from one compile: 310,311,312,313,314. Or any: one wheel for every Python (py3-none).
     cuda
         An installed CUDA toolkit; default: assembled from the package registry.
     cuda_compiler
@@ -125,6 +127,8 @@ def build(
         Add PTX to the cubins of CUDA variants, which the driver compiles for GPUs that no cubin serves.
     allow_unpaired
         Build against a torch that is not the release's own; the wheel, its version and its proof say so.
+    no_tuning
+        Compile the CPU operators as upstream does: no relaxed floating-point flags, no change of the compiler's IR.
     jobs
         Compilers at once; default: from the cores and the memory.
     build_dir
@@ -141,7 +145,7 @@ def build(
             "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
         )
     chosen = [auto_choice(torchvision, torch)] if auto else named(names)
-    pythons = [text.replace(".", "") for text in python.split(",")] if python else []
+    pythons = [text.replace(".", "") for text in python.split(",")] if python and python != "any" else []
     for text in pythons:
         if text not in PYTHONS:
             raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
@@ -159,6 +163,8 @@ def build(
         allow_unpaired=allow_unpaired,
         out=out_dir,
         with_variant_label=with_variant_label,
+        tuning=not no_tuning,
+        any_python=python == "any",
     )
     console = Console(stderr=True, quiet=quiet)
     built, outcomes = pipeline.build(request, console, folder=build_dir, verbose=verbose)
@@ -168,7 +174,7 @@ def build(
             f"; objects and logs in {outcome.folder}",
             highlight=False,
         )
-    proofs = [b.proof for b in built]
+    proofs = [b.report for b in built]
     if verify_:
         proofs = list(verify_all([(b.wheel, b.variant) for b in built], VerifyOptions(torch=torch, emulate=True)))
     if as_json:

@@ -68,7 +68,7 @@ def running(patient: InstallationState, machine: Machine) -> Running | None:
     main = next((extension for extension in patient.extensions if extension.name == "_C"), None)
     device = main.device if main else None
     row = releases().get(found.public)
-    cuda = patient.descriptor.get("gencode") and patient.descriptor.get("torch_cuda")
+    cuda = patient.built_with_cuda
     if not patient.descriptor and device is not None:
         cuda = row.cuda if row else None
     return Running(

@@ -80,6 +80,21 @@ class InstallationState:
     libstdcxx: frozenset[str]
     """GLIBCXX and CXXABI versions of the libstdc++ that will be loaded; empty where none was found."""
 
+    @property
+    def built_for(self) -> str | None:
+        """The version of torch that the descriptor names: of a wheel, or of a Nix build, which has it as a string."""
+        named = self.descriptor.get("torch")
+        found = named.get("version") if isinstance(named, Mapping) else named
+        return str(found) if found else None
+
+    @property
+    def built_with_cuda(self) -> str | None:
+        """The CUDA version of that torch, where this TorchVision has GPU code of ours."""
+        named = self.descriptor.get("torch")
+        if isinstance(named, Mapping):
+            return str(named["cuda"]) if self.descriptor.get("cuda") and named.get("cuda") else None
+        return str(self.descriptor["torch_cuda"]) if self.descriptor.get("gencode") else None
+
 
 def inspect_installation(environment: PythonEnvironment, cwd: Path) -> InstallationState:
     """Read what is installed in `environment`. Raises nothing about it: what is wrong is for the diagnosis."""

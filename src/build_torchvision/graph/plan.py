@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from build_torchvision.flags import Tuning
 from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
 from build_torchvision.graph.codecs import CodecTools, plan_codec
 from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
-from build_torchvision.graph.tuning import codegen_flags, parse_flags, rewrite_flags
+from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags
 from build_torchvision.graph.units import Unit, isolated_text, plan_units, precompiled_header, unity_text
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
@@ -38,8 +39,6 @@ PRECOMPILED = (
     "torch/types.h",
 )
 NVJPEG = "nvjpeg"  # as setup.py calls the library
-# Floating-point rules that change no result TorchVision returns: nothing reads errno or the exception flags after math.
-MATH_FLAGS = ("-fno-math-errno", "-fno-trapping-math")
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
 # separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
 LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,separate-code", "-Wl,-s")
@@ -54,7 +53,7 @@ class GraphInputs:
 
     `transform_ir` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same
     for every build of this machine: precompiled headers are made of files there, since clang writes their full path.
-    `tuning` is whether the flags of `tuning` and the changes to the IR are used.
+    `tuning` has the flags of the CPU operators and the changes to their IR.
     """
 
     upstream: Upstream
@@ -67,7 +66,7 @@ class GraphInputs:
     transform_ir: Sequence[str]
     shared: Path
     device: CudaBuild | None = None
-    tuning: bool = True
+    tuning: Tuning = field(default_factory=Tuning)
 
 
 def plan_graph(ingredients: GraphInputs, split: Set[str] = frozenset()) -> Graph:
@@ -126,7 +125,7 @@ class _Planner:
         headers = (*torch.include_dirs, *(cuda.include_dirs if cuda else ()))
         self.common = (
             *OPTIMIZE,
-            *MATH_FLAGS,
+            *ingredients.tuning.floating_point,
             *self.prefix_maps,
             f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.cxx11_abi)}",
             *(flag for folder in headers for flag in ("-isystem", str(folder))),
@@ -209,7 +208,7 @@ class _Planner:
                 *use,
                 *settings,
                 *extension.cxx_flags,
-                *(parse_flags(unit) if self.want.tuning else ()),
+                *parse_flags(unit, self.want.tuning),
                 *UNOPTIMIZED_IR,
                 source,
                 "-o",
@@ -225,18 +224,17 @@ class _Planner:
                     unit=key,
                 )
             )
-            transforms = rewrite_flags(unit, platform) if self.want.tuning else ()
             self._add(
                 Action(
                     output=bitcode,
                     kind=ActionKind.REWRITE,
-                    command=(*self.want.transform_ir, *transforms, parsed, bitcode),
+                    command=(*self.want.transform_ir, *transform_flags(unit, self.want.tuning), parsed, bitcode),
                     inputs=(parsed, self.want.transform_ir[-1]),
                     label=f"take the target CPU out of {stem}",
                     depfile=False,
                 )
             )
-            code = (*flags, *(codegen_flags(unit, platform) if self.want.tuning else ()))
+            code = (*flags, *codegen_flags(unit, self.want.tuning))
             return self._add(generate(bitcode, output, label, platform, code))
         waits, use = self._header(extension, isa)
         command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *flags, "-c", source)

@@ -1,4 +1,4 @@
-"""What a build is asked for, and the inputs that it takes: found, fetched, held to each other before any compile."""
+"""Resolve, download and cross-check all inputs of a build before compiling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_torchvision.binary.fatbin import architectures
-from build_torchvision.compatibility import serves
+from build_torchvision.compatibility import Sm
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, releases
 from build_torchvision.flags import cuda_codegen, isa_flags
@@ -22,6 +22,7 @@ from build_torchvision.inputs.emulator import is_foreign
 from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
+from build_torchvision.spec import CodecIdentity, LibraryIdentity, TorchIdentity, WheelSpec, distinct, resolved_tuning
 from build_torchvision.variants import Variant
 
 
@@ -32,6 +33,8 @@ class BuildRequest:
     `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins. `cc_prefix`
     is as in `find_compiler`. `launcher` names a compiler cache. `glibc` is "2.28", "2.34" or "host", and `codecs` says
     whose image libraries are used; None is the pinned ones, unless another option takes something of this machine.
+    Without `tuning` the operators are compiled as upstream compiles them. `any_python` asks for one wheel for every
+    Python.
     """
 
     variants: tuple[Variant, ...]
@@ -51,6 +54,8 @@ class BuildRequest:
     codecs: Literal["pinned", "system"] | None = None
     out: Path = Path("dist")
     with_variant_label: bool = False
+    tuning: bool = True
+    any_python: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +68,8 @@ class ResolvedInputs:
     compiler: Compiler
     cuda: CudaSdk | None = None
     cuda_compiler: CudaCompiler | None = None
-    carried: tuple[frozenset[str], frozenset[str]] | None = None  # torch's own SMs: with cubins, with PTX
+    specs: tuple[WheelSpec, ...] = ()
+    """One for each wheel that comes out, in the order of the request."""
 
     @property
     def tools(self) -> tuple[str, ...]:
@@ -117,7 +123,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     codecs = _codecs(request, compiler, platform)
     source = fetch_source(request.release, request.source)
     first = request.variants[0]
-    cuda, cuda_compiler, carried = None, None, None
+    cuda, cuda_compiler = None, None
     if first.cuda:
         cuda = cuda_sdk(first.track, request.cuda, platform)
         cuda_compiler = find_cuda_compiler(request.cuda_compiler, compiler, cuda, request.cuda)
@@ -143,18 +149,53 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
             f"That torch was built with CUDA {torch.cuda}, the track is {first.cuda}.",
             f"Name a torch built with CUDA {first.cuda}: --torch VERSION, with --allow-unpaired for another release's.",
         )
-    if first.cuda:
-        carried = architectures(torch.lib_dir / "libtorch_cuda.so")
-        _check_covered(request, torch, carried)
-    return ResolvedInputs(
-        source=source,
-        torch=torch,
-        codecs=codecs,
-        compiler=compiler,
-        cuda=cuda,
-        cuda_compiler=cuda_compiler,
-        carried=carried,
+    inputs = ResolvedInputs(
+        source=source, torch=torch, codecs=codecs, compiler=compiler, cuda=cuda, cuda_compiler=cuda_compiler
     )
+    specs = _specs(request, inputs)
+    _check_covered(request, torch, specs)
+    return replace(inputs, specs=tuple(distinct(specs)))
+
+
+def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
+    """The facts of each wheel of `request`, from its inputs as they were found."""
+    torch, cuda = inputs.torch, inputs.cuda
+    carried = architectures(torch.lib_dir / "libtorch_cuda.so") if cuda else None
+    identity = TorchIdentity(
+        version=torch.version,
+        local=torch.local,
+        cuda=torch.cuda,
+        cxx11_abi=torch.cxx11_abi,
+        sha256=torch.sha256,
+        cubins=tuple(sorted(carried[0], key=Sm.parse)) if carried else None,
+        ptx=tuple(sorted(carried[1], key=Sm.parse)) if carried else None,
+    )
+    compiler = inputs.cuda_compiler
+    return [
+        WheelSpec(
+            variant=variant,
+            release=request.release,
+            source=inputs.source.identity,
+            torch=identity,
+            compiler=f"{inputs.compiler.family} {inputs.compiler.version}",
+            cuda_compiler=f"{compiler.family} {compiler.version}" if compiler else None,
+            ptx=request.ptx,
+            nvjpeg=cuda is not None and cuda.nvjpeg is not None,
+            codecs=tuple(
+                CodecIdentity(name=name, version=codec.version, origin="pinned" if inputs.codecs.sources else "system")
+                for name, codec in sorted(inputs.codecs.found.items())
+            ),
+            libraries=tuple(
+                LibraryIdentity(name=row.name, version=row.version, licence=row.licence, sha256=row.sha256)
+                for row in (source.library for source in inputs.codecs.sources)
+            ),
+            glibc=inputs.compiler.glibc,
+            tuning=resolved_tuning(variant, enabled=request.tuning and inputs.compiler.family == "clang"),
+            any_python=request.any_python or request.release.stable_abi,
+            with_variant_label=request.with_variant_label,
+        )
+        for variant in request.variants
+    ]
 
 
 def glibc_of(request: BuildRequest) -> str:
@@ -207,22 +248,18 @@ def _check_told_cuda(request: BuildRequest) -> None:
         )
 
 
-def _check_covered(request: BuildRequest, torch: TorchSdk, carried: tuple[frozenset[str], frozenset[str]]) -> None:
+def _check_covered(request: BuildRequest, torch: TorchSdk, specs: Sequence[WheelSpec]) -> None:
     """Raises BadInput where torch itself has no code for a variant's SM, unless an unpaired torch is allowed."""
-    lost = sorted({variant.sm for variant in request.variants if variant.sm and not serves(*carried, variant.sm)})
+    lost = sorted({spec.variant.sm for spec in specs if spec.variant.sm and not spec.torch.serves(spec.variant.sm)})
     if lost and not request.allow_unpaired:
+        cubins, ptx = (", ".join(sms or ()) for sms in (specs[0].torch.cubins, specs[0].torch.ptx))
         raise BadInput(
             f"Build {request.variants[0].track} for {', '.join(lost)} against torch {torch.version} ({torch.origin})",
-            f"That torch has no code that runs there: it carries {carries(carried)}.",
-            "Name a torch built for it with --torch, or take --allow-unpaired: the wheel, its version and its proof "
+            f"That torch has no code that runs there: it carries cubins for {cubins or 'nothing'} and "
+            f"{'PTX for ' + ptx if ptx else 'no PTX'}.",
+            "Name a torch built for it with --torch, or take --allow-unpaired: the wheel, its version and its report "
             "then say that torch does not serve this GPU.",
         )
-
-
-def carries(carried: tuple[frozenset[str], frozenset[str]]) -> str:
-    """(SMs with cubins, SMs with PTX) as words: "cubins for sm80, sm90 and PTX for sm90"."""
-    cubins, ptx = (", ".join(sorted(sms, key=lambda sm: int(sm[2:]))) for sms in carried)
-    return f"cubins for {cubins or 'nothing'} and {'PTX for ' + ptx if ptx else 'no PTX'}"
 
 
 def isas_of(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:

@@ -26,6 +26,7 @@ from build_torchvision.inputs.cache import (
     write_inventory,
 )
 from build_torchvision.inputs.origins import OriginFailed, first_right, from_url
+from build_torchvision.spec import SourceIdentity
 
 log = logging.getLogger(__name__)
 GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
@@ -44,6 +45,11 @@ class Source:
     origin: str
     sha256: str
     local: bool = False
+
+    @property
+    def identity(self) -> SourceIdentity:
+        """Which source this is, for the wheel's descriptor."""
+        return SourceIdentity(version=self.version, sha256=self.sha256, origin="local" if self.local else "archive")
 
 
 def fetch_source(release: Release, given: Path | None = None) -> Source:

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -19,7 +19,7 @@ from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, sha256_of, write_inventory
 from build_torchvision.inputs.registry import WHEEL_PLATFORMS, download, extract, record_name
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class TorchSdk:
 
     `cuda` is the CUDA version this torch was built with ("12.4"), None for a CPU-only one; `cxx11_abi` is the value
     its users must give _GLIBCXX_USE_CXX11_ABI; `cxx_standard` is the C++ that its headers are written in ("c++20").
+    `sha256` is its wheel's, None for one that is installed.
     """
 
     root: Path
@@ -49,6 +50,7 @@ class TorchSdk:
     include_dirs: tuple[Path, ...]
     lib_dir: Path
     origin: str
+    sha256: str | None = None
 
 
 def torch_sdk(
@@ -259,7 +261,8 @@ def _entry(name: str, cuda: bool) -> Path:
 
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
     publish(entry, fill, lambda found: inventory_fault(found, _size))
-    return read_sdk(entry / "tree", read_facts(entry)["origin"] or str(entry))
+    facts = read_facts(entry)
+    return replace(read_sdk(entry / "tree", facts["origin"] or str(entry)), sha256=facts.get("sha256"))
 
 
 def _size(path: Path) -> str:
@@ -275,4 +278,4 @@ def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
         return name if kept or name in libraries or name in ("torch/version.py", EXTENSION_RULES) else None
 
     extract(wheel, entry / "tree", place, package="torch")
-    write_inventory(entry, {"origin": origin}, _size)
+    write_inventory(entry, {"origin": origin, "sha256": sha256_of(wheel)}, _size)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from build_torchvision.errors import BadInput, BuildTorchvisionError, Verificati
 from build_torchvision.inputs.cache import sha256_of
 from build_torchvision.publish.benchmark import read_benchmark
 from build_torchvision.publish.run_report import read_run
+from build_torchvision.spec import Descriptor
 from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.embedded import CHECKS_NEEDING_TORCH, read_embedded_report
@@ -29,10 +29,7 @@ from build_torchvision.verify.package import FileName, Package, parse_file_name
 from build_torchvision.verify.static import audit_wheel, claimed_variant
 from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON
 
-REQUIRED_FIELDS = ("torch", "torchvision", "source_sha256", "compiler", "isa_flags")
-"""Fields of the descriptor without which there is no provenance."""
 AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
-LOCAL = "local"  # the descriptor's source_origin of a wheel that was built from a folder of the user's
 UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, KeyError, TypeError)
 
 
@@ -48,7 +45,7 @@ class Wheel:
     metadata: bytes
     requires_python: str
     torch_requirement: str
-    descriptor: Mapping[str, Any]
+    descriptor: Descriptor
     variant_json: bytes
     proof: Report
     proof_sha256: str
@@ -77,7 +74,7 @@ class Wheel:
     @property
     def local_source(self) -> bool:
         """Whether it was built from a folder of the user's, whatever that held, and not from the release's source."""
-        return self.descriptor.get("source_origin") == LOCAL
+        return self.descriptor.source.origin == "local"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +166,8 @@ def admit(path: Path) -> Wheel:
     if proof.variant != str(variant):
         raise VerificationFailed(action, f"Its proof is one of {proof.variant}, its name says {variant}.", rebuild)
     proof.require(rebuild)
-    problem = _descriptor_fault(package.descriptor)
-    if problem:
-        raise VerificationFailed(action, f"Its {DESCRIPTOR} {problem}.", rebuild)
+    if package.descriptor is None:
+        raise VerificationFailed(action, f"In it, {package.descriptor_fault}.", rebuild)
     absent = sorted(set(CHECKS_NEEDING_TORCH) - {check.name for check in proof.checks})
     if absent:
         raise VerificationFailed(action, f"Its proof does not cover {', '.join(absent)}.", rebuild)
@@ -223,7 +219,7 @@ def _wheel(
         metadata=metadata,
         requires_python=str(headers.get("Requires-Python") or ""),
         torch_requirement=_torch(headers, path),
-        descriptor=json.loads(files[f"{info}/{DESCRIPTOR}"]),
+        descriptor=Descriptor.loads(files[f"{info}/{DESCRIPTOR}"]),
         variant_json=files.get(f"{info}/{VARIANT_JSON}", b""),
         proof=proof,
         proof_sha256=hashlib.sha256(files.get(f"{info}/{PROOF}", b"")).hexdigest(),
@@ -233,23 +229,6 @@ def _wheel(
         packages=_packages(files.get(f"{info}/{AUDITWHEEL_SBOM}")),
         sbom=sbom,
     )
-
-
-def _descriptor_fault(descriptor: Mapping[str, Any]) -> str | None:
-    """Why a descriptor cannot be shown and recorded; None where it can."""
-    missing = [key for key in REQUIRED_FIELDS if key not in descriptor]
-    if missing:
-        return f"does not say {', '.join(missing)}"
-    if not re.fullmatch(r"[0-9a-f]{64}", str(descriptor["source_sha256"])):
-        return "names no digest of the source that was built (an older version of this tool made it)"
-    lists = [descriptor.get(key) or [] for key in ("isa_flags", "gencode", "codecs")]
-    texts = [descriptor.get(key) or "" for key in ("torch", "torch_cuda", "compiler", "cuda_compiler", "codegen_kind")]
-    texts += [text for found in lists if isinstance(found, list) for text in found]
-    versions = descriptor.get("codec_versions") or {}
-    shaped = all(isinstance(found, list) for found in lists) and isinstance(versions, dict)
-    if not shaped or not all(isinstance(text, str) for text in texts):
-        return "has a field of the wrong type"
-    return None
 
 
 def _torch(headers: Message, path: Path) -> str:

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -21,7 +22,7 @@ from securesystemslib.signer import CryptoSigner, SSlibKey
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput, MissingInput, VerificationFailed
 from build_torchvision.inputs.source import GITHUB_ARCHIVE
-from build_torchvision.publish.admission import LOCAL, Wheel
+from build_torchvision.publish.admission import Wheel
 from build_torchvision.wheel.descriptor import PROOF
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -39,11 +40,15 @@ def source_record(wheel: Wheel) -> dict[str, Any]:
 
     Of a local folder the digest is that of the whole tree (`inputs.source.tree_sha256`), under a name of its own.
     """
-    digest, url = str(wheel.descriptor["source_sha256"]), source_url(wheel)
+    digest, url = wheel.descriptor.source.sha256, source_url(wheel)
     if url is None:
         note = f"a folder of the builder's, of version {wheel.release}; not necessarily the release of that name"
-        return {"name": "source", "digest": {"treeSha256": digest}, "annotations": {"origin": LOCAL, "note": note}}
+        return {"name": "source", "digest": {"treeSha256": digest}, "annotations": {"origin": "local", "note": note}}
     return {"name": "source", "uri": url, "digest": {"sha256": digest}}
+
+
+def _digest(sha256: str | None) -> dict[str, Any]:
+    return {"digest": {"sha256": sha256}} if sha256 else {}
 
 
 def statement(wheel: Wheel) -> dict[str, Any]:
@@ -51,10 +56,9 @@ def statement(wheel: Wheel) -> dict[str, Any]:
     said = wheel.descriptor
     inputs: list[dict[str, Any]] = [
         source_record(wheel),
-        {"name": "torch", "uri": f"pkg:pypi/torch@{said['torch']}"},
+        {"name": "torch", "uri": f"pkg:pypi/torch@{said.torch.version}", **_digest(said.torch.sha256)},
     ]
     inputs += [{"name": str(row["name"]), "uri": str(row["purl"])} for row in wheel.packages]
-    inside = ("isa_flags", "gencode", "ptx", "compiler", "cuda_compiler", "cxx11_abi", "torch_cuda", "codec_versions")
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": wheel.name, "digest": {"sha256": wheel.sha256}}],
@@ -65,11 +69,11 @@ def statement(wheel: Wheel) -> dict[str, Any]:
                 "externalParameters": {
                     "variant": str(wheel.variant),
                     "torchvision": wheel.release,
-                    "source": LOCAL if wheel.local_source else "release",
-                    "torch": said["torch"],
-                    "codecs": said.get("codecs", []),
+                    "source": said.source.origin,
+                    "torch": said.torch.version,
+                    "codecs": list(said.codec_names()),
                 },
-                "internalParameters": {key: said[key] for key in inside if said.get(key) is not None},
+                "internalParameters": msgspec.to_builtins(said),
                 "resolvedDependencies": inputs,
             },
             "runDetails": {

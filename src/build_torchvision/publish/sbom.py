@@ -17,7 +17,7 @@ from packageurl import PackageURL
 
 from build_torchvision import __version__
 from build_torchvision.facts.libraries import library_of
-from build_torchvision.publish.admission import LOCAL, Wheel
+from build_torchvision.publish.admission import Wheel
 from build_torchvision.publish.provenance import source_url
 
 SUFFIX = ".cdx.json"
@@ -46,21 +46,21 @@ def _subject(wheel: Wheel) -> Component:
     said = wheel.descriptor
     shown = {
         "variant": str(wheel.variant),
-        "compiler": said.get("compiler"),
-        "cuda_compiler": said.get("cuda_compiler"),
-        "isa_flags": " ".join(said.get("isa_flags", [])),
-        "gencode": " ".join(said.get("gencode", [])),
-        "codegen_kind": said.get("codegen_kind"),
+        "compiler": said.compiler,
+        "cuda_compiler": said.cuda and said.cuda.compiler,
+        "isa_flags": " ".join(said.isa_flags),
+        "gencode": " ".join(said.cuda.gencode) if said.cuda else None,
+        "codegen_kind": said.cuda and said.cuda.kind,
         "torch_requirement": wheel.torch_requirement,
     }
     url = source_url(wheel)
     if url is None:
-        shown |= {"source": LOCAL, "source_tree_sha256": said["source_sha256"]}
+        shown |= {"source": said.source.origin, "source_tree_sha256": said.source.sha256}
     sources = [
         ExternalReference(
             type=ExternalReferenceType.SOURCE_DISTRIBUTION,
             url=XsUri(address),
-            hashes=[_sha256(str(said["source_sha256"]))],
+            hashes=[_sha256(said.source.sha256)],
         )
         for address in filter(None, [url])
     ]
@@ -78,7 +78,7 @@ def _subject(wheel: Wheel) -> Component:
 
 
 def _torch(wheel: Wheel) -> Component:
-    version = str(wheel.descriptor["torch"])
+    version = wheel.descriptor.torch.version
     return Component(
         type=ComponentType.LIBRARY,
         name="torch",
@@ -95,7 +95,7 @@ def _torch(wheel: Wheel) -> Component:
 
 
 def _bundled(wheel: Wheel) -> Iterator[Component]:
-    versions = wheel.descriptor.get("codec_versions", {})
+    versions = {codec.name: codec.version for codec in wheel.descriptor.codecs}
     for file_name, digest in sorted(wheel.bundled.items()):
         known = library_of(file_name)
         package = next((row for row in wheel.packages if _brings(str(row["name"]), file_name)), dict[str, Any]())

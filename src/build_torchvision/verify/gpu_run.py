@@ -36,7 +36,7 @@ def has_nvjpeg(package: Package) -> bool:
 def run_on_gpu(place: Place, package: Package, gpu: VisibleGpu, kind: CodegenKind) -> tuple[Check, ...]:
     """Call every CUDA operator, and check that the driver compiled nothing, or that it had to."""
     device = {"capability": gpu.capability, "nvjpeg": has_nvjpeg(package), "refused": False}
-    codecs = package.descriptor.get("codecs", tuple(CODECS))
+    codecs = package.descriptor.codec_names() if package.descriptor else tuple(CODECS)
     with tempfile.TemporaryDirectory(prefix="jit-") as scratch:
         cache = Path(scratch, "compiled")
         run_there = on(place, gpu, jit=kind == "ptx", cache=cache)

@@ -126,7 +126,7 @@ def claimed(tree: InstalledTree) -> Variant:
     """The variant that `tree` claims to be: its store path's name, else its descriptor. Raises BadInput without one."""
     return claimed_by(
         tree.claim(),
-        tree.descriptor,
+        str(tree.descriptor.get("variant", "")),
         action=f"Verify {tree.path}",
         problem="neither the store path's name nor a descriptor inside names a variant.",
         hint="Say which variant it should be: --variant NAME.",

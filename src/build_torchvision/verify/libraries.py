@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from packaging.tags import Tag
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols
 from build_torchvision.facts.codecs import codec_libraries, libraries_for
+from build_torchvision.spec import Descriptor
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
 
@@ -246,22 +246,23 @@ def _unresolved(libraries: Libraries, known: Mapping[str, frozenset[str]], syste
 
 
 def check_codecs(
-    libraries: Libraries, images: Mapping[str, bytes], descriptor: Mapping[str, Any], licences: Set[str]
+    libraries: Libraries, images: Mapping[str, bytes], descriptor: Descriptor | None, licences: Set[str]
 ) -> Check:
     """Each codec that the descriptor names is in the image extension, and no other.
 
     A system codec is a library that it needs and that is bundled; a pinned one is linked in: its text is there and its
     licence is among `licences` (paths below dist-info/licenses). `images`: path -> bytes.
     """
-    codecs = frozenset(map(str, descriptor.get("codecs", ())))
-    pinned = descriptor.get("codec_source") == "pinned"
+    codecs = frozenset(descriptor.codec_names()) if descriptor else frozenset()
+    linked_in = {library.name for library in descriptor.libraries} if descriptor else set()
+    pinned = any(codec.origin == "pinned" for codec in descriptor.codecs) if descriptor else False
     check = _linked_in if pinned else _bundled
     problems = [f"the descriptor names {codec}, which is no codec of TorchVision's" for codec in codecs - CODECS.keys()]
     for path, data in images.items():
         if path in libraries.extensions:
-            problems += check(libraries, path, data, codecs, descriptor)
+            problems += check(libraries, path, data, codecs, linked_in)
     if pinned:
-        problems += _without_licence(descriptor, licences)
+        problems += _without_licence(linked_in, licences)
     how = "linked in" if pinned else "linked and bundled"
     return Check.of("codecs", sorted(problems), f"{', '.join(sorted(codecs)) or 'none'}: {how}")
 
@@ -278,9 +279,7 @@ def check_exports(libraries: Libraries) -> Check:
     return Check.of("exported codec symbols", problems, "none")
 
 
-def _bundled(
-    libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], descriptor: Mapping[str, Any]
-) -> Iterator[str]:
+def _bundled(libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], named: Set[str]) -> Iterator[str]:
     needed = libraries.extensions[path].needed
     for codec, library in CODECS.items():
         linked = [name for name in needed if re.match(rf"{library}\d*[-.]", name)]
@@ -293,11 +292,8 @@ def _bundled(
                 yield f"{path} links {name}, which is not bundled in torchvision.libs"
 
 
-def _linked_in(
-    libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], descriptor: Mapping[str, Any]
-) -> Iterator[str]:
+def _linked_in(libraries: Libraries, path: str, data: bytes, codecs: frozenset[str], named: Set[str]) -> Iterator[str]:
     needed = libraries.extensions[path].needed
-    versions = descriptor.get("libraries", {})
     wanted = {row.name for row in libraries_for(codecs & CODECS.keys())}
     for row in codec_libraries().values():
         there = row.evidence.encode() in data
@@ -305,7 +301,7 @@ def _linked_in(
             yield f"{path} does not hold {row.name}, and the descriptor says that it is linked in"
         elif row.name not in wanted and there:
             yield f"{path} holds {row.name}, and the descriptor names no codec that needs it"
-        if row.name in wanted and row.name not in versions:
+        if row.name in wanted and row.name not in named:
             yield f"the descriptor does not say which {row.name} is linked in"
     for library in (*CODECS.values(), "libz"):
         for name in needed:
@@ -313,7 +309,7 @@ def _linked_in(
                 yield f"{path} needs {name}, and the descriptor says that its own {library} is linked in"
 
 
-def _without_licence(descriptor: Mapping[str, Any], licences: Set[str]) -> Iterator[str]:
-    for name in descriptor.get("libraries", {}):
+def _without_licence(named: Set[str], licences: Set[str]) -> Iterator[str]:
+    for name in sorted(named):
         if not any(path.startswith(f"{name}/") for path in licences):
             yield f"{name} is linked in, and its licence is not in the wheel"

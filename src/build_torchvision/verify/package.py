@@ -7,15 +7,14 @@ import csv
 import email.parser
 import hashlib
 import io
-import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from email.message import Message
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.tags import Tag, parse_tag
@@ -23,12 +22,19 @@ from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
-from build_torchvision.variants import Variant, every_variant
+from build_torchvision.spec import (
+    Descriptor,
+    local_version,
+    parse_label,
+    parse_local_version,
+    python_tags,
+    variant_label,
+)
+from build_torchvision.variants import DEFAULT_PYTHON, Variant
 from build_torchvision.verify.checks import Check
-from build_torchvision.wheel.descriptor import DESCRIPTOR, label, local_version
+from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
-UNPAIRED = "unpaired"  # all that the local version of a with_variant_label wheel says
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -61,31 +67,29 @@ class FileName:
         return f"{self.name}-{self.version}-{self.python}-{self.abi}-{self.platform}.whl"
 
     def claim(self) -> Claim | None:
-        """What the local version, or else the label, and the Python tag say; None where they name no variant."""
+        """What the local version, or else the label, and the Python tag say; None where they name no variant.
+
+        A wheel for every Python (py3-none) names none: its claim is of the default one.
+        """
         local = Version(self.version).local
-        if self.label is not None and local in (None, UNPAIRED):
-            named = _labels().get((self.python, self.label))
-            return named and named._replace(paired=local is None)
-        return _claims().get((self.python, local)) if local else None
+        marks = local.split(".") if local else []
+        named = parse_local_version(local) if local else None
+        if named is None and self.label is not None and set(marks) <= {"unpaired", "unlisted"}:
+            named = parse_label(self.label)
+            named = named and named._replace(paired=not marks, listed="unlisted" not in marks)
+        if named is None:
+            return None
+        python = DEFAULT_PYTHON if self.any_python else self.abi.removeprefix("cp")
+        try:
+            variant = Variant(python=python, track=named.track, sm=named.sm, isa=named.isa)
+        except BadInput:
+            return None
+        return Claim(variant, named.paired, named.ptx)
 
-
-@cache
-def _claims() -> dict[tuple[str, str | None], Claim]:
-    """(Python tag, local version) -> what they say."""
-    return {
-        (f"cp{variant.python}", Version(f"0+{local_version(variant, paired=paired, ptx=ptx)}").local): Claim(
-            variant, paired, ptx
-        )
-        for variant in every_variant()
-        for paired in (True, False)
-        for ptx in ((False, True) if variant.sm else (False,))
-    }
-
-
-@cache
-def _labels() -> dict[tuple[str, str], Claim]:
-    """(Python tag, label) -> what they say, but for what only the version says: whether torch is the pair."""
-    return {(f"cp{claim.variant.python}", label(claim.variant, ptx=claim.ptx)): claim for claim in _claims().values()}
+    @property
+    def any_python(self) -> bool:
+        """Whether it is a wheel for every Python."""
+        return (self.python, self.abi) == ("py3", "none")
 
 
 def parse_file_name(file_name: str) -> FileName:
@@ -140,13 +144,24 @@ class Package:
         return frozenset(tag for text in self._headers("WHEEL").get_all("Tag", []) for tag in parse_tag(text))
 
     @cached_property
-    def descriptor(self) -> Mapping[str, Any]:
-        """What build_torchvision.json says; empty when there is none or it is no JSON object."""
+    def descriptor(self) -> Descriptor | None:
+        """What build_torchvision.json says; None when there is none or it cannot be read: see `descriptor_fault`."""
+        return self._described[0]
+
+    @property
+    def descriptor_fault(self) -> str | None:
+        """Why there is no descriptor, or None."""
+        return self._described[1]
+
+    @cached_property
+    def _described(self) -> tuple[Descriptor | None, str | None]:
+        data = self.files.get(f"{self.dist_info}/{DESCRIPTOR}")
+        if data is None:
+            return None, f"there is no {DESCRIPTOR} in {self.dist_info}: build-torchvision did not make this wheel"
         try:
-            data = json.loads(self.files.get(f"{self.dist_info}/{DESCRIPTOR}", b"null"))
-        except (ValueError, RecursionError):
-            return {}
-        return data if isinstance(data, dict) else {}
+            return Descriptor.loads(data), None
+        except ValueError as error:
+            return None, f"{DESCRIPTOR} cannot be read: {error}"
 
     @cached_property
     def extensions(self) -> dict[str, bytes]:
@@ -180,22 +195,24 @@ def check_identity(package: Package, variant: Variant) -> Check:
 
 def _identity(package: Package, variant: Variant) -> Iterator[str]:
     name, descriptor = package.file_name, package.descriptor
-    if not descriptor:
-        yield f"there is no readable {DESCRIPTOR} in {package.dist_info}: build-torchvision did not make this wheel"
-    elif descriptor.get("variant") != str(variant):
-        yield f"the descriptor says {descriptor.get('variant')}, not {variant}: the wheel was renamed"
+    if descriptor is None:
+        yield package.descriptor_fault or "there is no descriptor"
+    elif descriptor.variant != str(variant):
+        yield f"the descriptor says {descriptor.variant}, not {variant}: the wheel was renamed"
     claim = name.claim()
     if claim is None:
         local = local_version(variant, paired=True)
         yield f"the file name {package.path.name} names no variant (its local version should be +{local})"
     else:
-        if claim.variant != variant:
+        claimed = replace(claim.variant, python=variant.python) if name.any_python else claim.variant
+        if claimed != variant:
             yield f"the file name says {claim.variant}, not {variant}"
-        if name.label not in (None, label(claim.variant, ptx=claim.ptx)):
-            yield f"the label is {name.label}, that of {claim.variant} is {label(claim.variant, ptx=claim.ptx)}"
-        for mark, said in (("paired", claim.paired), ("ptx", claim.ptx)):
-            if descriptor and bool(descriptor.get(mark)) is not said:
-                yield f"the file name says {mark}={said}, the descriptor {mark}={descriptor.get(mark)}"
+        if name.label not in (None, variant_label(claim.variant, ptx=claim.ptx)):
+            yield f"the label is {name.label}, that of {claim.variant} is {variant_label(claim.variant, ptx=claim.ptx)}"
+        if descriptor is not None and descriptor.paired is not claim.paired:
+            yield f"the file name says paired={claim.paired}, the descriptor paired={descriptor.paired}"
+        if descriptor is not None and bool(descriptor.cuda and descriptor.cuda.ptx_added) is not claim.ptx:
+            yield f"the file name says ptx={claim.ptx}, the descriptor the opposite"
     version = str(package.metadata.get("Version"))
     if version.replace("_", ".") != name.version.replace("_", "."):
         yield f"METADATA says version {version}, the file name {name.version}"
@@ -203,13 +220,14 @@ def _identity(package: Package, variant: Variant) -> Iterator[str]:
         yield f"the folder {package.dist_info} does not belong to the file name"
     if str(package.metadata.get("Name")) != "torchvision" or name.name != "torchvision":
         yield f"the package is called {package.metadata.get('Name')} (file name: {name.name}), not torchvision"
-    if descriptor and descriptor.get("torchvision") != version.partition("+")[0]:
-        yield f"the descriptor says torchvision {descriptor.get('torchvision')}, METADATA {version}"
+    if descriptor is not None and descriptor.torchvision != version.partition("+")[0]:
+        yield f"the descriptor says torchvision {descriptor.torchvision}, METADATA {version}"
     if package.tags != name.tags:
         yield f"the WHEEL file's tags ({_shown(package.tags)}) are not the file name's ({_shown(name.tags)})"
     for tag in sorted(name.tags, key=str):
-        if tag.interpreter != f"cp{variant.python}" or tag.abi != f"cp{variant.python}":
-            yield f"the tag {tag} is not one of Python {variant.python_version} (cp{variant.python})"
+        wanted = python_tags(variant, any_python=name.any_python)
+        if (tag.interpreter, tag.abi) != wanted:
+            yield f"the tag {tag} is not one of Python {variant.python_version} ({'-'.join(wanted)})"
         if not tag.platform.endswith(f"_{variant.platform}"):
             yield f"the tag {tag} is not one of {variant.platform}"
 
@@ -241,10 +259,11 @@ def _requirement(package: Package, torch_version: str) -> Iterator[str]:
         yield f"{len(found)} requirements of torch in METADATA, not one"
         return
     specifier = found[0].specifier
-    built_for, paired = package.descriptor.get("torch"), package.descriptor.get("paired")
+    built_for = package.descriptor.torch.version if package.descriptor else None
+    paired = package.descriptor is not None and package.descriptor.paired
     if not specifier.contains(torch_version, prereleases=True):
         yield f"it requires torch{specifier}, and the torch beside it is {torch_version} (trap 6: version skew)"
-    if built_for is not None and str(built_for).partition("+")[0] != torch_version.partition("+")[0]:
+    if built_for is not None and built_for.partition("+")[0] != torch_version.partition("+")[0]:
         yield f"it was built for torch {built_for}, and the torch beside it is {torch_version} (trap 6: version skew)"
     known = releases().get(str(package.metadata.get("Version")).partition("+")[0])
     if paired and known is None:

