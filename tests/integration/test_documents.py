@@ -76,7 +76,8 @@ def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
         "torchvision-python313-cuda12_8-sm130-avx512fp16" in (copy.root / ".github/workflows/release.yml").read_text()
     )
     matrix = json.loads((copy.root / "nix/matrix.json").read_text())
-    assert matrix["releases"]["0.99.0"] == {"torch": "2.99.0", "stableAbi": False}
+    release = matrix["releases"]["0.99.0"]
+    assert (release["torch"], release["stableAbi"], release["sha256"][:4]) == ("2.99.0", False, "0123")
     assert "cuda14_0" in matrix["tracks"]
     assert len(list((copy.root.parent / "cuda13/.flox/pkgs").glob("*-cuda13_0-*.nix"))) == 9 * 6
 
@@ -85,6 +86,15 @@ def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
         assert (copy.root / ".flox/pkgs" / path.name).read_text() == path.read_text()
     for path in (ROOT / "src").rglob("*.py"):
         assert (copy.root / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
+def test_other_recipes_than_the_default_are_written_elsewhere(copy: Copy) -> None:
+    """docs/nix.md, where PyTorch comes from; each command replaces what the one before it wrote."""
+    for text in typed("docs/nix.md"):
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    recipes = list((copy.root.parent / "recipes/.flox/pkgs").iterdir())
+    assert {path.name.split("-")[2] for path in recipes} == {"cuda13_0"}
 
 
 def test_the_quickstart_is_right_about_choosing(copy: Copy) -> None:

