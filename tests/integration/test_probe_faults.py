@@ -75,7 +75,7 @@ sys.exit(run.main(Path(results), json.loads(options)))
 # operator, kind of fault, the checks that must turn red
 FAULTS = [
     ("torchvision::nms", "value", {"nms"}),
-    ("torchvision::roi_align", "value", {"roi_align", "float16"}),
+    ("torchvision::roi_align", "value", {"roi_align"}),
     ("torchvision::roi_align", "gradient", {"roi_align"}),
     ("torchvision::_roi_align_backward", "value", {"_roi_align_backward"}),
     ("torchvision::roi_pool", "value", {"roi_pool"}),
@@ -133,4 +133,4 @@ def test_a_numerical_fault_is_seen(operator: str, fault: str, red: set[str], pla
     failed = {name for name, ok in checks.items() if not ok}
     assert red <= failed, failed
     module = operator.partition("::")[2].strip("_").removesuffix("_backward")
-    assert failed <= red | {"float16", f"_{module}_backward"}, "only checks that call it turn red"
+    assert failed <= red | {"float16", "every operator", module, f"_{module}_backward"}, "only checks that call it fail"

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 
 DT_NEEDED, DT_SONAME, DT_RPATH, DT_RUNPATH = 1, 14, 15, 29
 SHT_PROGBITS, SHT_STRTAB, SHT_DYNAMIC, SHT_DYNSYM, SHT_VERNEED, SHT_VERSYM = 1, 3, 6, 11, 0x6FFFFFFE, 0x6FFFFFFF
+SHT_RELA, JUMP_SLOT = 4, 7
 ALLOC, EXEC = 2, 4
+REGISTER = "__cudaRegisterFunction"
+CALL = 12  # bytes of one call with its argument
 
 
 @dataclass(kw_only=True)
@@ -26,9 +29,14 @@ class Object:
     machine: int = 62  # EM_X86_64
     hidden_code: bytes = b""  # mapped executable, in no section
     fatbin: bytes = b""  # GPU code
+    registers: Sequence[str] = ()  # kernels that host code registers, as x86-64 compilers write the calls
+    unreadable_registrations: int = 0  # such calls whose name is computed
 
     def build(self) -> bytes:
         names = bytearray(b"\0")
+        calls = len(self.registers) + self.unreadable_registrations
+        if calls:
+            self.undefined.setdefault(REGISTER, None)
 
         def name(text: str) -> int:
             names.extend(text.encode() + b"\0")
@@ -52,13 +60,21 @@ class Object:
                 tags.append((tag, name(text)))
         dynamic = b"".join(struct.pack("<QQ", *tag) for tag in [*tags, (0, 0)])
         sections = [  # name, type, flags, bytes, link, info, entry size
-            (".text", SHT_PROGBITS, ALLOC | EXEC, self.code, 0, 0, 0),
+            (".text", SHT_PROGBITS, ALLOC | EXEC, self.code + bytes(CALL * calls), 0, 0, 0),
             (".dynstr", SHT_STRTAB, ALLOC, bytes(names), 0, 0, 0),
             (".dynsym", SHT_DYNSYM, ALLOC, symbols, 2, 1, 24),
             (".dynamic", SHT_DYNAMIC, ALLOC, dynamic, 2, 0, 16),
             (".gnu.version", SHT_VERSYM, ALLOC, versym, 3, 0, 2),
             (".rodata", SHT_PROGBITS, ALLOC, self.rodata, 0, 0, 0),
         ]
+        if calls:
+            index = 1 + list(self.undefined).index(REGISTER)
+            sections += [
+                (".plt", SHT_PROGBITS, ALLOC | EXEC, b"\xff\x25" + bytes(4), 0, 0, 0),
+                (".got.plt", SHT_PROGBITS, ALLOC, bytes(8), 0, 0, 8),
+                (".rela.plt", SHT_RELA, ALLOC, struct.pack("<QQq", 0, index << 32 | JUMP_SLOT, 0), 3, 0, 24),
+                (".names", SHT_PROGBITS, ALLOC, b"".join(text.encode() + b"\0" for text in self.registers), 0, 0, 0),
+            ]
         if self.fatbin:
             sections.append((".nv_fatbin", SHT_PROGBITS, ALLOC, self.fatbin, 0, 0, 0))
         if wanted:
@@ -78,6 +94,8 @@ class Object:
             body.extend(data)
             if title == ".text":
                 body.extend(self.hidden_code)
+        if ".plt" in places:
+            self._link_registrations(body, places)
         headers += struct.pack("<IIQQQQIIQQ", len(titles), SHT_STRTAB, 0, 0, len(body), len(titles) + 10, 0, 0, 1, 0)
         body.extend(titles + b".shstrtab\0")
         start, size = places[".text"]
@@ -93,6 +111,20 @@ class Object:
         )
         body[: len(header + segments)] = header + segments
         return bytes(body) + headers
+
+    def _link_registrations(self, body: bytearray, places: dict[str, tuple[int, int]]) -> None:
+        """Fill in the addresses of the calls, the stub and the relocation: `lea rcx, [rip + name]; call stub`."""
+        stub, slot = places[".plt"][0], places[".got.plt"][0]
+        struct.pack_into("<i", body, stub + 2, slot - (stub + 6))
+        struct.pack_into("<Q", body, places[".rela.plt"][0], slot)
+        at, text = places[".text"][0] + len(self.code), places[".names"][0]
+        for kernel in [*self.registers, *[None] * self.unreadable_registrations]:
+            lea = b"\x48\x8d\x0d" if kernel is not None else b"\x48\x8b\x0d"  # mov rcx, [rip + name]
+            body[at : at + CALL] = (
+                lea + struct.pack("<i", text - (at + 7)) + b"\xe8" + struct.pack("<i", stub - (at + CALL))
+            )
+            at += CALL
+            text += len(kernel) + 1 if kernel is not None else 0
 
 
 def fatbin(*images: str) -> bytes:

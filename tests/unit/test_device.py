@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import ClassVar
 
+import capstone
 import pytest
 from _elf import Object
 
+from build_torchvision.binary import cuda_registration
+from build_torchvision.binary.cuda_registration import registrations
+from build_torchvision.binary.elf import NotElf
 from build_torchvision.binary.fatbin import BadFatbin, images, kernels
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.errors import BadInput, MissingInput
@@ -18,7 +22,7 @@ from build_torchvision.variants import parse
 from build_torchvision.verify import gpu_run, session
 from build_torchvision.verify import target as targets
 from build_torchvision.verify.checks import Check, Part
-from build_torchvision.verify.device import check_device_code, launched, plain_name, registered_kernels
+from build_torchvision.verify.device import check_device_code, kernel_name, launched, registered_kernels
 from build_torchvision.verify.gpu import GpuHost, VisibleGpu, advice, check_gpu, choose, groups_of
 from build_torchvision.verify.gpu_run import on
 from build_torchvision.verify.run_probe import ProbeResult
@@ -36,8 +40,7 @@ A100 = VisibleGpu(index=1, name="NVIDIA A100-SXM4-40GB", capability="8.0")
 
 def extension(*fatbins: str, registered: tuple[str, ...] = (TINY, TABLE)) -> dict[str, bytes]:
     code = b"".join((FATBINS / f"{name}.fatbin").read_bytes() for name in fatbins)
-    names = b"\0" + b"".join(name.encode() + b"\0" for name in registered)
-    return {"torchvision/_C.so": Object(fatbin=code, rodata=names).build()}
+    return {"torchvision/_C.so": Object(fatbin=code, registers=registered).build()}
 
 
 def failing(checks: tuple[Check, ...]) -> dict[str, str]:
@@ -98,6 +101,40 @@ def test_kernels_and_their_registration_must_match(registered: tuple[str, ...], 
     assert said in failing(check_device_code(extension("sm90", registered=registered), SM90))["kernels"]
 
 
+def test_a_registration_whose_name_cannot_be_read_turns_it_red() -> None:
+    code = (FATBINS / "sm90.fatbin").read_bytes()
+    module = Object(fatbin=code, registers=(TINY, TABLE), unreadable_registrations=1).build()
+    checks = check_device_code({"torchvision/_C.so": module}, SM90)
+    assert "registers 1 kernels under names that cannot be read" in failing(checks)["kernels"]
+
+
+def test_a_name_in_the_data_that_no_call_passes_is_no_registration() -> None:
+    module = Object(rodata=b"\0" + TINY.encode() + b"\0", registers=(TABLE,)).build()
+    assert registrations(module).names == {TABLE}
+    assert registrations(Object(rodata=TINY.encode()).build()).names == frozenset()
+
+
+def test_constants_are_followed_through_code_for_arm() -> None:
+    words = (
+        0x90000022,  # adrp x2, 0x5000 (from 0x1000)
+        0x91004042,  # add x2, x2, #0x10
+        0xAA0203E3,  # mov x3, x2
+        0xF9400004,  # ldr x4, [x0]
+    )
+    decoder = capstone.Cs(capstone.CS_ARCH_AARCH64, capstone.CS_MODE_ARM)
+    decoder.detail = True
+    known = cuda_registration._followed_aarch64(words, 0x1000, decoder)
+    assert known == {2: 0x5010, 3: 0x5010}
+    overwritten = cuda_registration._followed_aarch64((*words, 0xF9400003), 0x1000, decoder)  # ldr x3, [x0]
+    assert 3 not in overwritten
+    assert 3 not in cuda_registration._followed_aarch64((*words, 0x94000000), 0x1000, decoder)  # bl: x3 is lost
+
+
+def test_a_damaged_object_has_no_registrations() -> None:
+    with pytest.raises(NotElf):
+        registrations(Object(registers=(TABLE,)).build()[:200])
+
+
 def test_device_code_in_a_cpu_variant_turns_it_red() -> None:
     cpu = parse("torchvision-python312-cpu-avx2")
     assert "holds device code" in failing(check_device_code(extension("sm90"), cpu))["device code"]
@@ -113,19 +150,16 @@ def test_a_fat_binary_that_is_cut_is_no_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mangled", "name"),
+    ("spelled", "name"),
     [
-        (TINY, "tiny_kernel_impl<float>"),
-        (TABLE, "table_kernel"),
-        ("_ZN6vision3ops12_GLOBAL__N_115nms_kernel_implIN3c104HalfEEEvidPKT_Py", "nms_kernel_impl<c10::Half>"),
-        (
-            "_ZN6vision3ops12_GLOBAL__N_124deformable_im2col_kernelIdlEEvT0_PKT_",
-            "deformable_im2col_kernel<double,long>",
-        ),
+        ("vision::ops::(anonymous namespace)::gather_keep_from_mask(bool*, int)", "gather_keep_from_mask"),
+        ("void vision::ops::(anonymous namespace)::nms<c10::Half>(int, c10::Half const*)", "nms<c10::Half>"),
+        ("void unit_a::vision::ops::im2col<double, long>(long, double*)", "im2col<double,long>"),
+        ("plain_kernel", "plain_kernel"),
     ],
 )
-def test_a_kernel_is_known_by_the_name_that_a_profiler_gives(mangled: str, name: str) -> None:
-    assert plain_name(mangled) == name
+def test_a_kernel_is_known_by_the_name_that_a_profiler_gives(spelled: str, name: str) -> None:
+    assert kernel_name(spelled) == name
 
 
 def test_registered_kernels_are_all_found_though_their_names_touch() -> None:
@@ -139,11 +173,11 @@ REGISTERED = frozenset({"nms_kernel_impl<float>", "im2col_kernel<c10::Half,int>"
 @pytest.mark.parametrize(
     ("seen", "ok", "said"),
     [
-        ((), True, "not observed"),
+        ((), True, "not judged"),
         (
             (f"{UNIT}nms_kernel_impl<float>(int, double)", f"{UNIT}im2col_kernel<c10::Half, long>(long)", "Memset"),
             True,
-            "2 of 3 were launched; of 1 more, for the other width of indices, nothing was asked",
+            "2 of 3 were launched; 1 kernels for the other index width were not exercised",
         ),
         ((f"{UNIT}nms_kernel_impl<float>(int, double)",), False, "im2col_kernel<c10::Half,int> was never launched"),
         (("void at::native::fill_kernel<float>(int)",), False, "nms_kernel_impl<float> was never launched"),

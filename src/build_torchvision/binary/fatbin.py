@@ -27,6 +27,7 @@ _HEADER, _IMAGE = struct.Struct("<IHHQ"), struct.Struct("<HHIQ")
 _KINDS: dict[int, Literal["ptx", "cubin"]] = {1: "ptx", 2: "cubin"}
 _LZ4, _ZSTD = 0x2000, 0x8000
 _SUFFIXES = {0x100000: "a", 0x200000: "f"}  # code for that very architecture, or for its family, alone
+_STO_CUDA_ENTRY = 0x10
 _FRAME_SIZE, _REGISTERS = 0x11, 0x2F  # EIATTR_FRAME_SIZE and EIATTR_REGCOUNT in .nv.info: (symbol, number)
 
 
@@ -113,15 +114,31 @@ def kernels(image: Image) -> tuple[Kernel, ...]:
         names = re.findall(rb"\.entry\s+([\w$]+)", image.data)
         return tuple(Kernel(name=name.decode(), code=0, registers=0, stack=0) for name in sorted(names))
     file = ELFFile(io.BytesIO(image.data))
+    entries = _entries(file)
     stacks, registers = _attributes(file, _FRAME_SIZE), _attributes(file, _REGISTERS)
     found = []
     for section in file.iter_sections():
         if section.name.startswith(".text."):
             name = section.name.removeprefix(".text.")
+            if entries is not None and name not in entries:
+                continue  # a device function that was not inlined
             # ptxas before 13.0 wrote the registers into the top byte of sh_info, later ones into .nv.info alone.
             count = registers.get(name, section["sh_info"] >> 24)
             found.append(Kernel(name=name, code=section["sh_size"], registers=count, stack=stacks.get(name, 0)))
     return tuple(found)
+
+
+def _entries(file: Any) -> frozenset[str] | None:
+    """The symbols that are kernels (STO_CUDA_ENTRY in st_other); None without a symbol table."""
+    table = file.get_section_by_name(".symtab")
+    if table is None:
+        return None
+    names: bytes = file.get_section(table["sh_link"]).data()
+    return frozenset(
+        names[offset : names.index(b"\0", offset)].decode()
+        for offset, _, other, *_ in struct.iter_unpack("<IBBHQQ", table.data())
+        if other & _STO_CUDA_ENTRY
+    )
 
 
 def _attributes(file: Any, wanted: int) -> dict[str, int]:

@@ -1,19 +1,16 @@
-"""The device code of a wheel: exactly the planned images, for exactly the kernels that its host code registers."""
+"""Check the device code of a wheel: exactly the planned images, for exactly the kernels that host code registers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence, Set
 
+from build_torchvision.binary.cuda_registration import registrations
 from build_torchvision.binary.elf import UNREADABLE
 from build_torchvision.binary.fatbin import BadFatbin, Image, Kernel, images, kernels
 from build_torchvision.flags import Codegen, cuda_codegen
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
-
-# What host code passes to __cudaRegisterFunction: the kernel's mangled name, as a string of its own. Kernels that are
-# compiled together are each in a namespace of their own around upstream's (graph/units.py).
-REGISTERED = re.compile(rb"\0(_ZN(?:\d+unit_\w+?)?6vision3ops[\w$]*kernel[\w$]*)(?=\0)")
 
 
 def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx: bool = False) -> tuple[Check, ...]:
@@ -55,8 +52,18 @@ def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx:
 
 
 def registered_kernels(extensions: Mapping[str, bytes]) -> frozenset[str]:
-    """The kernels that host code registers, as a profiler spells them, without arguments: "nms_kernel_impl<float>"."""
-    return frozenset(plain_name(name) for data in extensions.values() for name in _registered(data))
+    """The kernels that host code registers, by `kernel_name`: "nms_kernel_impl<float>"."""
+    return frozenset(kernel_name(_demangled(name)) for name in _registered(extensions)[0])
+
+
+def kernel_name(spelled: str) -> str:
+    """The name and template arguments of a demangled function, without spaces.
+
+    `void vision::ops::(anonymous namespace)::im2col_kernel<c10::Half, long>(long)` -> "im2col_kernel<c10::Half,long>".
+    """
+    plain = spelled.replace("(anonymous namespace)::", "")
+    name, bracket, rest = re.split(r"\(", plain, maxsplit=1)[0].partition("<")
+    return (re.split(r"::|\s", name.strip())[-1] + bracket + rest).replace(" ", "")
 
 
 def launched(registered: Set[str], seen: Collection[str]) -> Check:
@@ -67,38 +74,36 @@ def launched(registered: Set[str], seen: Collection[str]) -> Check:
     64-bit indices one is enough: the operator chooses by the tensors' size.
     """
     if not seen:
-        return Check(name="kernels", ok=True, detail="not observed: the profiler sees nothing of the GPU here")
-    spelled = (match[0].replace(" ", "") for name in seen for match in re.finditer(r"\w*kernel\w*(<[^<>]*>)?", name))
-    ran = registered & set(spelled)
+        return Check.not_judged("kernels", "the profiler sees nothing of the GPU here", part="gpu")
+    ran = registered & {kernel_name(name) for name in seen}
     kernel = {name: re.sub(r",(int|long)>$", ">", name) for name in registered}
     met = {kernel[name] for name in ran}
     left = {name for name in registered if kernel[name] not in met}
     spare = len(registered) - len(ran)
-    rest = f"; of {spare} more, for the other width of indices, nothing was asked" if spare else ""
+    rest = f"; {spare} kernels for the other index width were not exercised" if spare else ""
     return Check.of(
         "kernels",
         [f"{name} was never launched" for name in sorted(left)],
         f"{len(ran)} of {len(registered)} were launched{rest}",
+        part="gpu",
     )
 
 
-def _registered(data: bytes) -> list[str]:
-    return [name.decode() for name in REGISTERED.findall(data)]
+def _registered(extensions: Mapping[str, bytes]) -> tuple[frozenset[str], list[str]]:
+    """(Mangled names of the kernels that host code registers, what could not be read of it)."""
+    names, problems = frozenset[str](), []
+    for path, data in extensions.items():
+        found = registrations(data)
+        names |= found.names
+        if found.unreadable:
+            problems.append(f"{path} registers {len(found.unreadable)} kernels under names that cannot be read")
+    return names, problems
 
 
-_TYPES = {"f": "float", "d": "double", "i": "int", "l": "long", "N3c104HalfE": "c10::Half"}
+def _demangled(name: str) -> str:
+    from torch_abi_audit.demangle import demangle_symbol  # the report of a run needs it; reading files does not
 
-
-def plain_name(mangled: str) -> str:
-    """`_ZN6vision3ops12_GLOBAL__N_115nms_kernel_implIfEEvidPKT_Py` -> `nms_kernel_impl<float>` (Itanium C++ ABI)."""
-    rest, name = mangled.removeprefix("_ZN"), mangled
-    while found := re.match(r"\d+", rest):
-        start, size = found.end(), int(found[0])
-        name, rest = rest[start : start + size], rest[start + size :]
-    types = re.match(rf"I((?:{'|'.join(_TYPES)})+)E", rest)
-    if types is None:
-        return name
-    return f"{name}<{','.join(_TYPES[code] for code in re.findall('|'.join(_TYPES), types[1]))}>"
+    return demangle_symbol(name)
 
 
 def _shown(kind: str, sm: str) -> str:
@@ -115,20 +120,14 @@ def _check_none(extensions: Mapping[str, bytes]) -> Check:
 
 
 def _check_kernels(extensions: Mapping[str, bytes], listed: Mapping[Image, Sequence[Kernel]]) -> Check:
-    registered = {name for data in extensions.values() for name in _registered(data)}
-    problems: list[str] = []
+    registered, problems = _registered(extensions)
     for kind in sorted({image.kind for image in listed}):
-        present = {
-            kernel.name
-            for image, group in listed.items()
-            for kernel in group
-            if image.kind == kind and "6vision3ops" in kernel.name
-        }
+        present = {kernel.name for image, group in listed.items() for kernel in group if image.kind == kind}
         code = "cubin" if kind == "cubin" else "PTX"
         problems += [f"{name} is registered and has no {code}" for name in sorted(registered - present)]
         problems += [f"{name} has {code} and nothing registers it" for name in sorted(present - registered)]
     if not registered:
-        problems.append("no kernel is registered")
+        problems.append("no kernel is registered with the CUDA runtime")
     return Check.of("kernels", problems, f"{len(registered)} registered, each with its device code")
 
 
