@@ -34,7 +34,7 @@ class Variant:
     """One point of the matrix. It can only exist if valid: anything else raises BadInput with what would work."""
 
     python: str
-    """Python without its dot: "313" is 3.13."""
+    """Python without its dot: "313" is 3.13, "313t" its free-threaded build."""
     track: str
     """Either "cpu" or a CUDA toolkit such as "cuda12_8"."""
     sm: str | None

@@ -24,6 +24,7 @@ from build_torchvision.inputs import cuda_compiler, cuda_sdk, parts, resolve
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc, check_architectures, find_cuda_compiler
+from build_torchvision.inputs.registry import RegistryFile
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
@@ -191,7 +192,8 @@ def one_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
     wheels = {track: (wheel_pinned("include"),) for track in toolkits()}
     monkeypatch.setattr(cuda_sdk, "cuda_wheels", lambda: wheels)
-    monkeypatch.setattr(parts, "_address", lambda *_: "file:///nowhere")
+    nowhere = RegistryFile(url="file:///nowhere", sha256=None)
+    monkeypatch.setattr(parts, "locate", lambda *_, **__: nowhere)
 
 
 PROGRAMS = {f"nvidia/cu13/{name}": b"x" for name in ("bin/nvcc", "nvvm/bin/cicc", "include/x.h")}

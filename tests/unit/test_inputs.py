@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -14,20 +15,25 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from _wheels import record_of
 
 from build_torchvision.errors import BadInput, CannotWrite, FetchFailed, MissingInput
 from build_torchvision.facts import Release, releases
-from build_torchvision.inputs import apt, codecs, compiler, source, torch_sdk
+from build_torchvision.inputs import apt, codecs, compiler, parts, registry, source, torch_sdk
 from build_torchvision.inputs.cache import cache_dir, publish
 from build_torchvision.inputs.origins import OriginFailed
+from build_torchvision.inputs.registry import RegistryFile
+from build_torchvision.releases import TorchBuild, unlisted_release
 
 VERSION = "0.21.0"
+Answer = Callable[[httpx.Request], httpx.Response]
 
 
 @pytest.fixture(autouse=True)
@@ -390,7 +396,9 @@ def test_the_apt_mirror_is_read_from_apts_own_configuration() -> None:
     found = apt.apt_archives(listed, {"ID": "debian", "VERSION_CODENAME": "bookworm"})
     assert [(archive.uri, archive.suite) for archive in found] == [
         ("http://two.example/debian/", "trixie"),
+        ("http://two.example/debian/", "forky"),
         ("http://two.example/debian/", "sid"),
+        ("http://two.example/debian/", "experimental"),
         ("http://two.example/debian/", "bookworm"),
     ]
     assert apt.apt_archives("", {"ID": "debian", "VERSION_CODENAME": "bookworm"}) == []
@@ -402,6 +410,123 @@ def test_on_ubuntu_its_own_suite_is_asked() -> None:
     assert [str(archive) for archive in found] == [
         "deb-src [signed-by=/keys/u.gpg] http://one.example/ubuntu/ noble main universe"
     ]
+
+
+SHOWSRC = """\
+Package: pytorch-vision
+Binary: python3-torchvision
+Version: 0.21.0-3
+Checksums-Sha256:
+ 11111111111111111111111111111111111111111111111111111111111111ab 2829 pytorch-vision_0.21.0-3.dsc
+ 0a4a967bbb7f9810f792cd0289a07fb98c8fb5d1303fae8b63e3a6b05d720058 14270456 pytorch-vision_0.21.0.orig.tar.gz
+ 33333333333333333333333333333333333333333333333333333333333333ab 5104 pytorch-vision_0.21.0-3.debian.tar.xz
+
+Package: pytorch-vision
+Version: 0.29.1-1~exp1
+Checksums-Sha256:
+ 0a14655bd32095148d93fa595f93aba45dda0d13b25cc7fe86a041340e4a4862 14270456 pytorch-vision_0.29.1.orig.tar.gz
+
+Package: pytorch-vision
+Version: 9-1
+Checksums-Sha256:
+ 33333333333333333333333333333333333333333333333333333333333333ab 5104 pytorch-vision_9-1.debian.tar.xz
+"""
+
+
+def test_the_versions_of_a_source_package_are_read_with_their_digests() -> None:
+    found = apt.parse_showsrc(SHOWSRC, "pytorch-vision")
+    assert [(one.upstream, one.version) for one in found] == [("0.21.0", "0.21.0-3"), ("0.29.1", "0.29.1-1~exp1")]
+    assert all(one.sha256 == releases()[one.upstream].sha256 for one in found)
+    assert apt.parse_showsrc("", "pytorch-vision") == []
+
+
+def offering(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], httpx.Response], text: str
+) -> list[str]:
+    """Let GitHub give `answer`, and the apt mirror offer what `text` says; returns what was asked, as it is asked."""
+    asked: list[str] = []
+
+    def head(url: str, **options: Any) -> httpx.Response:
+        asked.append("github")
+        options.pop("timeout")
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            return client.head(url, **options)
+
+    @contextlib.contextmanager
+    def sources(name: str) -> Iterator[tuple[None, list[apt.SourcePackage]]]:
+        asked.append("apt")
+        yield None, apt.parse_showsrc(text, name)
+
+    monkeypatch.setattr(source.httpx, "head", head)
+    monkeypatch.setattr(source, "_debian_sources", sources)
+    return asked
+
+
+def no_route(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("no route")
+
+
+def test_where_github_answers_every_pinned_release_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = offering(monkeypatch, lambda _: httpx.Response(200), SHOWSRC)
+    there = source.SourceAvailability()
+    assert [row.torchvision for row in releases().values() if not there(row)] == ["0.29.2"]
+    assert asked == ["github"]
+
+
+@pytest.mark.parametrize("answer", [no_route, lambda _: httpx.Response(403)], ids=["unreachable", "refused"])
+def test_without_github_it_is_what_the_mirror_offers_byte_for_byte(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = offering(monkeypatch, answer, SHOWSRC)
+    there = source.SourceAvailability()
+    assert [row.torchvision for row in releases().values() if there(row)] == ["0.21.0", "0.29.1"]
+    assert asked == ["github", "apt"]
+    problem = there.problem(releases()["0.27.0"])
+    assert problem is not None
+    assert "GitHub: " in problem
+    assert "the apt mirror: it has 0.21.0, 0.29.1 of pytorch-vision" in problem
+    altered = offering(monkeypatch, answer, SHOWSRC.replace("0a14655b", "0a14655c"))
+    assert not source.SourceAvailability()(releases()["0.29.1"])
+    assert altered == ["github", "apt"]
+
+
+def test_what_is_in_the_cache_can_be_had_and_nobody_is_asked(
+    release: Release, tarball: bytes, origins: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origins(tarball, None)
+    source.fetch_source(release)
+    asked = offering(monkeypatch, no_route, "")
+    assert source.SourceAvailability()(release)
+    assert asked == []
+
+
+def test_the_version_of_a_source_is_read_without_unpacking_it(tarball: bytes, tmp_path: Path) -> None:
+    (tmp_path / "s.tar.gz").write_bytes(tarball)
+    assert source.source_version(tmp_path / "s.tar.gz") == "0.21.0"
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    with pytest.raises(BadInput, match=r"no readable version\.txt"):
+        source.source_version(tree)
+    (tree / "version.txt").write_text("0.30.0a0+git12\n")
+    assert source.source_version(tree) == "0.30.0a0"
+    with pytest.raises(BadInput, match="no such file"):
+        source.source_version(tmp_path / "gone")
+    (tmp_path / "s.tar.gz").write_bytes(tarball[:40])
+    with pytest.raises(BadInput, match=r"no readable version\.txt"):
+        source.source_version(tmp_path / "s.tar.gz")
+
+
+def test_an_unlisted_source_is_taken_as_the_version_that_it_says(tmp_path: Path) -> None:
+    (tmp_path / "version.txt").write_text("0.30.0a0\n")
+    unlisted = unlisted_release("0.30.0a0", TorchBuild.parse("2.15.0"))
+    assert source.fetch_source(unlisted, tmp_path).version == "0.30.0a0"
+    with pytest.raises(BadInput, match=r"version\.txt says 0\.30\.0a0"):
+        source.fetch_source(unlisted_release("0.30.0a1", TorchBuild.parse("2.15.0")), tmp_path)
+
+
+def test_a_release_without_a_pinned_source_says_what_to_name_or_to_take_instead() -> None:
+    with pytest.raises(BadInput, match=r"No sha256 is pinned.*--source DIR.*--torchvision 0\.29\.1"):
+        source.fetch_source(releases()["0.29.2"])
 
 
 def test_only_the_original_tarball_of_that_version_is_taken() -> None:
@@ -555,19 +680,83 @@ def test_an_unpacked_torch_that_was_cut_is_unpacked_again(tmp_path: Path, caplog
     assert "libtorch_cpu.so was changed" in caplog.text
 
 
-def test_the_registry_wheel_is_fetched_once_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str, str]] = []
+class Index:
+    """Stand in for a package index: what pip would find and fetch of it."""
 
-    def download(requirement: str, folder: Path, *, platform: str, python: str, **_: str) -> Path:
-        asked.append((requirement, python, platform))
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *, sha256: str | None = None, has: str = "torch==2.6.0"
+    ) -> None:
+        self.asked: list[tuple[str, str, str, str | None]] = []
+        self.sha256, self.has = sha256, has
+        monkeypatch.setattr(torch_sdk, "locate", self.locate)
+        monkeypatch.setattr(torch_sdk, "download", self.download)
+        monkeypatch.setattr(torch_sdk, "check_room", lambda *_: None)
+
+    def locate(self, requirement: str, **_: str | None) -> RegistryFile:
+        if requirement != self.has:
+            raise FetchFailed("Fetch torch", f"No matching distribution found for {requirement}", "Check.")
+        return RegistryFile(url="https://index.invalid/torch.whl", sha256=self.sha256)
+
+    def download(
+        self, requirement: str, folder: Path, *, platform: str, python: str, index: str | None, **_: str
+    ) -> Path:
+        self.asked.append((requirement, python, platform, index))
         return torch_wheel(folder)
 
-    monkeypatch.setattr(torch_sdk, "download", download)
+
+def test_the_registry_wheel_is_fetched_once_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(monkeypatch)
     for _ in range(2):
         sdk = torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
     assert sdk.version == "2.6.0"
-    assert asked == [("torch==2.6.0", "313", "x86_64")]
+    assert index.asked == [("torch==2.6.0", "313", "x86_64", None)]
     assert list(cache_dir().rglob("*.whl")) == []
+
+
+def test_the_digest_of_torchs_wheel_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = source.sha256_of(torch_wheel(tmp_path / "same"))
+    Index(monkeypatch, sha256=digest)
+    for _ in range(2):
+        assert torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False).sha256 == digest
+    assert sdk_of(torch_wheel(tmp_path / "w")).sha256 == digest
+
+
+def test_a_torch_that_is_not_what_the_index_lists_is_refused_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Index(monkeypatch, sha256="ab" * 32)
+    with pytest.raises(BadInput, match=r"has sha256 .*, and the index says abab"):
+        torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
+    assert entries(cache_dir() / "torch") == []
+
+
+@pytest.mark.parametrize("has", ["torch==2.6.0+cu124", "torch==2.6.0"])
+def test_an_index_that_the_user_names_is_asked_for_the_build_of_the_track(
+    has: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = Index(monkeypatch, has=has)
+    address = "https://index.invalid/whl"
+    torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False, index=address, local="cu124")
+    torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False, index=f"{address}/other", local="cu124")
+    assert index.asked == [(has, "313", "x86_64", address), (has, "313", "x86_64", f"{address}/other")]
+
+
+def test_a_wheel_that_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextlib.contextmanager
+    def remote(url: str) -> Iterator[tuple[None, int]]:
+        yield None, 1 << 60
+
+    listed = RegistryFile(url="https://index.invalid/torch.whl", sha256=None)
+    monkeypatch.setattr(parts, "remote", remote)
+    with pytest.raises(MissingInput, match=r"needs 2199023255552 MiB .* MiB are free"):
+        torch_sdk.check_room(tmp_path, listed, "Fetch torch")
+    monkeypatch.undo()
+    torch_sdk.check_room(tmp_path, RegistryFile(url="file:///nowhere", sha256=None), "Fetch torch")  # cannot be told
+
+
+def test_a_free_threaded_python_has_tags_of_its_own() -> None:
+    options = " ".join(registry.wheels_for("x86_64", "313t"))
+    assert "--python-version 3.13 --implementation cp --abi cp313t" in options
 
 
 def test_something_that_is_no_torch_is_named() -> None:

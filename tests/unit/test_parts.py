@@ -13,6 +13,7 @@ from _wheels import record_of, wheel_of
 
 from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.inputs import parts
+from build_torchvision.inputs.registry import RegistryFile, locate
 
 STEM = "nvidia_x-1"
 HEADER, LIBRARY = "nvidia/x/include/x.h", "nvidia/x/lib/libx.so"
@@ -45,7 +46,8 @@ class Registry:
             return found
 
         monkeypatch.setattr(parts.httpx, "Client", partial(httpx.Client, transport=httpx.MockTransport(counted)))
-        monkeypatch.setattr(parts, "_address", lambda *_: "https://registry.invalid/x.whl")
+        found = RegistryFile(url="https://registry.invalid/x.whl", sha256=None)
+        monkeypatch.setattr(parts, "locate", lambda *_, **__: found)
         monkeypatch.setattr(parts, "download", self.download)
         monkeypatch.setattr(parts, "LARGE", 1 << 20)
 
@@ -157,4 +159,4 @@ def test_what_pip_cannot_find_is_said_in_its_words(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
     with pytest.raises(FetchFailed, match=r"No matching distribution|not find a version"):
-        parts._address("nvidia-no-such-thing==1", "x86_64", "Fetch it", "Check the network.")
+        locate("nvidia-no-such-thing==1", platform="x86_64", python=None, action="Fetch it", hint="Check the network.")

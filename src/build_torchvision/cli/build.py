@@ -22,6 +22,7 @@ from build_torchvision.cli.options import (
     Quiet,
     Release,
     Torch,
+    TorchIndex,
     Verbose,
     Without,
     log_to_stderr,
@@ -76,6 +77,7 @@ def build(
     auto: Annotated[bool, Parameter(negative=())] = False,
     torchvision: Release = None,
     torch: Torch = None,
+    torch_index: TorchIndex = None,
     source: Path | None = None,
     without: Without = (),
     compiler: str = "auto",
@@ -151,6 +153,7 @@ def build(
             raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
     request = replace(
         request_of(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
+        torch_index=torch_index,
         source=source,
         cc_prefix=cc_prefix,
         glibc=glibc,

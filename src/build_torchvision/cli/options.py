@@ -35,6 +35,10 @@ Release = Annotated[str | None, Parameter(name="--torchvision", help="The releas
 Torch = Annotated[
     str | None, Parameter(name="--torch", help="VERSION, FILE.whl or SITE_PACKAGES; default: the pair's.")
 ]
+TorchIndex = Annotated[
+    str | None,
+    Parameter(name="--torch-index", help="The address of an index to take torch from; default: as pip is configured."),
+]
 Without = Annotated[
     tuple[str, ...], Parameter(name="--without", negative=(), help="Leave out a codec: jpeg, png or webp.")
 ]

@@ -17,10 +17,13 @@ from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
 APT_SECONDS = 240.0
+CONNECT_SECONDS = 20
+"""How long apt waits for a silent server."""
 APT_HELPER = Path("/usr/lib/apt/apt-helper")
 APT_FORMAT = "$(REPO_URI)|$(RELEASE)|$(SIGNED_BY)"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}  # ours -> dpkg's
-DEBIAN_SUITES = ("trixie", "sid")
+DEBIAN_SUITES = ("trixie", "forky", "sid", "experimental")
+"""Where a release of TorchVision may be, whatever suite this machine runs; a mirror need not have all."""
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _MIRRORS = {"debian", "ubuntu", "ubuntu-ports"}
 _ANY_VERSION = "Package: {}\nStatus: install ok installed\nArchitecture: {}\nMulti-Arch: same\nVersion: 999:0\n\n"
@@ -160,14 +163,45 @@ class Apt:
         run(command, action=self.action, timeout=APT_SECONDS)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourcePackage:
+    """A version of a source package that an archive offers, with the sha256 of its .orig tarball."""
+
+    upstream: str
+    version: str
+    sha256: str
+
+
+def source_packages(apt: Apt, name: str) -> list[SourcePackage]:
+    """Every version of source package `name` that `apt`'s archives offer with an .orig.tar.gz."""
+    command = ["apt-cache", *apt.options, "showsrc", "--only-source", name]
+    return parse_showsrc(run(command, action=apt.action, check=False).stdout, name)
+
+
+def parse_showsrc(text: str, name: str) -> list[SourcePackage]:
+    """What `apt-cache showsrc` printed of source package `name`; see `source_packages`."""
+    found: list[SourcePackage] = []
+    for stanza in text.split("\n\n"):
+        version = re.search(r"^Version: (\S+)$", stanza, re.MULTILINE)
+        orig = re.search(rf"^ ([0-9a-f]{{64}}) \d+ {re.escape(name)}_(\S+)\.orig\.tar\.gz$", stanza, re.MULTILINE)
+        if version and orig:
+            found.append(SourcePackage(upstream=orig[2], version=version[1], sha256=orig[1]))
+    return list(dict.fromkeys(found))
+
+
 @contextmanager
 def private_apt(
-    archives: Sequence[AptArchive], action: str, *, architecture: str | None = None, present: Collection[str] = ()
+    archives: Sequence[AptArchive],
+    action: str,
+    *,
+    architecture: str | None = None,
+    present: Collection[str] = (),
+    partly: bool = False,
 ) -> Iterator[Apt]:
     """An apt that knows `archives` alone and believes that `present` alone is installed; its lists are up to date.
 
     `architecture` is dpkg's name ("arm64"), None for the machine's own. The machine's settings (proxies,
-    certificates) hold. Raises ProcessFailed where an archive cannot be read.
+    certificates) hold. Raises ProcessFailed where an archive cannot be read; with `partly` the others do.
     """
     with tempfile.TemporaryDirectory(prefix="build-torchvision-apt-") as name:
         work = Path(name)
@@ -184,14 +218,19 @@ def private_apt(
             "Dir::State::status": work / "status",
             "Dir::Cache": work,
             "Acquire::Languages": "none",
-            "Acquire::Retries": "2",
-            "Acquire::Check-Valid-Until": "false",  # a frozen mirror will do: what is fetched is signed or pinned
+            "Acquire::Retries": "0" if partly else "2",
+            "Acquire::http::Timeout": CONNECT_SECONDS,
+            "Acquire::https::Timeout": CONNECT_SECONDS,
             "APT::Sandbox::User": "",  # the private folders belong to this user
         }
+        if all(archive.kind == "deb-src" for archive in archives):
+            # A frozen mirror will do for sources: each is held to a pinned sha256. Binaries are not pinned, so that for
+            # them an expired list, which an attacker could replay, stays an error unless the machine allows it.
+            settings["Acquire::Check-Valid-Until"] = "false"
         options = tuple(part for key, value in settings.items() for part in ("-o", f"{key}={value}"))
         options += architecture_options(architecture) if architecture else ()
         apt = Apt(work=work, options=options, action=action)
-        apt.get("update", "--error-on=any")
+        apt.get("update", *(() if partly else ("--error-on=any",)))
         yield apt
 
 

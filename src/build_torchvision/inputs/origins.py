@@ -16,7 +16,7 @@ from build_torchvision.inputs.registry import download_sdist
 from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 4.0
 READ_SECONDS = 60.0
 
 Origin = Callable[[Path], str]

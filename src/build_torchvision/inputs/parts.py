@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import re
 import tempfile
@@ -14,9 +13,7 @@ from typing import BinaryIO, cast
 
 import httpx
 
-from build_torchvision.errors import FetchFailed, ProcessFailed
-from build_torchvision.inputs.registry import DOWNLOAD_SECONDS, download, extract, pip, unpack, wheels_for
-from build_torchvision.process import run
+from build_torchvision.inputs.registry import download, extract, locate, unpack
 
 log = logging.getLogger(__name__)
 LARGE = 16 << 20  # bytes of a wheel that is worth reading in parts
@@ -42,7 +39,8 @@ def take(
     held to its row there, whichever way it came. Raises BadInput for what differs, FetchFailed with pip's own words.
     """
     try:
-        with remote(_address(requirement, platform, action, hint)) as (file, size):
+        located = locate(requirement, platform=platform, python=None, action=action, hint=hint)
+        with remote(located.url) as (file, size):
             if size > LARGE:
                 unpacked = unpack(file, f"{requirement} in parts", tree, place, package=package, record=record)
                 log.info("%s: %.1f of %.0f MiB fetched", requirement, unpacked / 2**20, size / 2**20)
@@ -53,19 +51,6 @@ def take(
         wheel = download(requirement, Path(folder), platform=platform, python=None, action=action, hint=hint)
         extract(wheel, tree, place, package=package, record=record)
     return 0
-
-
-def _address(requirement: str, platform: str, action: str, hint: str) -> str:
-    """Where pip would fetch the wheel. Raises FetchFailed with pip's own words."""
-    with tempfile.TemporaryDirectory(prefix="nothing-") as folder:
-        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", "--target", folder]
-        command = [*pip(action), "install", *options, *wheels_for(platform, None), requirement]
-        try:
-            told = run(command, action=action, timeout=DOWNLOAD_SECONDS).stdout
-        except ProcessFailed as error:
-            raise FetchFailed(action, error.problem, hint) from error
-    (found,) = json.loads(told)["install"]
-    return str(found["download_info"]["url"])
 
 
 class NotInParts(Exception):

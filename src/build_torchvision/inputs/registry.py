@@ -6,13 +6,16 @@ import base64
 import csv
 import hashlib
 import importlib.util
+import json
 import logging
 import re
 import shutil
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -28,20 +31,56 @@ WHEEL_PLATFORMS = {
 DOWNLOAD_SECONDS = 1800.0
 
 
-def download(requirement: str, folder: Path, *, platform: str, python: str | None, action: str, hint: str) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class RegistryFile:
+    """A wheel as an index lists it: its address, and its sha256 where the index states one."""
+
+    url: str
+    sha256: str | None
+
+
+def locate(
+    requirement: str, *, platform: str, python: str | None, action: str, hint: str, index: str | None = None
+) -> RegistryFile:
+    """Which wheel pip would take for `requirement` ("torch==2.6.0"); only its metadata is fetched.
+
+    `python` is "313" ("313t": free-threaded), or None for a wheel that serves every Python. `index` is another index
+    than pip is configured with. Raises FetchFailed with pip's own words.
+    """
+    with tempfile.TemporaryDirectory(prefix="nothing-") as folder:
+        options = ["--dry-run", "--ignore-installed", "--quiet", "--report", "-", "--target", folder]
+        command = [*pip(action), "install", *options, *wheels_for(platform, python), *_index(index), requirement]
+        try:
+            told = run(command, action=action, timeout=DOWNLOAD_SECONDS).stdout
+        except ProcessFailed as error:
+            raise FetchFailed(action, error.problem, hint) from error
+    (found,) = json.loads(told)["install"]
+    archive = found["download_info"].get("archive_info", {})
+    return RegistryFile(url=str(found["download_info"]["url"]), sha256=archive.get("hashes", {}).get("sha256"))
+
+
+def download(
+    requirement: str,
+    folder: Path,
+    *,
+    platform: str,
+    python: str | None,
+    action: str,
+    hint: str,
+    index: str | None = None,
+) -> Path:
     """Fetch the one wheel that meets `requirement` ("torch==2.6.0") into `folder`, without what it depends on.
 
-    `python` is "313", or None for a wheel that serves every Python. Raises FetchFailed with pip's own words.
+    Arguments are those of `locate`. pip checks the wheel against the digest that the index states. Raises FetchFailed
+    with pip's own words.
     """
     # The wheel is unpacked once and kept unpacked: pip's own cache of it would be a second copy.
     quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
-    command = [*pip(action), "download", *quiet, *wheels_for(platform, python)]
+    command = [*pip(action), "download", *quiet, *wheels_for(platform, python), *_index(index)]
     log.info("%s", action)
     try:
         run([*command, "--dest", folder, requirement], action=action, timeout=DOWNLOAD_SECONDS)
     except ProcessFailed as error:
-        if re.search(r"No space left|Errno 28", error.problem):
-            raise OSError(28, "No space left on device") from error
         raise FetchFailed(action, error.problem, hint) from error
     name = re.split(r"[=<>!~ ]", requirement)[0].replace("-", "_")
     wheels = list(folder.glob(f"{name}-*.whl"))
@@ -71,11 +110,17 @@ def download_sdist(requirement: str, folder: Path, *, sha256: str, action: str) 
 
 
 def wheels_for(platform: str, python: str | None) -> list[str]:
-    """pip's options for one wheel of `platform` and Python ("313", or any)."""
+    """pip's options for one wheel of `platform` and Python ("313", "313t", or any)."""
     tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
-    version = f"{python[0]}.{python[1:]}" if python else ""
-    target = ["--python-version", version, "--implementation", "cp", "--abi", f"cp{python}"] if python else []
+    target: list[str] = []
+    if python:
+        version = f"{python[0]}.{python[1:].removesuffix('t')}"
+        target = ["--python-version", version, "--implementation", "cp", "--abi", f"cp{python}"]
     return ["--no-deps", "--only-binary=:all:", *target, *tags]
+
+
+def _index(index: str | None) -> list[str]:
+    return ["--index-url", index] if index else []
 
 
 def record_name(action: str, archive: zipfile.ZipFile, package: str) -> str:
@@ -145,10 +190,7 @@ def _extract_one(action: str, archive: zipfile.ZipFile, name: str, dest: Path, r
 
 
 def pip(action: str) -> list[str]:
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
-    beside = Path(sys.executable).with_name("uv")
-    uv = str(beside) if beside.exists() else shutil.which("uv")
-    if uv is None:
-        raise MissingInput(action, "Neither pip nor uv is here.", f"Run `{sys.executable} -m ensurepip`.")
-    return [uv, "tool", "run", "pip"]
+    """The command that runs pip, which is a dependency of this package. Raises MissingInput where it was taken out."""
+    if importlib.util.find_spec("pip") is None:
+        raise MissingInput(action, "pip is not installed beside this package.", f"Run `{sys.executable} -m ensurepip`.")
+    return [sys.executable, "-m", "pip"]

@@ -12,7 +12,7 @@ from typing import Literal
 from build_torchvision.binary.fatbin import architectures
 from build_torchvision.compatibility import Sm
 from build_torchvision.errors import BadInput, MissingInput
-from build_torchvision.facts import Release, releases
+from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.codecs import Codecs, find_codecs, pinned_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
@@ -30,9 +30,10 @@ from build_torchvision.variants import Variant
 class BuildRequest:
     """What a user asks `build` for. `torch`: a version, wheel, site-packages folder, or None for the release's own.
 
-    `cuda` is an installed toolkit's folder, None for the package registry's. `ptx` adds PTX to the cubins. `cc_prefix`
-    is as in `find_compiler`. `launcher` names a compiler cache. `glibc` is "2.28", "2.34" or "host", and `codecs` says
-    whose image libraries are used; None is the pinned ones, unless another option takes something of this machine.
+    `torch_index` is the address of an index that has it. `cuda` is an installed toolkit's folder, None for the package
+    registry's. `ptx` adds PTX to the cubins. `cc_prefix` is as in `find_compiler`. `launcher` names a compiler cache.
+    `glibc` is "2.28", "2.34" or "host", and `codecs` says whose image libraries are used; None is the pinned ones,
+    unless another option takes something of this machine.
     Without `tuning` the operators are compiled as upstream compiles them. `any_python` asks for one wheel for every
     Python.
     """
@@ -40,6 +41,7 @@ class BuildRequest:
     variants: tuple[Variant, ...]
     release: Release
     torch: str | None = None
+    torch_index: str | None = None
     source: Path | None = None
     without: frozenset[str] = frozenset()
     compiler: str = "auto"
@@ -142,6 +144,8 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
         platform,
         cuda=cuda is not None,
         allow_unpaired=request.allow_unpaired,
+        index=request.torch_index,
+        local=toolkits()[first.track].torch_local if first.cuda else "cpu",
     )
     if first.cuda and torch.cuda != first.cuda:
         raise BadInput(

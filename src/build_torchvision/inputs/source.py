@@ -8,14 +8,25 @@ import os
 import re
 import tarfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+import httpx
 from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError
-from build_torchvision.facts import Release
-from build_torchvision.inputs.apt import AptArchive, apt_archives, indextargets, os_release, private_apt
+from build_torchvision.facts import Release, releases
+from build_torchvision.inputs.apt import (
+    Apt,
+    SourcePackage,
+    apt_archives,
+    indextargets,
+    os_release,
+    private_apt,
+    source_packages,
+)
 from build_torchvision.inputs.cache import (
     cache_dir,
     inventory_fault,
@@ -25,9 +36,10 @@ from build_torchvision.inputs.cache import (
     sha256_of,
     write_inventory,
 )
-from build_torchvision.inputs.origins import OriginFailed, first_right, from_url
+from build_torchvision.inputs.origins import CONNECT_SECONDS, OriginFailed, first_right, from_url
 from build_torchvision.spec import SourceIdentity
 
+__all__ = ["Source", "SourceAvailability", "fetch_source", "sha256_of", "source_version", "tree_sha256", "unpack"]
 log = logging.getLogger(__name__)
 GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
 Unreadable = (tarfile.TarError, EOFError, zlib.error)
@@ -63,10 +75,15 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
     pinned = release.sha256
     action = f"Fetch the source of TorchVision {release.torchvision}"
     if pinned is None:
-        raise BadInput(action, "No sha256 is pinned for it.", "Name a source you trust with --source DIR|TARBALL.")
-    folder = cache_dir() / "source"
-    tarball = folder / f"torchvision-{release.torchvision}.tar.gz"
-    origin_note = folder / f"torchvision-{release.torchvision}.origin"
+        other = next((row.torchvision for row in reversed(list(releases().values())) if row.sha256), None)
+        raise BadInput(
+            action,
+            "No sha256 is pinned for it.",
+            f"Name a source you trust with --source DIR|TARBALL (its tag archive is "
+            f"{GITHUB_ARCHIVE.format(version=release.torchvision)}), or take --torchvision {other}.",
+        )
+    tarball = _tarball(release)
+    origin_note = tarball.with_name(f"torchvision-{release.torchvision}.origin")
 
     def fill(part: Path) -> None:
         origin = _download(release, pinned, part)
@@ -79,6 +96,39 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
     publish(tarball, fill, fault)
     origin = origin_note.read_text(encoding="utf-8") if origin_note.exists() else str(tarball)
     return _unpacked(release, tarball, pinned, origin)
+
+
+def _tarball(release: Release) -> Path:
+    return cache_dir() / "source" / f"torchvision-{release.torchvision}.tar.gz"
+
+
+def source_version(given: Path) -> str:
+    """The version that the version.txt of a source folder or tarball states, without its local part.
+
+    Raises BadInput for what is no TorchVision source.
+    """
+    action = f"Read the version of the source in {given}"
+    if not given.exists():
+        raise BadInput(action, "There is no such file or folder.", "Name an unpacked source tree or a .tar.gz.")
+    try:
+        text = _version_text(given)
+        return Version(text.strip()).public
+    except (OSError, UnicodeDecodeError, InvalidVersion, KeyError, *Unreadable) as error:
+        raise BadInput(
+            action, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
+        ) from error
+
+
+def _version_text(given: Path) -> str:
+    if given.is_dir():
+        return (given / "version.txt").read_text(encoding="utf-8")
+    with tarfile.open(given) as archive:
+        for member in archive:
+            if PurePosixPath(member.name).parts[1:] == ("version.txt",) and member.isfile():
+                file = archive.extractfile(member)
+                assert file is not None
+                return file.read(64).decode("utf-8")
+    raise KeyError("version.txt")
 
 
 def tree_sha256(action: str, root: Path) -> str:
@@ -145,12 +195,12 @@ def _unpacked(release: Release, tarball: Path, sha256: str, origin: str) -> Sour
 def _check_tree(action: str, release: Release, root: Path) -> None:
     try:
         text = (root / "version.txt").read_text(encoding="utf-8").strip()
-        found = Version(text).base_version
+        found = Version(text).public if not release.listed else Version(text).base_version
     except (OSError, UnicodeDecodeError, InvalidVersion) as error:
         raise BadInput(
             action, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
         ) from error
-    if found != Version(release.torchvision).base_version:
+    if found != release.torchvision:
         raise BadInput(action, f"Its version.txt says {text}.", f"Ask for --torchvision {found}, or name other source.")
 
 
@@ -213,7 +263,8 @@ def _download(release: Release, pinned: str, part: Path) -> str:
             ("the apt mirror", lambda path: _from_apt(release, pinned, path)),
         ],
         action=f"Fetch the source of TorchVision {version}",
-        hint=f"Put {GITHUB_ARCHIVE.format(version=version)} on this machine and name it with --source.",
+        hint=f"Put {GITHUB_ARCHIVE.format(version=version)} on this machine (sha256 {pinned}) and name it "
+        "with --source.",
     )
 
 
@@ -224,18 +275,33 @@ def _from_github(release: Release, pinned: str, part: Path) -> str:
 def _from_apt(release: Release, pinned: str, part: Path) -> str:
     if release.debian_source is None:
         raise OriginFailed("no distribution is known to carry this release")
-    action = f"Fetch the source package {release.debian_source}"
+    with _debian_sources(release.debian_source) as (apt, offered):
+        version = next((one.version for one in offered if one.upstream == release.torchvision), None)
+        if version is None:
+            raise OriginFailed(
+                f"it has {release.debian_source} in other versions than {release.torchvision}: "
+                f"{', '.join(sorted({one.upstream for one in offered})) or 'none'}"
+            )
+        printed = apt.get("source", "--print-uris", "--download-only", f"{release.debian_source}={version}")
+        found = orig_tarball(printed, release.debian_source, release.torchvision)
+        if found is None:
+            raise OriginFailed(f"{release.debian_source} {version} has no .orig.tar.gz")
+        uri, digest = found
+        if digest not in (None, pinned):
+            raise OriginFailed(f"its {release.debian_source} {version} has sha256 {digest}, not {pinned}")
+        apt.download(uri, part, pinned)
+    return uri
+
+
+@contextmanager
+def _debian_sources(name: str) -> Iterator[tuple[Apt, list[SourcePackage]]]:
+    """apt with the suites that the machine's mirror has, and the versions of source package `name` in them."""
+    action = f"Fetch the source package {name}"
     archives = apt_archives(indextargets(action), os_release())
     if not archives:
         raise OriginFailed("apt's configuration names no Debian or Ubuntu archive")
-    troubles: list[str] = []
-    for archive in archives:
-        try:
-            return _from_archive(release, archive, pinned, part, action)
-        except (OriginFailed, BuildTorchvisionError) as error:
-            log.info("%s: %s", archive, error)
-            troubles.append(f"{archive.suite}: {error}")
-    raise OriginFailed("; ".join(troubles))
+    with private_apt(archives, action, partly=True) as apt:
+        yield apt, source_packages(apt, name)
 
 
 def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str | None] | None:
@@ -247,15 +313,54 @@ def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str |
     return None
 
 
-def _from_archive(release: Release, archive: AptArchive, pinned: str, part: Path, action: str) -> str:
-    source = str(release.debian_source)
-    with private_apt([archive], action) as apt:
-        printed = apt.get("source", "--print-uris", "--download-only", source)
-        found = orig_tarball(printed, source, release.torchvision)
-        if found is None:
-            raise OriginFailed(f"it has {source} in another version than {release.torchvision}")
-        uri, digest = found
-        if digest not in (None, pinned):
-            raise OriginFailed(f"its {source} {release.torchvision} has sha256 {digest}, not {pinned}")
-        apt.download(uri, part, pinned)
-    return uri
+class SourceAvailability:
+    """Tell whether this machine can get a release's source, before it is fetched: from the cache, GitHub or apt.
+
+    Each place is asked once, when it is first needed; a silent one costs CONNECT_SECONDS.
+    """
+
+    def __init__(self) -> None:
+        self._github: str | None = None
+        self._github_asked = False
+        self._debian: dict[str, dict[str, str]] = {}
+        self._apt_problem: str | None = None
+
+    def __call__(self, release: Release) -> bool:
+        """Whether the source of `release` can be had."""
+        return self.problem(release) is None
+
+    def problem(self, release: Release) -> str | None:
+        """Why the source of `release` cannot be had, each place with its reason; None where it can."""
+        if release.sha256 is None:
+            return "no sha256 is pinned for it"
+        if _tarball(release).is_file() or self._github_problem(release) is None:
+            return None
+        if release.debian_source is None:
+            return f"GitHub: {self._github}; the apt mirror: no distribution is known to carry this release"
+        offered = self._offered(release.debian_source)
+        if offered.get(release.torchvision) == release.sha256:
+            return None
+        reason = self._apt_problem or f"it has {', '.join(offered) or 'no version'} of {release.debian_source}"
+        return f"GitHub: {self._github}; the apt mirror: {reason}"
+
+    def _github_problem(self, release: Release) -> str | None:
+        if not self._github_asked:
+            self._github_asked = True
+            timeout = httpx.Timeout(CONNECT_SECONDS)
+            try:
+                url = GITHUB_ARCHIVE.format(version=release.torchvision)
+                httpx.head(url, follow_redirects=True, timeout=timeout).raise_for_status()
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                self._github = f"{type(error).__name__}: {error}"
+        return self._github
+
+    def _offered(self, name: str) -> dict[str, str]:
+        """Upstream version -> sha256 of its tarball, as the mirror has source package `name`."""
+        if name not in self._debian:
+            self._debian[name] = {}
+            try:
+                with _debian_sources(name) as (_, offered):
+                    self._debian[name] = {one.upstream: one.sha256 for one in offered}
+            except (OriginFailed, BuildTorchvisionError) as error:
+                self._apt_problem = str(error)
+        return self._debian[name]

@@ -6,29 +6,44 @@ import ast
 import hashlib
 import logging
 import re
+import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from build_torchvision.errors import BadInput
-from build_torchvision.facts import Release
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, sha256_of, write_inventory
-from build_torchvision.inputs.registry import WHEEL_PLATFORMS, download, extract, record_name
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput
+from build_torchvision.facts import Release, releases
+from build_torchvision.inputs.cache import (
+    ENVIRONMENT,
+    cache_dir,
+    inventory_fault,
+    publish,
+    read_facts,
+    sha256_of,
+    write_inventory,
+)
+from build_torchvision.inputs.registry import (
+    WHEEL_PLATFORMS,
+    RegistryFile,
+    download,
+    extract,
+    locate,
+    record_name,
+)
+from build_torchvision.releases import TorchBuild, pairs
 
 log = logging.getLogger(__name__)
 FOLDERS = ("torch/include/", "torch/share/cmake/")
 EXTENSION_RULES = "torch/utils/cpp_extension.py"  # how torch compiles extensions: read, never run
 CHECKING_HEADERS = ("ATen/ATen.h", "torch/csrc/api/include/torch/all.h")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
-CUDA_ON_ARM = "2.11.0"
-"""The first torch whose aarch64 wheel in the package registry has CUDA (file lists of the published wheels)."""
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -51,15 +66,25 @@ class TorchSdk:
     lib_dir: Path
     origin: str
     sha256: str | None = None
+    """Of the wheel that it was unpacked from; None for an installed one."""
 
 
 def torch_sdk(
-    spec: str | None, release: Release, python: str, platform: str, cuda: bool, *, allow_unpaired: bool = False
+    spec: str | None,
+    release: Release,
+    python: str,
+    platform: str,
+    cuda: bool,
+    *,
+    allow_unpaired: bool = False,
+    index: str | None = None,
+    local: str | None = None,
 ) -> TorchSdk:
     """The torch that `spec` names: None (the release's own), a version, a .whl file, or a site-packages folder.
 
-    `python` is "313", `platform` "x86_64" or "aarch64"; `cuda` asks for its CUDA libraries too. Raises BadInput for
-    one that does not suit `release` or `platform`, FetchFailed when the registry does not serve it.
+    `python` is "313", `platform` "x86_64" or "aarch64"; `cuda` asks for its CUDA libraries too. `index` is the address
+    of another index than pip is configured with, `local` the local version ("cu128") to prefer there. Raises BadInput
+    for one that does not suit `release` or `platform`, FetchFailed when the registry does not serve it.
     """
     chosen = spec if spec is not None else release.torch
     path = Path(chosen).expanduser()
@@ -68,20 +93,21 @@ def torch_sdk(
     elif chosen.endswith(".whl"):
         sdk = _from_wheel(path, platform, cuda)
     else:
-        sdk = _from_registry(chosen, python, platform, cuda)
+        sdk = _from_registry(chosen, python, platform, cuda, index, local)
     _check_suits(sdk, release, cuda, allow_unpaired)
     return sdk
 
 
 def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bool) -> None:
     action = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
-    suits = SpecifierSet(release.torch_requirement).contains(sdk.version, prereleases=True)
-    if not suits and not allow_unpaired:
+    if not pairs(release, torch_build(sdk)) and not allow_unpaired:
+        own = [row.torchvision for row in releases().values() if pairs(row, torch_build(sdk))]
         raise BadInput(
             action,
             f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
-            f"Leave out --torch for {release.torch}, or choose the --torchvision that goes with torch {sdk.version}, "
-            "or add --allow-unpaired: the wheel then says so.",
+            f"Leave out --torch for {release.torch}, "
+            + (f"or choose --torchvision {own[-1]}, which goes with torch {sdk.version}, " if own else "")
+            + "or add --allow-unpaired: the wheel then says so.",
         )
     names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
     absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
@@ -91,7 +117,12 @@ def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bo
         raise BadInput(action, f"{sdk.lib_dir} lacks {', '.join(absent)}.", "Name a complete torch with --torch.")
 
 
-def read_sdk(root: Path, origin: str) -> TorchSdk:
+def torch_build(sdk: TorchSdk) -> TorchBuild:
+    """`sdk` as what a release is chosen by."""
+    return TorchBuild(version=sdk.version, local=sdk.local, cuda=sdk.cuda)
+
+
+def read_sdk(root: Path, origin: str, sha256: str | None = None) -> TorchSdk:
     """Read a torch's facts from the files under `root`/torch. Raises BadInput when they are not there or disagree."""
     action = f"Read the torch in {root}"
     package = root / "torch"
@@ -110,6 +141,7 @@ def read_sdk(root: Path, origin: str) -> TorchSdk:
         include_dirs=includes,
         lib_dir=package / "lib",
         origin=origin,
+        sha256=sha256,
     )
 
 
@@ -183,7 +215,9 @@ def _cxx_standard(package: Path) -> str:
     return f"c++{max(standards, default=17)}"
 
 
-def _from_registry(version: str, python: str, platform: str, cuda: bool) -> TorchSdk:
+def _from_registry(
+    version: str, python: str, platform: str, cuda: bool, index: str | None, local: str | None
+) -> TorchSdk:
     action = f"Fetch torch {version} for Python {python[0]}.{python[1:]} on {platform}"
     if platform not in WHEEL_PLATFORMS:
         raise BadInput(action, "No such platform is known.", f"Use one of {', '.join(WHEEL_PLATFORMS)}.")
@@ -195,37 +229,78 @@ def _from_registry(version: str, python: str, platform: str, cuda: bool) -> Torc
             f"{version!r} is no version, no wheel and no folder.",
             "Give --torch VERSION|FILE.whl|SITE_PACKAGES.",
         ) from error
-    entry = _entry(f"torch-{wanted}-cp{python}-{platform}", cuda)
+    place = f"-{hashlib.sha256(index.encode()).hexdigest()[:8]}" if index else ""
+    entry = _entry(f"torch-{wanted}-cp{python}-{platform}{place}", cuda)
+    target = partial(
+        locate,
+        platform=platform,
+        python=python,
+        action=action,
+        index=index,
+        hint="Check the network and pip's configuration, name another index with --torch-index URL, or a wheel with "
+        "--torch FILE.whl.",
+    )
 
     def fill(part: Path) -> None:
         part.mkdir()
+        requirement, listed = _listed(wanted, local if index else None, target)
         with tempfile.TemporaryDirectory(prefix="wheel.", dir=part) as folder:
-            wheel = download(
-                f"torch=={wanted}",
-                Path(folder),
-                platform=platform,
-                python=python,
-                action=action,
-                hint="Check the network and pip's configuration, or name a wheel with --torch FILE.whl.",
-            )
-            _extract(wheel, part, cuda, f"{wheel.name} from the package registry")
+            check_room(Path(folder), listed, action)
+            wheel = download(requirement, Path(folder), **target.keywords)
+            digest = sha256_of(wheel)
+            if listed.sha256 is not None and digest != listed.sha256:
+                raise BadInput(
+                    action,
+                    f"{wheel.name} has sha256 {digest}, and the index says {listed.sha256}.",
+                    "Do not use this index, or fetch it again.",
+                )
+            origin = f"{wheel.name} from " + (index or "the package registry")
+            _extract(wheel, part, cuda, origin, digest)
         if cuda and not all((part / "tree" / "torch" / "lib" / name).is_file() for name in CUDA_LIBRARIES):
             raise _cpu_only(action, wanted, platform)  # nothing is kept: a configured index may serve another tomorrow
 
     return _published(entry, fill)
 
 
+def _listed(wanted: Version, local: str | None, target: Callable[[str], RegistryFile]) -> tuple[str, RegistryFile]:
+    """(requirement, wheel) of torch `wanted`: the build with local version `local` where an index has it."""
+    plain = f"torch=={wanted}"
+    if local is not None and wanted.local is None:
+        try:
+            return f"{plain}+{local}", target(f"{plain}+{local}")
+        except FetchFailed as error:
+            log.info("%s", error)
+    return plain, target(plain)
+
+
+def check_room(folder: Path, listed: RegistryFile, action: str) -> None:
+    """Raises MissingInput where a wheel and its unpacked copy would not fit into `folder`'s file system."""
+    from build_torchvision.inputs.parts import NotInParts, remote  # httpx, which a build farm lacks
+
+    try:
+        with remote(listed.url) as (_, size):
+            need, free = 2 * size, shutil.disk_usage(folder).free
+    except NotInParts:
+        return  # the server does not tell
+    if need > free:
+        raise MissingInput(
+            action,
+            f"It needs {need / 2**20:.0f} MiB for a while, and {free / 2**20:.0f} MiB are free in {cache_dir()}.",
+            f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk.",
+        )
+
+
 def _cpu_only(action: str, version: Version, platform: str) -> BadInput:
-    problem = f"The package registry's torch {version.public} for {platform} is CPU-only"
+    problem = f"The torch {version.public} that pip finds for {platform} is CPU-only"
     if platform != "aarch64":
         return BadInput(action, f"{problem}.", "Name a wheel built with CUDA: --torch FILE.whl.")
+    first = next(row for row in releases().values() if row.cuda_aarch64)
     return BadInput(
         action,
-        f"{problem}: its wheels for Arm have CUDA from {CUDA_ON_ARM} on, and that is CUDA 13.0. For CUDA 12 only "
-        "PyTorch's own index has them.",
-        "Name such a wheel with --torch FILE.whl, or add that index to pip's configuration (`pip config set "
-        f"global.extra-index-url URL`) and repeat this; or take track cuda13_0 with --torch {CUDA_ON_ARM} "
-        "--allow-unpaired.",
+        f"{problem}: in the package registry its wheels for Arm have CUDA from {first.torch} on, and that is CUDA "
+        f"{first.cuda_aarch64}. For CUDA 12 only PyTorch's own index has them.",
+        "Name that index with --torch-index URL or in pip's configuration (`pip config set global.extra-index-url "
+        f"URL`), or a wheel with --torch FILE.whl; or take track cuda{str(first.cuda_aarch64).replace('.', '_')}.",
     )
 
 
@@ -249,7 +324,7 @@ def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
 
     def fill(part: Path) -> None:
         part.mkdir()
-        _extract(wheel, part, cuda, str(wheel.resolve()))
+        _extract(wheel, part, cuda, str(wheel.resolve()), sha256_of(wheel))
 
     return _published(_entry(f"{wheel.stem}-{identity[:16]}", cuda), fill)
 
@@ -262,14 +337,14 @@ def _entry(name: str, cuda: bool) -> Path:
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
     publish(entry, fill, lambda found: inventory_fault(found, _size))
     facts = read_facts(entry)
-    return replace(read_sdk(entry / "tree", facts["origin"] or str(entry)), sha256=facts.get("sha256"))
+    return read_sdk(entry / "tree", facts["origin"] or str(entry), facts.get("sha256"))
 
 
 def _size(path: Path) -> str:
     return str(path.stat().st_size)
 
 
-def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
+def _extract(wheel: Path, entry: Path, cuda: bool, origin: str, sha256: str) -> None:
     """Unpack what a build needs into `entry`/tree, each file checked against the wheel's RECORD, and list it."""
     libraries = {f"torch/lib/{name}" for name in CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())}
 
@@ -278,4 +353,4 @@ def _extract(wheel: Path, entry: Path, cuda: bool, origin: str) -> None:
         return name if kept or name in libraries or name in ("torch/version.py", EXTENSION_RULES) else None
 
     extract(wheel, entry / "tree", place, package="torch")
-    write_inventory(entry, {"origin": origin, "sha256": sha256_of(wheel)}, _size)
+    write_inventory(entry, {"origin": origin, "sha256": sha256}, _size)

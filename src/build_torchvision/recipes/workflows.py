@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from build_torchvision.facts import releases, toolkits, version_key
 from build_torchvision.facts.actions import actions
-from build_torchvision.inputs.torch_sdk import CUDA_ON_ARM
 from build_torchvision.recipes.text import render
-from build_torchvision.variants import CPU, DEFAULT_RELEASE, Variant, enumerate_variants
+from build_torchvision.releases import newest, torch_covers
+from build_torchvision.variants import Variant, enumerate_variants
 
 # Hosted runners by platform (GitHub docs, "Choosing the runner for a job"): Ubuntu 24.04, one of the README's systems.
 RUNNERS = {"x86_64": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
@@ -24,6 +23,8 @@ class Group:
     platform: str
     isas: tuple[str, ...]
     count: int
+    published: bool
+    """Whether the package registry has a torch for it."""
 
     @property
     def job(self) -> str:
@@ -31,30 +32,22 @@ class Group:
         return f"build-{self.track}-{self.platform}"
 
     @property
-    def torch_variable(self) -> str | None:
-        """The repository variable that must name a torch wheel, where the package registry has none for the group."""
-        torch = _torch(self.track)
-        if self.track == CPU or self.platform != "aarch64" or version_key(torch) >= version_key(CUDA_ON_ARM):
-            return None
-        return f"TORCH_{self.track}_{self.platform}".upper()
+    def index_variable(self) -> str | None:
+        """The repository variable that must name an index with torch, where the package registry has none for it."""
+        return None if self.published else "TORCH_INDEX"
 
     @property
     def command(self) -> str:
-        """What builds the group: the default release with its own torch, or with one of the track's CUDA."""
+        """What builds the group: each variant against its release's own torch."""
         pattern = shlex.quote(f"{self.track}-*{{{','.join(self.isas)}}}")
-        torch = "torch-wheel/*.whl" if self.torch_variable else _torch(self.track)
-        unpaired = (
-            "" if _torch(self.track) == releases()[DEFAULT_RELEASE].torch else f" --torch {torch} --allow-unpaired"
-        )
-        return f"build-torchvision build {pattern}{unpaired}"
+        index = f' --torch-index "${self.index_variable}"' if self.index_variable else ""
+        return f"build-torchvision build {pattern}{index}"
 
 
-def _torch(track: str) -> str:
-    """The torch to build `track` against: the default release's own pair, else the oldest of the track's CUDA."""
-    pair = releases()[DEFAULT_RELEASE]
-    if track == CPU or pair.cuda == toolkits()[track].version:
-        return pair.torch
-    return next(known.torch for known in releases().values() if known.cuda == toolkits()[track].version)
+def _served(variant: Variant) -> bool:
+    """Whether the variant's torch has code for its GPU, as far as the table tells; `build` leaves out the others."""
+    release = newest(variant, any_index=True)
+    return release is None or torch_covers(release, variant) is not False
 
 
 def groups(variants: list[Variant] | None = None) -> list[Group]:
@@ -67,7 +60,8 @@ def groups(variants: list[Variant] | None = None) -> list[Group]:
             track=track,
             platform=platform,
             isas=tuple(dict.fromkeys(variant.isa for variant in members)),
-            count=len(members),
+            count=sum(_served(variant) for variant in members),
+            published=newest(members[0]) is not None,
         )
         for (track, platform), members in found.items()
     ]
