@@ -174,13 +174,23 @@ def test_the_libraries_that_nix_fetches_are_those_of_pyproject() -> None:
         assert needed[name.replace("_", "-")].contains(version, prereleases=True)
 
 
-def test_the_proof_on_a_farm_imports_no_more_than_nix_gives_it() -> None:
-    text = """import sys, build_torchvision.verify.__main__
-print(*{name.partition('.')[0] for name, module in sys.modules.items()
-        if 'site-packages' in (getattr(module, '__file__', None) or '')})"""
-    imported = set(run([sys.executable, "-c", text], action="importing the proof").stdout.split())
-    given = {"auditwheel", "filelock", "lz4", "msgspec", "packaging", "platformdirs", "elftools", "zstandard"}
-    assert imported - {"_distutils_hack", "typing_extensions"} <= given | {"capstone", "iced_x86", "variantlib"}
+def test_the_static_proof_as_a_derivation_has_every_library_that_it_loads() -> None:
+    """What `python -m build_torchvision.verify` imports of this project's dependencies, nix/verify.nix gives it."""
+    code = (
+        "import sys, build_torchvision.verify.__main__, importlib.metadata as m; found = m.packages_distributions();"
+        "print(*{d.lower().replace('_', '-') for n in list(sys.modules) for d in found.get(n.split('.')[0], [])})"
+    )
+    loaded = set(run([sys.executable, "-c", code], action="importing the proof").stdout.split())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    own = {Requirement(text).name for text in project["dependencies"]} - {
+        "setuptools"
+    }  # only that of an editable install
+    text = (ROOT / "nix/verify.nix").read_text("utf-8")
+    given = set(re.findall(r"ps\.([\w-]+)", text)) | {
+        name.replace("_", "-") for name in re.findall(r'pname = "(\w+)"', text)
+    }
+    assert {"msgspec", "pyelftools", "iced-x86"} <= loaded
+    assert (loaded & own) - given == set()
 
 
 # --- the manifest, by Flox's published schema of version 1 manifests (additional properties are errors there) ---------

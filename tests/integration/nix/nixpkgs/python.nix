@@ -102,6 +102,7 @@ let
       auditwheel = ofHost "auditwheel" [ "auditwheel*" ];
       filelock = ofHost "filelock" [ "filelock*" ];
       lz4 = ofHost "lz4" [ "lz4*" ];
+      msgspec = ofHost "msgspec" [ "msgspec*" ];
       packaging = ofHost "packaging" [ "packaging*" ];
       platformdirs = ofHost "platformdirs" [ "platformdirs*" ];
       pyelftools = ofHost "pyelftools" [ "elftools" "pyelftools*" ];
