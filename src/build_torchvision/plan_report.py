@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from build_torchvision.flags import isa_flags
 from build_torchvision.inputs.cache import cache_dir
-from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.releases import TorchBuild
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
 from build_torchvision.variants import Variant
@@ -14,7 +14,7 @@ CODECS = ("jpeg", "png", "webp")
 
 def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
     """The facts of `variant`'s wheel as far as the tables tell them, before any input is resolved."""
-    release = request.release
+    release, glibc = request.release, glibc_of(request)
     torch = TorchBuild.parse(request.torch) if request.torch and request.torch[0].isdigit() else None
     return WheelSpec(
         variant=variant,
@@ -30,6 +30,7 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
         ptx=request.ptx,
         codecs=tuple(CodecIdentity(name=name, version="") for name in CODECS if name not in request.without),
         tuning=resolved_tuning(variant, enabled=request.tuning),
+        glibc=None if glibc == "host" else glibc,
         any_python=request.any_python or release.stable_abi,
         with_variant_label=request.with_variant_label,
     )
@@ -38,6 +39,7 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
 def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
     """What `build` would do for `variant`, as `plan --json` prints it."""
     spec = planned_spec(request, variant)
+    level = spec.glibc.replace(".", "_") if spec.glibc else "*"
     return {
         "variant": str(variant),
         "torchvision": spec.source.version,
@@ -45,7 +47,9 @@ def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
         "source_sha256": spec.release.sha256,
         "isa_flags": list(isa_flags(variant)),
         "compiler": request.compiler,
+        "glibc": spec.glibc or "host",
         "codecs": [codec.name for codec in spec.codecs],
+        "codec_source": "pinned" if spec.glibc else "system",
         "cache": str(cache_dir()),
-        "wheel": f"torchvision-{spec.version}-{spec.linux_tag}.whl".replace("-linux_", "-manylinux_*_"),
+        "wheel": f"torchvision-{spec.version}-{spec.linux_tag}.whl".replace("-linux_", f"-manylinux_{level}_"),
     }

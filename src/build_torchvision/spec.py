@@ -71,12 +71,16 @@ class CodecIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LibraryIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """A library that is linked into the wheel: its licence (SPDX) and the sha256 of the source it was built from."""
+    """A library that is linked into the wheel: its licence (SPDX) and the sha256 of the source it was built from.
+
+    `purl` is its package URL (ECMA-427).
+    """
 
     name: str
     version: str
     licence: str
     sha256: Sha256
+    purl: str
 
 
 class CudaIdentity(msgspec.Struct, frozen=True, kw_only=True):

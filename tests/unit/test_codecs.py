@@ -39,6 +39,7 @@ from build_torchvision.inputs.origins import OriginFailed, from_url, pinned_file
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.inputs.toolchain import Toolchain, unpack_deb
 from build_torchvision.inputs.upstream import Extension
+from build_torchvision.spec import LibraryIdentity
 from build_torchvision.variants import DEFAULT_RELEASE, parse
 from build_torchvision.verify.static import TorchFacts, audit_wheel
 from build_torchvision.wheel.licences import bundle_licences
@@ -358,7 +359,10 @@ def test_licences_come_from_the_source_and_a_missing_one_is_said(
 
 
 def test_the_bill_of_materials_inside_a_wheel_names_each_library_and_is_the_same_each_time(tmp_path: Path) -> None:
-    rows = list(codec_libraries().values())
+    rows = [
+        LibraryIdentity(name=row.name, version=row.version, licence=row.licence, sha256=row.sha256, purl=row.purl)
+        for row in codec_libraries().values()
+    ]
     first = write_sbom(tmp_path / "a", "0.21.0+cpu.avx2", rows)
     second = write_sbom(tmp_path / "b", "0.21.0+cpu.avx2", rows)
     assert first
@@ -385,7 +389,7 @@ def static_wheel() -> Wheel:
     )
     wheel.descriptor["codecs"] = [{**codec, "origin": "pinned"} for codec in wheel.descriptor["codecs"]]
     wheel.descriptor["libraries"] = [
-        {"name": row.name, "version": row.version, "licence": row.licence, "sha256": row.sha256}
+        {field: getattr(row, field) for field in ("name", "version", "licence", "sha256", "purl")}
         for row in codec_libraries().values()
     ]
 

@@ -190,10 +190,12 @@ def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
                 for name, codec in sorted(inputs.codecs.found.items())
             ),
             libraries=tuple(
-                LibraryIdentity(name=row.name, version=row.version, licence=row.licence, sha256=row.sha256)
+                LibraryIdentity(
+                    name=row.name, version=row.version, licence=row.licence, sha256=row.sha256, purl=row.purl
+                )
                 for row in (source.library for source in inputs.codecs.sources)
             ),
-            glibc=inputs.compiler.glibc,
+            glibc=inputs.compiler.toolchain.glibc if inputs.compiler.toolchain else None,
             tuning=resolved_tuning(variant, enabled=request.tuning and inputs.compiler.family == "clang"),
             any_python=request.any_python or request.release.stable_abi,
             with_variant_label=request.with_variant_label,

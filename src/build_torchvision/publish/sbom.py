@@ -19,6 +19,7 @@ from build_torchvision import __version__
 from build_torchvision.facts.libraries import library_of
 from build_torchvision.publish.admission import Wheel
 from build_torchvision.publish.provenance import source_url
+from build_torchvision.wheel.sbom import static_components
 
 SUFFIX = ".cdx.json"
 PREFIX = "build-torchvision:"
@@ -32,7 +33,7 @@ def sbom(wheel: Wheel) -> str:
     bom.metadata.tools.components.add(
         Component(type=ComponentType.APPLICATION, name="build-torchvision", version=__version__)
     )
-    parts = [_torch(wheel), *_bundled(wheel)]
+    parts = [_torch(wheel), *static_components(wheel.descriptor.libraries), *_bundled(wheel)]
     for part in parts:
         bom.components.add(part)
         bom.register_dependency(part)

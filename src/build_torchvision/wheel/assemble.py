@@ -72,7 +72,7 @@ def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]
         dist_info = tree / archive.find_dist_info(tree)
         _write(dist_info / VARIANT_JSON, variant_json(spec.variant, ptx=spec.ptx_added))
         bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"))
-        write_sbom(dist_info, spec.version, [source.library for source in content.sources])
+        write_sbom(dist_info, spec.version, spec.libraries)
         name = f"{wheel.stem}-{spec.label}.whl" if spec.with_variant_label else wheel.name
         drafts.append(archive.pack(tree, scratch / "drafts" / str(number) / name, compress=False))
     return drafts

@@ -8,20 +8,20 @@ from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 from cyclonedx.contrib.license.factories import LicenseFactory
-from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
+from cyclonedx.model import Property
 from cyclonedx.model.bom import Bom
 from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 from build_torchvision import __version__
-from build_torchvision.facts.codecs import CodecLibrary
+from build_torchvision.spec import LibraryIdentity
 
 FILE_NAME = "build-torchvision.cdx.json"
 PREFIX = "build-torchvision:"
 
 
-def write_sbom(dist_info: Path, version: str, libraries: Sequence[CodecLibrary]) -> Path | None:
+def write_sbom(dist_info: Path, version: str, libraries: Sequence[LibraryIdentity]) -> Path | None:
     """Write `dist_info`/sboms/build-torchvision.cdx.json for a wheel of `version` that `libraries` are linked into.
 
     The text depends on its arguments alone. None, and nothing is written, where no library is linked in.
@@ -54,14 +54,9 @@ def write_sbom(dist_info: Path, version: str, libraries: Sequence[CodecLibrary])
     return path
 
 
-def static_components(libraries: Iterable[CodecLibrary]) -> Iterator[Component]:
-    """A component for each library that is linked in; its hash is that of its source archive."""
+def static_components(libraries: Iterable[LibraryIdentity]) -> Iterator[Component]:
+    """A component for each library that is linked in; the hash is that of its source archive."""
     for row in libraries:
-        archive = HashType(alg=HashAlgorithm.SHA_256, content=row.sha256)
-        references = [
-            ExternalReference(type=ExternalReferenceType.SOURCE_DISTRIBUTION, url=XsUri(url), hashes=[archive])
-            for url in row.urls
-        ]
         yield Component(
             type=ComponentType.LIBRARY,
             name=row.name,
@@ -70,7 +65,6 @@ def static_components(libraries: Iterable[CodecLibrary]) -> Iterator[Component]:
             purl=PackageURL.from_string(row.purl),
             scope=ComponentScope.REQUIRED,
             licenses=[LicenseFactory().make_from_string(row.licence)],
-            external_references=references,
             properties=[
                 Property(name=PREFIX + "linked", value="static"),
                 Property(name=PREFIX + "source_sha256", value=row.sha256),
