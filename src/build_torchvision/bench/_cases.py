@@ -164,12 +164,27 @@ def _picture(size: str) -> Tensor:
     return (waves + edges + torch.randn(3, height, width) * 4).clamp(0, 255).to(torch.uint8)
 
 
-def _decode(pillow_format: str, op: str, **options: Any) -> Callable[[str], Call]:
+def _screenshot(size: str) -> Tensor:
+    """(3, height, width) uint8: plain areas, lines and small dark marks, as a screenshot has."""
+    height, width = IMAGES[size]
+    picture = torch.full((3, height, width), 245, dtype=torch.uint8)
+    for top in range(0, height, 24):
+        picture[:, top : top + 2] = 200
+        for left in range(0, width, 16):
+            if (top * 7 + left * 13) % 5 < 2:
+                picture[:, top + 6 : top + 16, left + 3 : left + 11] = 30
+    picture[:, :, : width // 8] = 40
+    return picture
+
+
+def _decode(
+    pillow_format: str, op: str, make: Callable[[str], Tensor] = _picture, **options: Any
+) -> Callable[[str], Call]:
     def ready(size: str) -> Call:
         from PIL import Image
 
         buffer = io.BytesIO()
-        Image.fromarray(_picture(size).permute(1, 2, 0).numpy()).save(buffer, pillow_format, **options)
+        Image.fromarray(make(size).permute(1, 2, 0).numpy()).save(buffer, pillow_format, **options)
         data = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
         function = getattr(torch.ops.image, op)
         return (lambda: function(data)) if op == "decode_gif" else (lambda: function(data, 0))
@@ -190,6 +205,7 @@ def _encode_png(size: str) -> Call:
 CODECS: dict[str, Callable[[str], Call]] = {
     "decode_jpeg": _decode("JPEG", "decode_jpeg", quality=90),
     "decode_png": _decode("PNG", "decode_png"),
+    "decode_png, screenshot": _decode("PNG", "decode_png", _screenshot),
     "decode_webp": _decode("WEBP", "decode_webp", quality=90),
     "decode_gif": _decode("GIF", "decode_gif"),
     "encode_jpeg": _encode_jpeg,
