@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -262,5 +263,7 @@ def test_all_that_arm_needs_of_this_machine_is_named_in_one_command(monkeypatch:
         variants=(parse("torchvision-python313-cpu-armv9"), parse("torchvision-python313-cpu-avx2")),
         release=release("0.21.0"),
     )
-    with pytest.raises(MissingInput, match=r"`sudo apt-get install g\+\+-aarch64-linux-gnu qemu-user-static`"):
+    with pytest.raises(MissingInput, match=r"`sudo apt-get install qemu-user-static`"):
         prefetch.prepare(request)
+    with pytest.raises(MissingInput, match=r"`sudo apt-get install g\+\+-aarch64-linux-gnu qemu-user-static`"):
+        prefetch.prepare(replace(request, glibc="host"))
