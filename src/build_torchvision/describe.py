@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from build_torchvision.compatibility import CodegenKind, driver_floor, isa_runs_on, toolkit_support
-from build_torchvision.facts import toolkits
+from build_torchvision.compatibility import CodegenKind, Sm, driver_floor, isa_runs_on, toolkit_support
+from build_torchvision.facts import isas, toolkits
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.variants import Variant
 
@@ -71,9 +71,25 @@ def notes(variant: Variant) -> list[str]:
                 f"It makes sense only beside a PyTorch built for {gpu.sm}: the published CUDA {variant.cuda} wheels "
                 f"carry no code that runs there. For {products} take track {' or '.join(answers)}."
             )
+            if Sm.parse(codegen.base).major != Sm.parse(gpu.sm).major:
+                found.append(
+                    f"An installer that chooses by hardware (uv) does not take it for {gpu.sm}: it uses PTX within one "
+                    "major compute capability only. Ask for it by name."
+                )
         if gpu.note:
             found.append(gpu.note)
         found.append(f"It needs an NVIDIA driver of at least {driver_floor(variant.track, gpu.sm)} (Linux).")
+    if not variant.isa_facts.told_apart:
+        found.append(
+            f"An installer that chooses by hardware (uv) does not tell {variant.isa} from {_told_apart(variant.isa)} "
+            "and takes that. Ask for it by name."
+        )
     if variant.isa_facts.note:
         found.append(variant.isa_facts.note)
     return found
+
+
+def _told_apart(isa: str) -> str:
+    """The highest ISA that `isa` contains, or `isa` itself, which installers know by properties of its own."""
+    row = isas()[isa]
+    return isa if row.told_apart or row.contains is None else _told_apart(row.contains)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import venv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,3 +87,20 @@ def nix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nix]:
     folder = tmp_path_factory.mktemp("nix")
     yield make(folder / "tree", folder / "state")
     unlock(folder)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("venv") / "made"
+    venv.create(folder, with_pip=True, symlinks=True)
+    return folder
+
+
+@pytest.fixture
+def env(made: Path, tmp_path: Path) -> Path:
+    """An environment of its own with pip and nothing else; its python."""
+    folder = tmp_path / "env"
+    venv.create(folder, with_pip=False, symlinks=True)
+    for source in made.glob("lib/python3*/site-packages"):
+        shutil.copytree(source, folder / source.relative_to(made), dirs_exist_ok=True)
+    return folder / "bin" / "python"

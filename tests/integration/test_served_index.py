@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,6 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from test_index import keys
 from uv import find_uv_bin
-from variantlib.variants_json import VariantsJson
 
 from build_torchvision.wheel import archive
 
@@ -54,23 +52,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(site: Path) -> Iterator[Served]:
     with serve(site) as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("venv") / "made"
-    venv.create(folder, with_pip=True, symlinks=True)
-    return folder
-
-
-@pytest.fixture
-def env(made: Path, tmp_path: Path) -> Path:
-    """An environment of its own with pip and nothing else; its python."""
-    folder = tmp_path / "env"
-    venv.create(folder, with_pip=False, symlinks=True)
-    for source in made.glob("lib/python3*/site-packages"):
-        shutil.copytree(source, folder / source.relative_to(made), dirs_exist_ok=True)
-    return folder / "bin" / "python"
 
 
 def pip(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -229,15 +210,3 @@ def test_sboms_meet_the_schema_and_list_what_is_bundled(site: Path) -> None:
         source = data["metadata"]["component"]["externalReferences"][0]
         assert source["hashes"] == [{"alg": "SHA-256", "content": SOURCE}]
         assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.replace('"library"', '"lib"')) is not None
-
-
-def test_variantlib_reads_what_a_server_gives_for_labelled_wheels(tmp_path: Path) -> None:
-    for isa in ISAS:
-        sealed(tmp_path / "dist", variant(isa), with_variant_label=True)
-    assert build_torchvision("index", tmp_path / "dist", "--out", tmp_path / "site").code == 0
-    (page,) = (tmp_path / "site/simple/torchvision").glob("*-variants.json")
-    read = VariantsJson(json.loads(page.read_text())).variants
-    assert set(read) == set(ISAS)
-    levels = {label: {prop.to_str() for prop in found.properties} for label, found in read.items()}
-    assert "x86_64 :: level :: v3" in levels["avx2"]
-    assert "x86_64 :: avx512_bf16 :: on" in levels["avx512bf16"]

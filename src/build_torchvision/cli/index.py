@@ -14,7 +14,8 @@ from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stde
 from build_torchvision.errors import BadInput
 from build_torchvision.publish.admission import admit_all, find_wheels
 from build_torchvision.publish.provenance import load_signer
-from build_torchvision.publish.site import FILES, check_replaceable, known_wheels, write_site
+from build_torchvision.publish.site import check_replaceable, held, known_wheels, write_site
+from build_torchvision.publish.stock import read_stock
 
 
 def index(
@@ -22,6 +23,7 @@ def index(
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("site"),
     sign: Path | None = None,
     add: Annotated[bool, Parameter(negative=())] = False,
+    stock: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -40,15 +42,19 @@ def index(
         An ed25519 private key (PEM) that signs each wheel's provenance. Without one it is an unsigned record.
     add
         Keep the wheels that the index in --out has, and add WHEELS to them.
+    stock
+        Wheels that TorchVision's own project published, listed beside the variants for installers that know none.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
         raise BadInput("index", "no wheel was named.", "Try `build-torchvision index dist --out site`.")
     signer = load_signer(sign) if sign else None
     check_replaceable(out_dir)
-    paths = find_wheels([*wheels, *([out_dir / FILES] if add and (out_dir / FILES).is_dir() else [])])
-    known = known_wheels(out_dir)
-    records = write_site(admit_all(paths, known), out_dir, signer=signer)
+    kept, kept_stock = held(out_dir) if add else ([], [])
+    paths = find_wheels([*wheels, *kept])
+    plain = {path.name: path for path in [*kept_stock, *stock]}
+    admitted = admit_all(paths, known_wheels(out_dir))
+    records = write_site(admitted, out_dir, signer=signer, stock=[read_stock(path) for path in plain.values()])
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))
         return

@@ -22,7 +22,9 @@ class Isa:
     features: tuple[str, ...]
     """All features a CPU needs (those of `contains` included), as archspec spells them."""
     properties: tuple[str, ...]
-    """What variant-aware installers call it: variantlib's `namespace :: feature :: value`."""
+    """What variant-aware installers call it: PEP 825's `namespace :: feature :: value`."""
+    told_apart: bool
+    """Whether these properties are not also those of the ISA that it contains."""
     first_cpus: str
     note: str
     source: str
@@ -37,13 +39,15 @@ def isas() -> Mapping[str, Isa]:
         lower = found.get(contains) if contains else None
         if contains and lower is None:
             raise FactError(f"{row.where}: contains {contains}, which no row above describes.")
+        properties = row.words("properties", r"\w+ :: \w+ :: [\w.]+")
         isa = Isa(
             name=name,
             platform=row.text("platform", PLATFORM),
             flags=row.words("flags", r"-m\S+"),
             contains=contains,
             features=(lower.features if lower else ()) + row.words("adds", r"[a-z0-9_]+"),
-            properties=row.words("properties", r"\w+ :: \w+ :: [\w.]+"),
+            properties=properties,
+            told_apart=lower is None or lower.properties != properties,
             first_cpus=row.text("first_cpus"),
             note=row.optional("note") or "",
             source=row.text("source"),

@@ -18,6 +18,7 @@ from build_torchvision.errors import BadInput
 from build_torchvision.publish.admission import Wheel
 from build_torchvision.publish.metadata import metadata_sha256
 from build_torchvision.publish.run_report import run_checks
+from build_torchvision.publish.stock import StockWheel
 from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.package import parse_file_name
 
@@ -95,10 +96,14 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
     )
 
 
-def dump(records: Iterable[Record], *, signed: bool) -> str:
+def dump(records: Iterable[Record], stock: Iterable[StockWheel] = (), *, signed: bool) -> str:
     """The text of index.json."""
     rows = [asdict(row) for row in records]
-    data = {"schema": SCHEMA, "generator": GENERATOR, "signed": signed, "wheels": rows}
+    others = [
+        {"file": row.name, "url": address(row.name), "version": row.version, "size": row.size, "sha256": row.sha256}
+        for row in stock
+    ]
+    data = {"schema": SCHEMA, "generator": GENERATOR, "signed": signed, "wheels": rows, "stock": others}
     return json.dumps(data, indent=1) + "\n"
 
 
@@ -130,6 +135,12 @@ def load(text: str, origin: str) -> list[Record]:
         except BadInput as error:
             log.warning("%s: %s is left out: %s %s", origin, row.file, error.action, error.problem)
     return known
+
+
+def load_stock(text: str) -> list[str]:
+    """The file names of the stock wheels of an index.json that `load` has read."""
+    rows = json.loads(text).get("stock", [])
+    return [row["file"] for row in rows if isinstance(row, dict) and isinstance(row.get("file"), str)]
 
 
 def made_by(text: str) -> str | None:

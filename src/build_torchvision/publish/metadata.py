@@ -1,17 +1,33 @@
-"""Metadata beside each wheel, so that an installer resolves without fetching it (PEP 658, renamed by PEP 714)."""
+"""Publish metadata beside each wheel, so that an installer resolves without fetching it (PEP 658, now PEP 714)."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Protocol
 
-from build_torchvision.publish.admission import Wheel
+
+class Listed(Protocol):
+    """A wheel as installers' pages list it: a variant's or a stock one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def metadata(self) -> bytes: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def requires_python(self) -> str: ...
 
 
-def metadata_name(wheel: Wheel) -> str:
+def metadata_name(wheel: Listed) -> str:
     """The file name that installers ask for: the wheel's, with `.metadata` behind."""
     return f"{wheel.name}.metadata"
 
 
-def metadata_sha256(wheel: Wheel) -> str:
+def metadata_sha256(wheel: Listed) -> str:
     """The digest that goes into `data-core-metadata` and `core-metadata`."""
     return hashlib.sha256(wheel.metadata).hexdigest()

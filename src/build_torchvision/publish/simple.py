@@ -13,12 +13,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from build_torchvision.publish.admission import Wheel
-from build_torchvision.publish.metadata import metadata_sha256
+from build_torchvision.publish.metadata import Listed, metadata_sha256
 from build_torchvision.publish.templates import render
 
 PROJECT = "torchvision"
 VERSION = "1.1"
+
+
+Entry = tuple[Listed, str]
+"""A wheel, and the relative address of the folder that it lies in, which ends in a slash."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,11 @@ def root_json() -> str:
     return _dump({"meta": {"api-version": VERSION}, "projects": [{"name": PROJECT}]})
 
 
-def project_html(wheels: Sequence[Wheel], extra: Mapping[str, str], *, files: str) -> str:
-    """The page `simple/torchvision/`. `files` is the relative way to the wheels; `extra` lies beside it."""
+def project_html(wheels: Sequence[Entry], extra: Mapping[str, str]) -> str:
+    """The page `simple/torchvision/`. `extra` lies beside it."""
     links = [
         Link(
-            f"{files}{quote(wheel.name)}#sha256={wheel.sha256}",
+            f"{folder}{quote(wheel.name)}#sha256={wheel.sha256}",
             wheel.name,
             {
                 "data-requires-python": wheel.requires_python,
@@ -52,30 +55,30 @@ def project_html(wheels: Sequence[Wheel], extra: Mapping[str, str], *, files: st
                 "data-dist-info-metadata": f"sha256={metadata_sha256(wheel)}",  # the name before PEP 714
             },
         )
-        for wheel in wheels
+        for wheel, folder in wheels
     ]
     beside = [Link(f"{quote(name)}#sha256={_sha256(text)}", name) for name, text in extra.items()]
     return render("simple.html.j2", title=PROJECT, links=[*links, *beside])
 
 
-def project_json(wheels: Sequence[Wheel], extra: Mapping[str, str], *, files: str) -> str:
+def project_json(wheels: Sequence[Entry], extra: Mapping[str, str]) -> str:
     """`project_html` as JSON."""
     return _dump(
         {
             "meta": {"api-version": VERSION},
             "name": PROJECT,
-            "versions": sorted({wheel.version for wheel in wheels}),
+            "versions": sorted({wheel.version for wheel, _ in wheels}),
             "files": [
                 {
                     "filename": wheel.name,
-                    "url": f"{files}{quote(wheel.name)}",
+                    "url": f"{folder}{quote(wheel.name)}",
                     "hashes": {"sha256": wheel.sha256},
                     "requires-python": wheel.requires_python,
                     "size": wheel.size,
                     "core-metadata": {"sha256": metadata_sha256(wheel)},
                     "yanked": False,
                 }
-                for wheel in wheels
+                for wheel, folder in wheels
             ]
             + [
                 {

@@ -6,6 +6,7 @@ SITE/SHA256SUMS
 SITE/files/                   wheels, each with its metadata, SBOM and provenance
 SITE/simple/                  every variant; ask for an exact version here
 SITE/VARIANT/simple/          one variant, such as cpu-avx512: a plain `torchvision` is right here
+SITE/VARIANT/files/           its wheels whose names have a label, without it (hard links)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -27,19 +29,23 @@ from build_torchvision.publish import catalogue, checksums, simple
 from build_torchvision.publish.admission import Known, Wheel
 from build_torchvision.publish.exchange import aside, exchange
 from build_torchvision.publish.front import front_page
-from build_torchvision.publish.metadata import metadata_name
+from build_torchvision.publish.metadata import Listed, metadata_name
 from build_torchvision.publish.provenance import provenance_file
 from build_torchvision.publish.sbom import SUFFIX, sbom
-from build_torchvision.publish.variant_index import variants_files
+from build_torchvision.publish.stock import StockWheel
+from build_torchvision.publish.variant_index import can_be_chosen, variants_files
 from build_torchvision.writing import writing
 
 SHOWN = 5  # files of others that an error names
 FILES = "files"
 
 
-def write_site(wheels: Sequence[Wheel], out: Path, *, signer: CryptoSigner | None = None) -> list[catalogue.Record]:
+def write_site(
+    wheels: Sequence[Wheel], out: Path, *, signer: CryptoSigner | None = None, stock: Sequence[StockWheel] = ()
+) -> list[catalogue.Record]:
     """Write the site of `wheels` into `out`, in one step: a site that was there is replaced whole.
 
+    `stock` are listed beside them in SITE/simple, for installers and machines that take no variant.
     The same wheels give the same bytes (and the same key the same signatures). Raises BadInput when `out` holds
     something that is no site of ours, CannotWrite when it cannot be written; then what was there is there still.
     """
@@ -55,7 +61,7 @@ def write_site(wheels: Sequence[Wheel], out: Path, *, signer: CryptoSigner | Non
             )
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent, ignore_cleanup_errors=True) as scratch:
             part = Path(scratch, "site")
-            records = _fill(wheels, part, signer, out)
+            records = _fill(wheels, stock, part, signer, out)
             exchange(part, out)
     return records
 
@@ -115,6 +121,19 @@ def known_wheels(out: Path) -> dict[str, Known]:
     return found
 
 
+def held(out: Path) -> tuple[list[Path], list[Path]]:
+    """The wheels of the index in `out`: variants, and stock ones. Raises BadInput where there is no index."""
+    out = out.resolve()
+    try:
+        text = (out / catalogue.NAME).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"Add to the index in {out}", "There is no index.", "Leave out --add, or check --out."
+        ) from error
+    rows, stock = catalogue.load(text, str(out)), catalogue.load_stock(text)
+    return [out / FILES / row.file for row in rows], [out / FILES / name for name in stock]
+
+
 def _generator(out: Path) -> str | None:
     try:
         return catalogue.made_by((out / catalogue.NAME).read_text(encoding="utf-8"))
@@ -157,7 +176,9 @@ class _Writer:
         self.digests[name] = sha256
 
 
-def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None, earlier: Path) -> list[catalogue.Record]:
+def _fill(
+    wheels: Sequence[Wheel], stock: Sequence[StockWheel], site: Path, signer: CryptoSigner | None, earlier: Path
+) -> list[catalogue.Record]:
     """Write the site of `wheels` into `site`; files that the site `earlier` has already are linked from there."""
     writer, records = _Writer(site), []
     variants: Mapping[str, list[Wheel]] = defaultdict(list)
@@ -170,10 +191,16 @@ def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None, earl
         provenance, text = provenance_file(wheel, signer)
         writer.write(f"{FILES}/{provenance}", text)
         records.append(catalogue.record(wheel, provenance=provenance, sbom=bill))
-    _write_simple(writer, wheels, "simple", up=2)
+    for plain in stock:
+        writer.bring(f"{FILES}/{plain.name}", plain.path, plain.sha256, earlier / FILES / plain.name)
+        writer.write(f"{FILES}/{metadata_name(plain)}", plain.metadata)
+    chosen = [wheel for wheel in wheels if can_be_chosen(wheel)]
+    listed: list[Listed] = [*chosen, *stock]
+    _write_simple(writer, [(row, f"../../{FILES}/") for row in listed], "simple", variants_files(chosen))
     for name, rows in variants.items():
-        _write_simple(writer, rows, f"{name}/simple", up=3)
-    text = catalogue.dump(records, signed=signer is not None)
+        entries = [_under_plain_name(writer, wheel, name) for wheel in rows]
+        _write_simple(writer, entries, f"{name}/simple", {})
+    text = catalogue.dump(records, stock, signed=signer is not None)
     writer.write(catalogue.NAME, text)
     writer.write(catalogue.PACKED, catalogue.pack(text))
     writer.write("index.html", front_page(records, signed=signer is not None))
@@ -181,13 +208,22 @@ def _fill(wheels: Sequence[Wheel], site: Path, signer: CryptoSigner | None, earl
     return records
 
 
-def _write_simple(writer: _Writer, wheels: Sequence[Wheel], folder: str, *, up: int) -> None:
-    """Write the installers' pages into `folder`; the site's root is `up` folders above the project's page."""
-    project, files = f"{folder}/{simple.PROJECT}", "../" * up + f"{FILES}/"
-    extra = variants_files(wheels)
+def _under_plain_name(writer: _Writer, wheel: Wheel, variant: str) -> simple.Entry:
+    """The wheel for the index of its own variant: there the file name has no label, which pip would refuse."""
+    if wheel.file_name.label is None:
+        return wheel, f"../../../{FILES}/"
+    plain = replace(wheel, path=wheel.path.with_name(wheel.file_name.plain))
+    writer.bring(f"{variant}/{FILES}/{plain.name}", wheel.path, wheel.sha256, writer.root / FILES / wheel.name)
+    writer.write(f"{variant}/{FILES}/{metadata_name(plain)}", wheel.metadata)
+    return plain, f"../../{FILES}/"
+
+
+def _write_simple(writer: _Writer, entries: Sequence[simple.Entry], folder: str, extra: Mapping[str, str]) -> None:
+    """Write the installers' pages into `folder`, with the files `extra` beside them."""
+    project = f"{folder}/{simple.PROJECT}"
     for name, text in extra.items():
         writer.write(f"{project}/{name}", text)
     writer.write(f"{folder}/index.html", simple.root_html())
     writer.write(f"{folder}/index.json", simple.root_json())
-    writer.write(f"{project}/index.html", simple.project_html(wheels, extra, files=files))
-    writer.write(f"{project}/index.json", simple.project_json(wheels, extra, files=files))
+    writer.write(f"{project}/index.html", simple.project_html(entries, extra))
+    writer.write(f"{project}/index.json", simple.project_json(entries, extra))

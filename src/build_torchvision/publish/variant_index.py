@@ -1,6 +1,6 @@
-"""`NAME-VERSION-variants.json`: what a variant-aware installer reads to choose among the wheels of one version.
+"""Write `NAME-VERSION-variants.json`, from which a variant-aware installer chooses among the wheels of one version.
 
-Made by variantlib's own merge of each wheel's variant.json. Only wheels whose file names carry their label take part
+variantlib merges each wheel's variant.json. Only wheels whose file names carry their label take part
 (`build --variant-label`), and those share a version; to such an installer the others are plain wheels.
 """
 
@@ -13,6 +13,7 @@ from variantlib.variant_dist_info import VariantDistInfo
 
 from build_torchvision.errors import BadInput
 from build_torchvision.publish.admission import Wheel
+from build_torchvision.wheel.descriptor import with_schema
 
 
 def variants_files(wheels: Sequence[Wheel]) -> dict[str, str]:
@@ -35,4 +36,11 @@ def variants_files(wheels: Sequence[Wheel]) -> dict[str, str]:
                 f"variantlib cannot use its variant.json as {label}: {error}",
                 f"Build it again: `build-torchvision build {wheel.variant} --variant-label`.",
             ) from error
-    return {f"{key}-variants.json": str(info.to_str()) for key, info in merged.items()}
+    return {f"{key}-variants.json": with_schema(info.to_str()) for key, info in merged.items()}
+
+
+def can_be_chosen(wheel: Wheel) -> bool:
+    """Whether an installer may choose among this wheel and others by the machine: False for a label of an ISA that no
+    installer tells from the one below it, such as avx512vnni. Such a wheel is for a user who asks for it.
+    """
+    return wheel.file_name.label is None or wheel.variant.isa_facts.told_apart

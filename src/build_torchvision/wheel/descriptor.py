@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from variantlib.api import VariantDescription, VariantInfo, VariantProperty, make_variant_dist_info
 from variantlib.models.variant_info import ProviderInfo
 
@@ -14,16 +16,23 @@ DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs a
 PROOF = "build_torchvision.proof.json"  # in dist-info: the static proof
 RECORD_DIGEST = "record_sha256"  # in the proof: the sha256 of RECORD without the proof's own line
 VARIANT_JSON = "variant.json"
-# Who tells an installer which of these properties a machine has: namespace -> (requirement, entry point).
+VARIANT_SCHEMA = "https://variants-schema.wheelnext.dev/peps/850/v0.2.0.json"  # PEP 825's, with PEP 850's providers
 PROVIDERS = {
-    "nvidia": ("nvidia-variant-provider>=0.0.1,<1", "nvidia_variant_provider.plugin:NvidiaVariantPlugin"),
-    "x86_64": ("provider-variant-x86-64>=0.0.1,<1", "provider_variant_x86_64.plugin:X8664Plugin"),
-    "aarch64": ("provider-variant-aarch64>=0.0.1,<1", "provider_variant_aarch64.plugin:AArch64Plugin"),
+    "nvidia": ProviderInfo(
+        requires=["nvidia-variant-provider>=0.0.1,<1"], plugin_api="nvidia_variant_provider.plugin:NvidiaVariantPlugin"
+    ),
+    "x86_64": ProviderInfo(requires=["x86-64-variant-provider"]),
+    "aarch64": ProviderInfo(requires=["aarch64-variant-provider"]),
 }
+"""Who tells an installer which of these properties a machine has, by namespace, in the order of preference.
+
+These are the names under which uv 0.13.9 has them built in; it runs no plugin, and takes neither the CPU providers'
+names in the registry nor an entry point for them.
+"""
 
 
 def variant_json(variant: Variant, *, ptx: bool = False) -> str:
-    """The text of variant.json, made with variantlib (schema v0.2); `ptx`: PTX was added to the cubins."""
+    """The text of variant.json, made with variantlib (PEP 825); `ptx`: PTX was added to the cubins."""
     properties = [*variant.isa_facts.properties]
     codegen = cuda_codegen(variant, ptx=ptx)
     if codegen is not None:
@@ -33,11 +42,14 @@ def variant_json(variant: Variant, *, ptx: bool = False) -> str:
     )
     used = {prop.namespace for prop in description.properties}
     namespaces = [name for name in PROVIDERS if name in used]
-    providers = {
-        name: ProviderInfo(requires=[PROVIDERS[name][0]], plugin_api=PROVIDERS[name][1]) for name in namespaces
-    }
-    info = VariantInfo(namespace_priorities=namespaces, providers=providers)
-    return str(make_variant_dist_info(description, variant_info=info, expand_aot_plugin_properties=False)) + "\n"
+    info = VariantInfo(namespace_priorities=namespaces, providers={name: PROVIDERS[name] for name in namespaces})
+    made = make_variant_dist_info(description, variant_info=info, expand_aot_plugin_properties=False)
+    return with_schema(str(made))
+
+
+def with_schema(text: str) -> str:
+    """variantlib's JSON under the schema of the PEPs, whose fields are the same: uv knows no other."""
+    return json.dumps({**json.loads(text), "$schema": VARIANT_SCHEMA}, indent=1, sort_keys=True) + "\n"
 
 
 def claimed_by(name: Variant | None, described: str | None, *, action: str, problem: str, hint: str) -> Variant:
