@@ -16,7 +16,21 @@ let
       requireIsa
       ;
   };
-  names = builtins.filter (name: name != "all" && !variants.${name}.meta.broken) (builtins.attrNames variants);
+  matrix = builtins.fromJSON (builtins.readFile ./nix/matrix.json);
+  variantOf = import ./nix/variant.nix { inherit matrix; };
+  # Beside what the table says of a single variant, a toolkit, a Python and its torch are there for all or for none: one
+  # variant each is asked, since each brings a package set of its own.
+  groupOf =
+    name:
+    let
+      variant = variantOf name;
+    in
+    "${variant.python}-${variant.track}-${variant.system}";
+  possible = builtins.filter (name: name != "all" && (variantOf name).broken == null) (builtins.attrNames variants);
+  broken = builtins.mapAttrs (_: names: variants.${builtins.head names}.meta.broken) (
+    builtins.groupBy groupOf possible
+  );
+  names = builtins.filter (name: !broken.${groupOf name}) possible;
 in
 builtins.listToAttrs (
   map (name: {
