@@ -24,6 +24,7 @@ from build_torchvision.binary.instructions import allowed_features, beyond, scan
 from build_torchvision.binary.instructions.x86_64 import V1, V2
 from build_torchvision.errors import BadInput, MissingInput, VerificationFailed
 from build_torchvision.facts import isas, releases
+from build_torchvision.facts.operators import operators_of
 from build_torchvision.spec import (
     CodecIdentity,
     SourceIdentity,
@@ -33,11 +34,11 @@ from build_torchvision.spec import (
     variant_label,
 )
 from build_torchvision.variants import Variant, every_variant, parse
-from build_torchvision.verify import runtime, static
+from build_torchvision.verify import operators, runtime
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.package import parse_file_name
 from build_torchvision.verify.run_probe import read_results
-from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS, TorchFacts, audit_wheel, claimed_variant
+from build_torchvision.verify.static import TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.verify.target import Place
 from build_torchvision.verify.upstream import judge, read_report, upstream_tests
 from build_torchvision.wheel.descriptor import DESCRIPTOR
@@ -64,9 +65,11 @@ MEMCPY = ("libc.so.6", "GLIBC_2.14")
 CODECS = {"jpeg": "libjpeg-1a2b3c4d.so.62", "png": "libpng16-1a2b3c4d.so.16", "webp": "libwebp-1a2b3c4d.so.7"}
 
 
-def schemas(namespace: str, names: tuple[str, ...]) -> bytes:
-    listed = [f"{namespace}::{name}(Tensor x) -> Tensor" for name in names if name != "_cuda_version"]
-    return b"\0" + "\0".join([*listed, "_cuda_version", ""]).encode()
+def schemas(namespace: str, release: str = "0.21.0") -> bytes:
+    """What the modules of `release` register in `namespace`, as text in their data."""
+    names = sorted(name for name in operators_of(release) or () if name.startswith(f"{namespace}::"))
+    listed = [f"{name}(Tensor x) -> Tensor" for name in names if not name.endswith("::_cuda_version")]
+    return b"\0" + "\0".join([*listed, *(["_cuda_version"] if namespace == "torchvision" else []), ""]).encode()
 
 
 def descriptor(variant: Variant) -> dict[str, Any]:
@@ -107,13 +110,13 @@ class Wheel:
         code = FMA_YMM + (ADD_ZMM if variant.isa.startswith("avx512") else b"") + RET
         self.main = Object(
             code=code,
-            rodata=schemas("torchvision", OPERATORS),
+            rodata=schemas("torchvision"),
             needed=needed,
             undefined=dict(undefined),
             runpath="$ORIGIN",
         )
         self.image = Object(
-            rodata=schemas("image", IMAGE_OPERATORS),
+            rodata=schemas("image"),
             needed=[*CODECS.values(), *needed],
             undefined={**undefined, "jpeg_start": None},
             runpath="$ORIGIN:$ORIGIN/../torchvision.libs",
@@ -394,13 +397,13 @@ GCC_PIECES = (b"(Tensor dets, Te", b"torchvision::roi", b"ed) -> Tensor\0\0\0", 
     ],
 )
 def test_a_schema_that_gcc_copies_by_registers_counts_as_registered(code: bytes, registered: bool) -> None:
-    assert static._registers(code, "torchvision", "roi_align") is registered
+    assert operators._registers(code, "torchvision", "roi_align") is registered
 
 
 def test_a_name_that_gcc_writes_as_two_numbers_counts_as_registered() -> None:
     code = b"\x48\xb8_cuda_ve\x48\x89\x03\x48\xb8_version\x48"
-    assert static._registers(code, "torchvision", "_cuda_version")
-    assert not static._registers(code.replace(b"_cuda_ve", b"_cuda_xx"), "torchvision", "_cuda_version")
+    assert operators._registers(code, "torchvision", "_cuda_version")
+    assert not operators._registers(code.replace(b"_cuda_ve", b"_cuda_xx"), "torchvision", "_cuda_version")
 
 
 def test_a_wheel_for_another_torch_fails_beside_this_one(tmp_path: Path, torch: TorchFacts) -> None:

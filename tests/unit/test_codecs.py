@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from _elf import Object
 from test_audit import CODECS as LINKED
-from test_audit import IMAGE_OPERATORS, MEMCPY, OLD_STRING, TORCH, Wheel, failing, schemas
+from test_audit import MEMCPY, OLD_STRING, TORCH, Wheel, failing, schemas
 from test_cuda import ingredients
 
 from build_torchvision.errors import BadInput, FetchFailed
@@ -383,7 +383,7 @@ def static_wheel() -> Wheel:
     wheel.bundled = {}
     texts = b"".join(row.evidence.encode() + b"\0" for row in codec_libraries().values())
     wheel.image = Object(
-        rodata=schemas("image", IMAGE_OPERATORS) + texts,
+        rodata=schemas("image") + texts,
         needed=[*TORCH, "libc.so.6"],
         undefined={OLD_STRING: None, "memcpy": MEMCPY},
     )

@@ -26,7 +26,6 @@ from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.verify.installed import InstalledTree, claimed
 from build_torchvision.verify.runtime import probe_installed
 from build_torchvision.verify.session import VerifyOptions, verify_wheel
-from build_torchvision.verify.static import IMAGE_OPERATORS, OPERATORS
 
 HASH = "0123456789abcdfghijklmnpqrsvwxyz"
 SITE = "lib/python3.13/site-packages"
@@ -52,13 +51,13 @@ class Tree:
         run_path = f"{self.torch / SITE}/torch/lib:{self.jpeg}"
         self.main = Object(
             code=FMA_YMM + ADD_ZMM + RET,
-            rodata=schemas("torchvision", OPERATORS),
+            rodata=schemas("torchvision"),
             needed=needed,
             undefined=dict(undefined),
             runpath=run_path,
         )
         self.image = Object(
-            rodata=schemas("image", IMAGE_OPERATORS),
+            rodata=schemas("image"),
             needed=["libjpeg.so.62", *needed],
             undefined={**undefined, "jpeg_start": None},
             runpath=run_path,

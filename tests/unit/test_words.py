@@ -51,7 +51,12 @@ def names_of_checks() -> set[str]:
             if [ast.unparse(target) for target in node.targets] == ["name"]
         ]
         for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Check", "Check.of", "cls"):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "Check",
+                "Check.of",
+                "Check.not_judged",
+                "cls",
+            ):
                 given = [word.value for word in node.keywords if word.arg == "name"] or node.args[:1]
                 for value in [*given, *(assigned if [ast.unparse(one) for one in given] == ["name"] else [])]:
                     found |= {

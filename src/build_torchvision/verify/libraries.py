@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib.resources
-import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from auditwheel.architecture import Architecture
+from auditwheel.libc import Libc
+from auditwheel.policy import WheelPolicies
 from packaging.tags import Tag
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols
@@ -19,6 +20,7 @@ from build_torchvision.facts.codecs import codec_libraries, libraries_for
 from build_torchvision.spec import Descriptor
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
+from build_torchvision.verify.stable_abi import uses_stable_shims
 
 TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
 CUDART = "libcudart.so.*"  # each of its symbols has its version
@@ -52,14 +54,14 @@ class Policy:
 
 @cache
 def policies(platform: str) -> tuple[tuple[tuple[int, int], Policy], ...]:
-    """((major, minor) of glibc, policy) in rising order, for "x86_64" or "aarch64"."""
-    text = importlib.resources.files("auditwheel.policy").joinpath("manylinux-policy.json").read_text()
+    """((major, minor) of glibc, policy) in rising order, for "x86_64" or "aarch64", by auditwheel."""
     found = []
-    for row in json.loads(text):
-        match = re.fullmatch(r"manylinux_(\d+)_(\d+)", row["name"])
-        if match and platform in row["symbol_versions"]:
-            symbols = {prefix: frozenset(all_) for prefix, all_ in row["symbol_versions"][platform].items()}
-            policy = Policy(name=row["name"], libraries=frozenset(row["lib_whitelist"]), symbols=symbols)
+    for row in WheelPolicies(libc=Libc.GLIBC, arch=Architecture(platform)):
+        match = _LEVEL.fullmatch(row.name)
+        if match:
+            policy = Policy(
+                name=f"manylinux_{match[1]}_{match[2]}", libraries=row.whitelist, symbols=row.symbol_versions
+            )
             found.append(((int(match[1]), int(match[2])), policy))
     return tuple(sorted(found, key=lambda item: item[0]))
 
@@ -96,17 +98,30 @@ class Libraries:
         return frozenset(posixpath.basename(path) for path in self.bundled)
 
 
-def check_extensions(libraries: Libraries, variant: Variant, *, stable_abi: bool) -> Check:
-    """Both extensions are there, for the variant's platform."""
-    suffix = "_stable" if stable_abi else ""
-    wanted = [f"torchvision/_C{suffix}.so", f"torchvision/image{suffix}.so"]
-    problems = [f"{path} is missing" for path in wanted if path not in libraries.extensions]
-    problems += [
+def check_extensions(libraries: Libraries, variant: Variant, expected: Sequence[str] | None) -> Check:
+    """The release's extension modules are there and no others, for the variant's platform.
+
+    `expected` are the modules' names without suffix ("_C_stable"); None where the table cannot say which they are: for
+    an unlisted release, or a source other than the release's own.
+    """
+    name = "extensions"
+    found = sorted(libraries.extensions)
+    problems = [
         f"{path} is for {elf.machine}, not {variant.platform}"
         for path, elf in libraries.all.items()
         if elf.machine != variant.platform
     ]
-    return Check.of("extensions", problems, f"{', '.join(wanted)}, for {variant.platform}")
+    problems += [] if found else ["there is no extension module"]
+    shown = f"{', '.join(found)}, for {variant.platform}"
+    if expected is None:
+        why = f"the source is not a listed release's own archive; found {shown}"
+        return Check.of(name, problems, "") if problems else Check.not_judged(name, why)
+    wanted = [f"torchvision/{module}.so" for module in expected]
+    problems += [f"{path} is missing" for path in wanted if path not in libraries.extensions]
+    problems += [
+        f"{path} is none of the release's modules ({', '.join(expected)})" for path in found if path not in wanted
+    ]
+    return Check.of(name, problems, shown)
 
 
 def check_needed(libraries: Libraries, policy: Policy | None, variant: Variant) -> Check:
@@ -181,6 +196,8 @@ def check_abi(libraries: Libraries, torch: TorchFacts) -> Check:
     new = sorted(name for name in names if "__cxx11" in name)
     kind = "the C++11 ABI" if torch.cxx11_abi else "the old C++ ABI"
     problems = []
+    if not names and any(map(uses_stable_shims, libraries.extensions.values())):
+        return Check(name="C++ ABI", ok=True, detail="no C++ symbol of torch is used, its stable C functions alone")
     if not names:
         problems.append("no symbol of torch is used: these extensions do not register anything with it")
     elif torch.cxx11_abi and not new:

@@ -6,7 +6,6 @@ import base64
 import csv
 import email.parser
 import hashlib
-import io
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -241,7 +240,7 @@ def check_requirement(package: Package, torch_version: str) -> Check:
     return Check.of(
         "torch requirement",
         _requirement(package, torch_version),
-        f"Requires-Dist admits torch {torch_version} and no other release",
+        f"Requires-Dist admits torch {torch_version}, as the release does",
     )
 
 
@@ -263,18 +262,15 @@ def _requirement(package: Package, torch_version: str) -> Iterator[str]:
     paired = package.descriptor is not None and package.descriptor.paired
     if not specifier.contains(torch_version, prereleases=True):
         yield f"it requires torch{specifier}, and the torch beside it is {torch_version} (trap 6: version skew)"
-    if built_for is not None and built_for.partition("+")[0] != torch_version.partition("+")[0]:
-        yield f"it was built for torch {built_for}, and the torch beside it is {torch_version} (trap 6: version skew)"
     known = releases().get(str(package.metadata.get("Version")).partition("+")[0])
+    stable = known is not None and known.stable_abi
+    if built_for is not None and not stable and built_for.partition("+")[0] != torch_version.partition("+")[0]:
+        yield f"it was built for torch {built_for}, and the torch beside it is {torch_version} (trap 6: version skew)"
     if paired and known is None:
         yield f"it calls itself paired, and no release {package.metadata.get('Version')} is known"
     elif paired and known is not None and specifier != Requirement(f"torch{known.torch_requirement}").specifier:
         yield f"it requires torch{specifier}; the release pins torch{known.torch_requirement}"
-    if (
-        not paired
-        and not any(part.operator in ("==", "===") for part in specifier)
-        and not (known and known.stable_abi)
-    ):
+    if not paired and not stable and not any(part.operator in ("==", "===") for part in specifier):
         yield f"torch{specifier} is no pin, and this extension works beside one release of torch only"
 
 
@@ -297,9 +293,9 @@ def _record(package: Package) -> Iterator[str]:
         yield "there is no RECORD"
         return
     listed: set[str] = set()
-    for row in csv.reader(io.StringIO(text)):
-        if len(row) != 3:
-            yield f"a line of RECORD has {len(row)} fields, not 3"
+    for row in _rows_of_record(text):
+        if isinstance(row, str):
+            yield row
             continue
         name, digest, size = row
         if name in listed:
@@ -312,6 +308,26 @@ def _record(package: Package) -> Iterator[str]:
     for name in package.names:
         if name not in listed and name not in own - {f"{package.dist_info}/RECORD"}:
             yield f"{name} is there and not listed"
+
+
+def _rows_of_record(text: str) -> Iterator[tuple[str, str, str] | str]:
+    """(path, hash, size) of each line, or what is wrong with it, in the words of pypa's installer."""
+    from installer.records import InvalidRecordEntry, RecordEntry, parse_record_file
+
+    rows = parse_record_file(text.splitlines())
+    while True:
+        try:
+            elements = next(rows)
+            RecordEntry.from_elements(*elements)
+        except StopIteration:
+            return
+        except InvalidRecordEntry as error:
+            yield f"RECORD cannot be read: {', '.join(error.issues)}"
+        except csv.Error as error:
+            yield f"RECORD cannot be read: {error}"
+            return
+        else:
+            yield elements
 
 
 def _mismatch(name: str, data: bytes, digest: str, size: str) -> Iterator[str]:

@@ -1,49 +1,45 @@
-"""The static proof: a package is what its name says, as far as its bytes show. Nothing of it is executed."""
+"""Audit a package: it is what its name says, as far as its bytes show. Nothing of it is executed."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from build_torchvision.binary.elf import Elf, NotElf, read_elf
-from build_torchvision.binary.instructions import Scan, beyond, evidence, scan
+from build_torchvision.binary.elf import Elf, NotElf
+from build_torchvision.binary.instructions import Scan, beyond, evidence
 from build_torchvision.describe import notes
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import releases
+from build_torchvision.facts import Release, releases
+from build_torchvision.facts.operators import operators_of
 from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
 from build_torchvision.variants import Variant
 from build_torchvision.verify import installed as inst
 from build_torchvision.verify import libraries as lib
 from build_torchvision.verify import package as pkg
 from build_torchvision.verify.checks import Check, Report
+from build_torchvision.verify.decoding import elf_of, scan_of
 from build_torchvision.verify.device import check_device_code
 from build_torchvision.verify.libraries import TorchFacts
+from build_torchvision.verify.operators import check_operators, computing_modules
+from build_torchvision.verify.stable_abi import check_stable_abi
 from build_torchvision.wheel.descriptor import claimed_by
 
 __all__ = ["TorchFacts", "audit_installed", "audit_tree", "audit_wheel", "claimed_variant", "torch_facts"]
 
-# The operators that csrc/ops and csrc/io/image register: the same names in every release of the facts' table.
-POOLING = ("roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
-OPERATORS = ("nms", *POOLING, *(f"_{name}_backward" for name in POOLING), "_cuda_version")
-IMAGE_OPERATORS = (
-    *("decode_png", "encode_png", "decode_jpeg", "encode_jpeg", "decode_image", "decode_webp", "decode_gif"),
-    *("read_file", "write_file"),
-)
 INSTALLED = (
     "An installed tree: absolute run paths into the store are right there; tags, RECORD's hashes, a manylinux level "
     "and symbols of Python are not asked about."
 )
-PIECE = 16  # bytes of an SSE register
 TRAP_1 = "trap 1: the compiler never saw the flags (torch's build takes CFLAGS, not CXXFLAGS)"
 
 
 def claimed_variant(wheel: Path) -> Variant:
     """The variant that `wheel` claims to be: its file name's, else its descriptor's. Raises BadInput without either."""
-    return _claimed(pkg.Package(wheel))
+    return variant_of(pkg.Package(wheel))
 
 
-def _claimed(package: pkg.Package) -> Variant:
+def variant_of(package: pkg.Package) -> Variant:
+    """As `claimed_variant`, of a wheel that is open already."""
     claim, described = package.file_name.claim(), package.descriptor.variant if package.descriptor else None
     if package.file_name.any_python and described is not None:
         claim = None  # its Python stands in the descriptor alone; that the names agree is part of the identity
@@ -61,15 +57,19 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
 
     A fault in the wheel is a check that does not hold. Raises BadInput only when it cannot be read as a wheel.
     """
-    package = pkg.Package(wheel)
+    return audit_package(pkg.Package(wheel), variant, torch)
+
+
+def audit_package(package: pkg.Package, variant: Variant | None = None, torch: TorchFacts | None = None) -> Report:
+    """As `audit_wheel`, of a wheel that is open already."""
     try:
-        variant = variant or _claimed(package)
+        variant = variant or variant_of(package)
     except BadInput as error:
         failed = Check(name="identity", ok=False, detail=f"{error.problem} {error.hint}")
-        return Report(variant=wheel.name, checks=(failed,))
+        return Report(variant=package.path.name, checks=(failed,))
     torch = torch or _named_torch(package)
     release = releases().get(package.file_name.version.partition("+")[0])
-    stable_abi = release is not None and release.stable_abi
+    own_source = package.descriptor is None or package.descriptor.source.origin == "archive"
     checks = [
         pkg.check_identity(package, variant),
         pkg.check_requirement(package, torch.version),
@@ -83,7 +83,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     checks.append(Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"))
     policy = lib.policy_of(package.file_name.tags, variant.platform)
     checks += [
-        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        *_check_release(loaded, package.extensions, variant, release, own_source=own_source),
         lib.check_needed(loaded, policy, variant),
         lib.check_run_paths(loaded),
         lib.check_symbol_versions(loaded, policy),
@@ -96,8 +96,7 @@ def audit_wheel(wheel: Path, variant: Variant | None = None, torch: TorchFacts |
     checks += [
         lib.check_codecs(loaded, images, package.descriptor, package.licences),
         lib.check_exports(loaded),
-        _check_operators(package.extensions),
-        *_check_instructions(loaded.extensions, variant, bundled=bool(loaded.bundled)),
+        *_check_instructions(loaded.extensions, package.extensions, variant, bundled=bool(loaded.bundled)),
     ]
     ptx = bool(package.descriptor and package.descriptor.cuda and package.descriptor.cuda.ptx_added)
     checks += check_device_code({path: package.extensions[path] for path in loaded.extensions}, variant, ptx=ptx)
@@ -133,21 +132,19 @@ def audit_tree(tree: inst.InstalledTree, variant: Variant | None = None, torch: 
 def audit_installed(tree: inst.InstalledTree, variant: Variant, torch: TorchFacts) -> Report:
     """Audit an installed `tree` as `variant` beside `torch`: all that is asked of a wheel and not of its packaging."""
     release = releases().get(tree.version)
-    stable_abi = release is not None and release.stable_abi
     broken: list[str] = []
     loaded = lib.Libraries(extensions=dict(_read_all(tree.extensions, broken)), bundled={})
     checks = (
         inst.check_identity(tree, variant),
         inst.check_companion(tree, variant, torch),
         Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"),
-        lib.check_extensions(loaded, variant, stable_abi=stable_abi),
+        *_check_release(loaded, tree.extensions, variant, release, own_source=True),
         inst.check_needed(tree, loaded, variant),
         inst.check_run_paths(tree, loaded),
         lib.check_abi(loaded, torch),
         inst.check_resolved(tree, loaded, torch, variant),
         Check(name="codecs", ok=True, detail=f"linked: {', '.join(tree.codecs) or 'none'}"),
-        _check_operators(tree.extensions),
-        *_check_instructions(loaded.extensions, variant),
+        *_check_instructions(loaded.extensions, tree.extensions, variant),
         *check_device_code({path: tree.extensions[path] for path in loaded.extensions}, variant),
         Check(name="notes", ok=True, detail=" ".join([*notes(variant), INSTALLED])),
     )
@@ -156,8 +153,9 @@ def audit_installed(tree: inst.InstalledTree, variant: Variant, torch: TorchFact
 
 def scans_of(wheel: Path) -> list[Scan]:
     """What the code of each extension of `wheel` is made of. Raises BadInput for what is no wheel."""
-    loaded = dict(_read_all(pkg.Package(wheel).extensions, []))
-    return [scan(elf.code, elf.machine) for elf in loaded.values()]
+    package = pkg.Package(wheel)
+    loaded = dict(_read_all(package.extensions, []))
+    return [scan_of(package.extensions[path], elf.machine) for path, elf in loaded.items()]
 
 
 def _named_torch(package: pkg.Package) -> TorchFacts:
@@ -193,54 +191,30 @@ def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Ch
 def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str, Elf]]:
     for path, data in sorted(files.items()):
         try:
-            yield path, read_elf(data)
+            yield path, elf_of(data)
         except NotElf as error:
             broken.append(f"{path} is {error}")
 
 
-def _check_operators(extensions: Mapping[str, bytes]) -> Check:
-    code = {
-        namespace: [data for path, data in extensions.items() if path.startswith(f"torchvision/{module}")]
-        for namespace, module in (("torchvision", "_C"), ("image", "image"))
-    }
-    problems = [
-        f"{namespace}::{name} is registered nowhere"
-        for namespace, names in (("torchvision", OPERATORS), ("image", IMAGE_OPERATORS))
-        for name in names
-        if not any(_registers(data, namespace, name) for data in code[namespace])
-    ]
-    return Check.of(
-        "operators", problems, f"{len(OPERATORS)} of torchvision and {len(IMAGE_OPERATORS)} of image registered"
-    )
+def _check_release(
+    loaded: lib.Libraries, modules: Mapping[str, bytes], variant: Variant, release: Release | None, *, own_source: bool
+) -> Iterator[Check]:
+    """What the table says of the release: its extension modules, their operators, and the ABI that they use.
 
-
-def _registers(code: bytes, namespace: str, name: str) -> bool:
-    """Whether a registration string is there: `ns::name(…schema…) -> …`, or the bare name, whose schema is inferred."""
-    qualified = re.escape(f"{namespace}::{name}".encode())
-    if re.search(qualified + rb"\([^\0]*\) -> ", code):
-        return True
-    if namespace == "image":
-        return f"{namespace}::{name}\0".encode() in code
-    if name == "_cuda_version":
-        return b"\0_cuda_version" in code or bool(re.search(rb"_cuda_ve.{,24}rsion", code, re.DOTALL))
-    return _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code)
-
-
-def _in_pieces(start: bytes, code: bytes) -> bool:
-    """Whether a longer text that begins with `start` is there in gcc's way of copying a known string.
-
-    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned,
-    merged with its equals and in no order: the text as such is nowhere in the file.
+    `own_source`: it was built from the release's own archive, and not from a tree that may differ from it.
     """
-    pieces = [start[i : i + PIECE] for i in range(0, len(start), PIECE)]
-    return all(any(found.start() % PIECE == 0 for found in re.finditer(re.escape(piece), code)) for piece in pieces)
+    yield lib.check_extensions(loaded, variant, release.extensions if release and own_source else None)
+    yield check_operators(modules, operators_of(release.torchvision) if release else None)
+    stable = check_stable_abi(loaded.extensions, release) if release else None
+    if stable is not None:
+        yield stable
 
 
 def _check_instructions(
-    extensions: Mapping[str, Elf], variant: Variant, *, bundled: bool = False
+    extensions: Mapping[str, Elf], modules: Mapping[str, bytes], variant: Variant, *, bundled: bool = False
 ) -> tuple[Check, Check]:
     """(nothing beyond the CPU ISA, the CPU ISA is in use)."""
-    scans = {path: scan(elf.code, variant.platform) for path, elf in extensions.items()}
+    scans = {path: scan_of(modules[path], variant.platform) for path in extensions}
     problems = [problem for path, found in scans.items() for problem in _beyond(path, found, variant.isa)]
     problems += [
         f"{path} maps {elf.code_outside_sections} bytes as code outside its sections, which were not decoded"
@@ -257,7 +231,7 @@ def _check_instructions(
             f"{total} instructions of {', '.join(sorted(scans))} decoded, none beyond {variant.isa}"
             + ("; libraries in torchvision.libs choose their code at run time and were not counted" if bundled else ""),
         ),
-        _check_used(scans, variant.isa),
+        _check_used(scans, computing_modules({path: modules[path] for path in extensions}), variant.isa),
     )
 
 
@@ -268,9 +242,9 @@ def _beyond(path: str, found: Scan, isa: str) -> Iterator[str]:
         yield f"{path} holds {len(found.invalid)} byte sequences that are no instruction, first at {found.invalid[0]}"
 
 
-def _check_used(scans: dict[str, Scan], isa: str) -> Check:
-    sign = evidence(isa)
-    main = {path: found for path, found in scans.items() if path.startswith("torchvision/_C")}
-    count = sum(found.shown[sign.kind] for found in main.values())
-    problems = [] if count else [f"_C.so has no {sign.words}: it is not built for {isa} ({TRAP_1})"]
-    return Check.of("ISA in use", problems, f"{count} {sign.words} in _C.so")
+def _check_used(scans: Mapping[str, Scan], computing: Sequence[str], isa: str) -> Check:
+    """Whether the modules that compute show the ISA; vector code of image libraries is no evidence."""
+    sign, names = evidence(isa), ", ".join(computing) or "no module"
+    count = sum(scans[path].shown[sign.kind] for path in computing)
+    problems = [] if count else [f"{names}: no {sign.words}, so it is not built for {isa} ({TRAP_1})"]
+    return Check.of("ISA in use", problems, f"{count} {sign.words} in {names}")

@@ -15,7 +15,18 @@ from build_torchvision.binary.instructions import aarch64, x86_64
 from build_torchvision.binary.instructions.scan import IsaEvidence, Scan
 from build_torchvision.facts import isas
 
-__all__ = ["IsaEvidence", "Scan", "allowed_features", "beyond", "beyond_cpu", "evidence", "needing", "scan", "usable"]
+__all__ = [
+    "DECODERS",
+    "IsaEvidence",
+    "Scan",
+    "allowed_features",
+    "beyond",
+    "beyond_cpu",
+    "evidence",
+    "needing",
+    "scan",
+    "usable",
+]
 
 
 class Decoder(Protocol):

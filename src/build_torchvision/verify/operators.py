@@ -1,0 +1,102 @@
+"""Find the operators that extension modules register, by the schemas in their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Set
+
+from build_torchvision.facts.operators import operators
+from build_torchvision.verify.checks import Check
+
+PIECE = 16  # bytes of an SSE register
+IMAGE = "image"
+"""The namespace of the image coders, whose modules call libraries of their own."""
+_SCHEMA = re.compile(rb"(?:(?<=\0)|^)(?:(\w+)::)?(\w+)\([^\0()]*(?:\([^\0()]*\)[^\0()]*)*\) -> [^\0]*(?=\0)")
+
+
+def known_operators() -> frozenset[str]:
+    """Every operator that the table knows, of any release: what a module of an unlisted one is searched for."""
+    return frozenset(operators())
+
+
+def registered_in(code: bytes, candidates: Iterable[str]) -> frozenset[str]:
+    """Those of `candidates` ("torchvision::nms") that the module `code` registers."""
+    return frozenset(name for name in candidates if _registers(code, *name.split("::")))
+
+
+def schemas_in(code: bytes) -> frozenset[str]:
+    """The qualified names in schemas that are there as text; gcc leaves some of them only in pieces."""
+    return frozenset(
+        f"{match[1].decode()}::{match[2].decode()}" for match in _SCHEMA.finditer(code) if match[1] is not None
+    )
+
+
+def check_operators(modules: Mapping[str, bytes], expected: Set[str] | None) -> Check:
+    """Each operator of the release is registered by some module, and no module registers an unknown one.
+
+    `modules`: path -> bytes; `expected` is None for a release that no table lists: then what is found is reported.
+    """
+    name = "operators"
+    registered = {path: registered_in(code, expected or known_operators()) for path, code in modules.items()}
+    found = frozenset[str]().union(*registered.values())
+    if expected is None:
+        others = frozenset[str]().union(*map(schemas_in, modules.values())) - found
+        listed = _by_namespace(found | others)
+        return Check.not_judged(name, f"no table lists the operators of this release; its modules register {listed}")
+    problems = [f"{operator} is registered nowhere" for operator in sorted(expected - found)]
+    namespaces = {operator.partition("::")[0] for operator in expected}
+    problems += [
+        f"{path} registers {operator}, which the table of this release does not list"
+        for path, code in modules.items()
+        for operator in sorted(schemas_in(code) - expected)
+        if operator.partition("::")[0] in namespaces
+    ]
+    return Check.of(name, problems, f"{_by_namespace(found)} registered")
+
+
+def computing_modules(modules: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The modules whose code shows the CPU ISA: all but those that register image coders alone."""
+    computing = []
+    for path, code in modules.items():
+        namespaces = {name.partition("::")[0] for name in registered_in(code, known_operators())}
+        if namespaces != {IMAGE}:
+            computing.append(path)
+    return tuple(computing)
+
+
+def _by_namespace(names: Collection[str]) -> str:
+    counts = {space: sum(name.startswith(f"{space}::") for name in names) for space in sorted(_namespaces(names))}
+    return " and ".join(f"{count} of {space}" for space, count in counts.items()) or "none"
+
+
+def _namespaces(names: Collection[str]) -> frozenset[str]:
+    return frozenset(name.partition("::")[0] for name in names)
+
+
+def _registers(code: bytes, namespace: str, name: str) -> bool:
+    """Whether a registration string is there.
+
+    That is `ns::name(…schema…) -> …`, the schema without its namespace, which the block around it names (the stable
+    ABI's macros), or the bare name, whose schema is inferred.
+    """
+    short = re.escape(name.encode())
+    if re.search(re.escape(f"{namespace}::".encode()) + short + rb"\([^\0]*\) -> ", code):
+        return True
+    # The namespace's text may be the end of another one: linkers merge strings.
+    if re.search(rb"\0" + short + rb"\([^\0]*\) -> ", code) and f"{namespace}\0".encode() in code:
+        return True
+    if namespace == IMAGE:
+        return f"{namespace}::{name}\0".encode() in code
+    if name == "_cuda_version":
+        return b"\0_cuda_version" in code or bool(re.search(rb"_cuda_ve.{,24}rsion", code, re.DOTALL))
+    return _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code)
+
+
+def _in_pieces(start: bytes, code: bytes) -> bool:
+    """Whether a longer text that begins with `start` is there in gcc's way of copying a known string.
+
+    gcc's inline memcpy (-O2 and up) loads a known text of up to 17 x 16 bytes as 16-byte constants, each aligned,
+    merged with its equals and in no order: the text as such is nowhere in the file.
+    """
+    pieces = [start[i : i + PIECE] for i in range(0, len(start), PIECE)]
+    return all(any(found.start() % PIECE == 0 for found in re.finditer(re.escape(piece), code)) for piece in pieces)
