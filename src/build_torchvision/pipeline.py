@@ -97,6 +97,7 @@ def _graph_inputs(part: Part) -> GraphInputs:
         shared=cache_dir() / "headers",
         device=_cuda_build(inputs),
         tuning=inputs.specs[0].tuning,
+        identity=inputs.digest,
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import shlex
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from build_torchvision.errors import MissingInput, ProcessFailed
@@ -47,6 +48,39 @@ def run(
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-TAIL_LINES:])
         raise ProcessFailed(action, f"`{line}` ended with exit code {done.returncode}:\n{tail}\n", hint)
     return done
+
+
+def stream(
+    command: Sequence[str | Path],
+    on_line: Callable[[str], None],
+    *,
+    action: str,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> int:
+    """Run `command`, log it, hand each line of its output (both streams) to `on_line`; returns its exit code.
+
+    Bytes that are no text are replaced. Ctrl-C is passed on to the command, whose end is waited for, and raised again.
+    Raises MissingInput as `run` does.
+    """
+    argv = [str(part) for part in command]
+    log.debug("run: %s", shlex.join(argv))
+    try:
+        process = subprocess.Popen(
+            argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+    except OSError as error:
+        raise not_started(error, argv, action=action, cwd=cwd) from error
+    with process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                on_line(line.rstrip("\n"))
+            return process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
 
 
 def not_started(error: OSError, argv: Sequence[str], *, action: str, cwd: Path | None = None) -> MissingInput:

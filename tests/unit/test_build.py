@@ -96,6 +96,57 @@ def test_a_unit_that_fails_split_too_is_an_error(tmp_path: Path) -> None:
     assert json.loads((tmp_path / runner.SPLIT_FILE).read_text()) == ["_C/dispatch"]
 
 
+def targets(*actions: Action, **built: str) -> Callable[[Set[str]], Graph]:
+    """The plan of a graph whose targets each have one module, made by the action of that output."""
+    made = Graph(actions=actions, files={}, extensions={name: {"_C": output} for name, output in built.items()})
+    return lambda split: made
+
+
+def test_a_target_that_cannot_be_built_does_not_keep_the_others_from_it(tmp_path: Path) -> None:
+    plan = targets(
+        action("shared.o", "touch shared.o"),
+        action("sm75.o", "echo 'ptxas: no sm_75 here'; exit 1"),
+        action("sm90.o", "touch sm90.o"),
+        action("sm75.so", "touch sm75.so", "shared.o", "sm75.o"),
+        action("sm90.so", "touch sm90.so", "shared.o", "sm90.o"),
+        sm75="sm75.so",
+        sm90="sm90.so",
+    )
+    outcome = run_graph(plan, tmp_path, jobs=1, console=QUIET)
+    assert outcome.extensions("sm90") == {"_C": tmp_path / "sm90.so"}
+    assert (tmp_path / "sm90.so").is_file()
+    assert outcome.failed.keys() == {"sm75"}
+    with pytest.raises(ProcessFailed, match=r"(?s)needed by sm75.*ptxas: no sm_75 here"):
+        outcome.extensions("sm75")
+
+
+def test_where_no_target_can_be_built_the_first_failure_is_the_error(tmp_path: Path) -> None:
+    shared = action("shared.o", "echo no headers; exit 2")
+    one, two = action("one.so", "touch one.so", "shared.o"), action("two.so", "touch two.so", "shared.o")
+    with pytest.raises(ProcessFailed, match=r"(?s)compiling shared.o.*no headers"):
+        run_graph(targets(shared, one, two, one="one.so", two="two.so"), tmp_path, jobs=1, console=QUIET)
+
+
+def test_a_compiler_may_print_what_is_no_text(tmp_path: Path) -> None:
+    plan = graph(action("o", "printf 'x\\377y: error'; exit 1"))
+    with pytest.raises(ProcessFailed, match="x\ufffdy: error"):
+        run_graph(plan, tmp_path, jobs=1, console=QUIET)
+
+
+@pytest.mark.parametrize("line", ["FAILED: [code=1] nobody/knows.o", "FAILED: o another.o"])
+def test_a_failure_of_something_unknown_shows_what_ninja_printed(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "ninja"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho '{line}'\nexit 1\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr(runner.ninja, "BIN_DIR", str(program.parent))
+    with pytest.raises(ProcessFailed, match=r"exit code 1") as caught:
+        run_graph(graph(action("o", "true")), tmp_path / "build", jobs=1, console=QUIET)
+    assert line in caught.value.problem
+
+
 def test_a_graph_that_ninja_refuses_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ProcessFailed, match="missing and no known rule to make it"):
         run_graph(graph(action("o", "true", "absent")), tmp_path, jobs=1, console=QUIET)

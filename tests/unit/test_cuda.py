@@ -17,6 +17,7 @@ from build_torchvision.facts import gpus, release, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.graph.actions import ActionKind
+from build_torchvision.graph.cuda_clang import ptx_feature
 from build_torchvision.graph.device import CudaBuild
 from build_torchvision.graph.plan import GraphInputs, plan_graph, plan_graphs
 from build_torchvision.graph.units import isolated_text, plan_units
@@ -118,9 +119,26 @@ def test_a_compiler_too_old_for_the_sm_is_refused_naming_the_first_that_will_do(
         ({"sm80"}, {"sm80", "sm90"}, "the table says it compiles for sm90 and it does not"),
     ],
 )
-def test_a_table_that_a_compiler_contradicts_stops_the_build(knows: set[str], table: set[str], why: str) -> None:
-    with pytest.raises(BadInput, match=f"{why}: the table in facts/gpus.toml"):
-        check_architectures(Told(knows=frozenset(knows), table=frozenset(table)), sdk(), ["sm80"])
+def test_a_table_that_a_compiler_contradicts_about_another_sm_is_warned_of(
+    knows: set[str], table: set[str], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_architectures(Told(knows=frozenset(knows), table=frozenset(table)), sdk(), ["sm80"])
+    (record,) = caplog.records
+    assert f"{why} (facts/gpus.toml (clang))" in record.getMessage()
+
+
+def test_the_compilers_own_word_decides_about_the_sm_that_is_asked_for() -> None:
+    both, one = frozenset({"sm80", "sm90"}), frozenset({"sm80"})
+    check_architectures(Told(knows=both, table=one), sdk(), ["sm90"])
+    with pytest.raises(BadInput, match=r"does not compile for sm90, and the table in facts/gpus.toml .* says"):
+        check_architectures(Told(knows=one, table=both), sdk(), ["sm90"])
+
+
+@pytest.mark.parametrize(
+    ("sm", "isa"), [("sm75", None), ("sm90", None), ("sm121", None), ("sm110", "90"), ("sm88", "90")]
+)
+def test_clang_is_told_the_ptx_version_only_where_its_own_is_too_old(sm: str, isa: str | None) -> None:
+    assert ptx_feature(sm) == (() if isa is None else (f"--cuda-feature=+ptx{isa}",))
 
 
 def test_the_tables_say_what_each_clang_compiles_for() -> None:

@@ -140,7 +140,10 @@ def test_a_spoiled_table_is_refused(tables: Path, table: str, old: str, new: str
 
 def test_a_toolkit_may_have_a_minor_version_of_two_digits(tables: Path) -> None:
     with (tables / "toolkits.toml").open("a") as out:
-        out.write('[cuda13_10]\nversion = "13.10"\nnative = ["sm90"]\nnewest_gcc = 16\ntorch_local = "cu1310"\n')
+        out.write(
+            '[cuda13_10]\nversion = "13.10"\nnative = ["sm90"]\nptx_isa = "9.9"\n'
+            'newest_gcc = 16\ntorch_local = "cu1310"\n'
+        )
         out.write('driver = "580"\nptx_driver = "610"\nsource = "an example"\n')
     assert list(toolkits())[-1] == "cuda13_10"
 

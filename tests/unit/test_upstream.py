@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +14,11 @@ from build_torchvision.graph.actions import Action, ActionKind, Graph
 from build_torchvision.graph.cuda_clang import for_clang, host_math
 from build_torchvision.graph.device import CudaBuild
 from build_torchvision.graph.plan import GraphInputs, plan_graph
-from build_torchvision.inputs.codecs import Codecs
-from build_torchvision.inputs.compiler import Compiler
+from build_torchvision.inputs.codecs import Codec, Codecs
+from build_torchvision.inputs.compiler import Compiler, find_compiler
 from build_torchvision.inputs.cuda_compiler import Clang, CudaCompiler, Nvcc
 from build_torchvision.inputs.cuda_sdk import CudaSdk
+from build_torchvision.inputs.identity import codec_digest, tree_digest
 from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
 from build_torchvision.inputs.upstream import Upstream, ask_upstream
 from build_torchvision.variants import parse
@@ -76,6 +79,17 @@ def test_every_argument_of_setup_py_is_asked_for(root: Path) -> None:
 def test_the_users_environment_has_no_say_in_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEBUG", "-O0")
     assert ask(root).extensions[2].cxx_flags == ("-std=c++23", "-DQUIET")
+
+
+def test_what_setup_py_writes_is_kept_and_the_source_stays_as_it_is(root: Path) -> None:
+    (root / "setup.py").write_text(
+        "from pathlib import Path\nwith open('a.py', 'w') as file: file.write('A')\n"
+        "Path(__file__).with_name('b.py').write_text('B')\n" + SETUP,
+        encoding="utf-8",
+    )
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    assert ask(root).written == {"a.py": "A", "b.py": "B"}
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
 def torch(standard: str = "c++20") -> TorchSdk:
@@ -248,3 +262,39 @@ def test_host_code_gets_one_min_and_max_for_each_pair_of_types() -> None:
     assert len(lines) == len(set(lines)) == 2 * (3 * 4 + 4)
     assert "HOST int min(int a, int b)" in lines
     assert "HOST unsigned long max(unsigned long a, long b)" in lines
+
+
+def test_everything_is_compiled_anew_when_what_compilers_read_is_another(root: Path) -> None:
+    for cuda in (None, device(Clang(compiler=compiler())), device(nvcc())):
+        graph = plan_graph(replace(inputs(root, cuda=cuda), identity="1234"))
+        assert graph.files["x86_64/inputs.txt"] == "1234\n"
+        for action in graph.actions:
+            reads = action.kind in (ActionKind.PCH, *SOURCES)
+            assert ("x86_64/inputs.txt" in action.inputs) == reads, action.label
+
+
+def test_a_digest_is_of_contents_and_not_of_places(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = tmp_path_factory.mktemp("elsewhere") / "copy"
+    shutil.copytree(root, copy)
+    names = ("setup.py", "csrc")
+    assert tree_digest(copy / name for name in names) == tree_digest(root / name for name in names)
+    os.utime(copy / "csrc" / "old.cpp", (0, 0))
+    assert tree_digest([copy]) == tree_digest([root])
+    (copy / "csrc" / "old.cpp").rename(copy / "csrc" / "other.cpp")
+    assert tree_digest([copy]) != tree_digest([root])
+    (copy / "csrc" / "other.cpp").rename(copy / "csrc" / "old.cpp")
+    (copy / "csrc" / "old.cpp").write_text("#include <ATen/Aten.h>\n", encoding="utf-8")
+    assert tree_digest([copy]) != tree_digest([root])
+
+
+@pytest.mark.compiler
+def test_the_codecs_digest_is_of_what_their_headers_say(tmp_path: Path) -> None:
+    texts = ("int version();\n", "int version(); // a comment\n", "long version();\n")
+    digests = []
+    for number, text in enumerate(texts):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "png.h").write_text(text, encoding="utf-8")
+        codec = Codec(name="png", version="1.6", cflags=(f"-I{folder}",), libs=())
+        digests.append(codec_digest(find_compiler("gcc"), Codecs(found={"png": codec})))
+    assert digests[0] == digests[1] != digests[2]

@@ -21,6 +21,8 @@ class Toolkit:
     """SMs that nvcc and ptxas of this toolkit make cubins for, by that very name."""
     ptx: Mapping[str, str]
     """SM without any cubin -> SM whose PTX the driver compiles for it when the library is loaded."""
+    ptx_isa: str
+    """The newest version of PTX that ptxas of this toolkit reads ("9.0")."""
     newest_gcc: int
     """Major version of the newest gcc that nvcc takes as its host compiler."""
     torch_local: str
@@ -41,6 +43,7 @@ def toolkits() -> Mapping[str, Toolkit]:
             version=row.text("version", r"\d+\.\d+"),
             native=row.words("native", SM),
             ptx=row.mapping("ptx", SM),
+            ptx_isa=row.text("ptx_isa", r"\d\.\d"),
             newest_gcc=row.number("newest_gcc"),
             torch_local=row.text("torch_local", r"cu\d{3,4}"),
             driver=row.text("driver", VERSION),

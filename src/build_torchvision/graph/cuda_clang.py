@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from build_torchvision.facts import toolkits, version_key
 from build_torchvision.flags import Codegen
 from build_torchvision.graph.actions import Action, ActionKind
 from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedCudaUnit
@@ -20,6 +21,8 @@ UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
 
 
 HOST_MATH = "tools/host_math.h"
+# Beyond this CUDA clang 22 does not know which PTX a toolkit reads, and writes this one's, whatever the toolkit.
+NEWEST_KNOWN_CUDA = "12.9"
 INTEGERS = ("int", "long", "long long")
 
 
@@ -40,6 +43,17 @@ def host_math() -> str:
         for left, right in (("double", "double"), ("float", "double"), ("double", "float")):
             lines.append(f"HOST double {name}({left} a, {right} b) {{ return __builtin_f{name}(a, b); }}")
     return "\n".join((*lines, "#undef HOST")) + "\n"
+
+
+def ptx_feature(sm: str) -> tuple[str, ...]:
+    """clang's option for the PTX version that `sm` needs, where that is newer than the one clang writes by itself.
+
+    It is that of the first toolkit that knew `sm`: no newer than it must be, since a driver compiles no newer PTX than
+    its own toolkit's.
+    """
+    first = next(toolkit for toolkit in toolkits().values() if sm in toolkit.native)
+    known = version_key(first.version) <= version_key(NEWEST_KNOWN_CUDA)
+    return () if known else (f"--cuda-feature=+ptx{first.ptx_isa.replace('.', '')}",)
 
 
 def for_clang(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -66,10 +80,8 @@ class ClangPlanner:
     def __init__(self, device: CudaBuild) -> None:
         self.device = device
         sdk = device.sdk
-        # clang's default PTX version is too old for the newest SMs; 9.0 is CUDA 13.0's.
-        newest = ("--cuda-feature=+ptx90",) if int(sdk.version.split(".")[0]) >= 13 else ()
         folders = tuple(flag for path in sdk.include_dirs for flag in ("-isystem", str(path)))
-        self.flags = ("-x", "cuda", f"--cuda-path={sdk.root}", "-Wno-unknown-cuda-version", *newest, *MACROS, *folders)
+        self.flags = ("-x", "cuda", f"--cuda-path={sdk.root}", "-Wno-unknown-cuda-version", *MACROS, *folders)
 
     def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
         made = PlannedCudaUnit(files={HOST_MATH: host_math()})
@@ -125,7 +137,7 @@ class ClangPlanner:
     def _device(self, unit: CudaUnit, codegen: Codegen, made: PlannedCudaUnit) -> str:
         sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
         ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
-        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", "-S")
+        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(sm), "-S")
         made.actions.append(
             Action(
                 output=ptx,

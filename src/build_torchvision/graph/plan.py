@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.flags import Tuning
@@ -38,6 +38,8 @@ PRECOMPILED = (
     "torch/library.h",
     "torch/types.h",
 )
+# Actions that read headers outside the build folder, whose changes no depfile lists: they are system headers to it.
+READS_HEADERS = (ActionKind.PCH, ActionKind.FRONTEND, ActionKind.COMPILE, ActionKind.DEVICE)
 NVJPEG = "nvjpeg"  # as setup.py calls the library
 OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
 # separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
@@ -53,7 +55,8 @@ class GraphInputs:
 
     `transform_ir` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same
     for every build of this machine: precompiled headers are made of files there, since clang writes their full path.
-    `tuning` has the flags of the CPU operators and the changes to their IR.
+    `tuning` has the flags of the CPU operators and the changes to their IR. `identity` is a digest of what compilers
+    read: under another one, every source is compiled anew.
     """
 
     upstream: Upstream
@@ -67,6 +70,7 @@ class GraphInputs:
     shared: Path
     device: CudaBuild | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    identity: str = ""
 
 
 def plan_graph(ingredients: GraphInputs, split: Set[str] = frozenset()) -> Graph:
@@ -99,8 +103,9 @@ class _Planner:
     def __init__(self, ingredients: GraphInputs, split: Set[str], first: _Planner | None = None) -> None:
         self.want, self.split, self.first = ingredients, split, first
         self.tools = Tools(ingredients.platform)
+        self.identity = f"{ingredients.platform}/inputs.txt"
         self.actions: dict[str, Action] = {}
-        self.files: dict[str, str] = {}
+        self.files: dict[str, str] = {self.identity: f"{ingredients.identity}\n"}
         self.notes: list[str] = []
         self.clang = ingredients.compiler.family == "clang"
         sms: Sequence[str | None] = tuple(ingredients.device.sms) if ingredients.device else (None,)
@@ -159,6 +164,8 @@ class _Planner:
         )
 
     def _add(self, action: Action) -> str:
+        if action.kind in READS_HEADERS:
+            action = replace(action, inputs=(*action.inputs, self.identity))
         self.actions.setdefault(action.output, action)
         return action.output
 

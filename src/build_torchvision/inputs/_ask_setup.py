@@ -107,13 +107,13 @@ module(
 setuptools.setup = metadata.update
 
 real_open = builtins.open
-builtins.open = capture
+builtins.open = io.open = capture  # pathlib opens through io
 sys.argv = ["setup.py", "bdist_wheel"]
 sys.path.insert(0, str(root))
 real_stdout, sys.stdout = sys.stdout, sys.stderr
 code = compile((root / "setup.py").read_text(encoding="utf-8"), str(root / "setup.py"), "exec")
 exec(code, {"__name__": "__main__", "__file__": str(root / "setup.py")})
-builtins.open = real_open
+builtins.open = io.open = real_open
 sys.stdout = real_stdout
 
 plain = ("name", "version", "author", "author_email", "url", "description", "license", "python_requires")

@@ -6,6 +6,7 @@ import hashlib
 import platform as host
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_compiler import CudaCompiler, check_architectures, find_cuda_compiler
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.emulator import is_foreign
+from build_torchvision.inputs.identity import codec_digest, tree_digest
 from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
@@ -80,19 +82,27 @@ class ResolvedInputs:
         found += (self.cuda_compiler.origin, *self.cuda_compiler.command) if self.cuda_compiler else ()
         return found + ((str(self.cuda.root), self.cuda.origin, str(self.cuda.fatbinary)) if self.cuda else ())
 
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of everything that compilers read, by content: source, headers of torch, toolkit and codecs."""
+        root = self.source.root
+        facts: tuple[object, ...] = (
+            tree_digest(root / name for name in ("setup.py", "torchvision/csrc")),
+            tree_digest(self.torch.include_dirs[:1]),
+            self.torch.version,
+            tree_digest(self.cuda.include_dirs) if self.cuda else None,
+            codec_digest(self.compiler, self.codecs),
+            sorted(self.codecs.versions.items()),
+            [source.library.sha256 for source in self.codecs.sources],
+            self.compiler.glibc,
+            self.tools,
+        )
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
+
     @property
     def key(self) -> str:
-        """Names the build folder: builds with the same inputs share their objects."""
-        codecs = (self.compiler.glibc, sorted(self.codecs.versions.items()), bool(self.codecs.sources))
-        facts: tuple[object, ...] = (
-            str(self.source.root),
-            self.source.sha256,
-            str(self.torch.root),
-            self.torch.version,
-            self.tools,
-            codecs,
-        )
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+        """Names the build folder: builds with the same inputs, wherever these lie, share their objects."""
+        return self.digest[:16]
 
 
 def check_buildable(variants: Sequence[Variant], release: Release) -> str:
