@@ -1,6 +1,7 @@
 """What a build costs, beside upstream's own `setup.py bdist_wheel` on the same machine in the same run.
 
-    python benchmarks/build_cost.py [--torchvision 0.21.0] [--jobs 2] [--cuda] [--skip-upstream] [--json FILE]
+    python benchmarks/build_cost.py [--torchvision 0.21.0] [--source DIR] [--environment VENV] [--jobs 2] [--cuda]
+                                    [--skip-upstream] [--skip-kinds] [--json FILE]
 
 Prints CPU seconds (user and system, of the process and all that it started), wall seconds, and the largest process's
 memory, each as measured now. Compilers' caches are kept out of both sides; what either has to download is there before
@@ -39,6 +40,7 @@ from build_torchvision.facts import Release, release
 from build_torchvision.graph.actions import Action, ActionKind, shell
 from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
 from build_torchvision.inputs.source import fetch_source
+from build_torchvision.inputs.torch_sdk import read_sdk
 from build_torchvision.process import run
 from build_torchvision.variants import DEFAULT_RELEASE, Variant, enumerate_variants, select
 from build_torchvision.verify.runtime import find_python
@@ -72,9 +74,22 @@ def clock() -> Iterator[Callable[[], tuple[float, float]]]:
     yield lambda: (spent() - cpu, time.monotonic() - wall)
 
 
-def upstream(known: Release, python: str, jobs: int, scratch: Path, environment: dict[str, str], name: str) -> Cost:
-    """Run the release's own setup.py for `python` beside its torch, in `scratch`; installing is not counted."""
-    uv, venv = find_uv_bin(), scratch / "venv"
+def upstream(
+    known: Release,
+    python: str,
+    jobs: int,
+    scratch: Path,
+    environment: dict[str, str],
+    name: str,
+    *,
+    source: Path | None = None,
+    given: Path | None = None,
+) -> Cost:
+    """Run the release's own setup.py for `python` beside its torch, in `scratch`; installing is not counted.
+
+    `given` is the folder of an environment that has that torch and setuptools, `source` an unpacked source tree.
+    """
+    uv, venv = find_uv_bin(), given or scratch / "venv"
     action = f"building TorchVision {known.torchvision} by its own setup.py"
     if not venv.exists():
         ERR.print(f"installing torch {known.torch} for upstream's build")
@@ -82,7 +97,7 @@ def upstream(known: Release, python: str, jobs: int, scratch: Path, environment:
         install = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
         run([*install, f"torch=={known.torch}", *BUILD_TOOLS], action=action)
     tree = scratch / f"upstream-{name.replace(' ', '-')}"
-    shutil.copytree(fetch_source(known).root, tree)
+    shutil.copytree(source or fetch_source(known).root, tree)
     env = {**os.environ, **COLD, **environment, "MAX_JOBS": str(jobs), "BUILD_VERSION": known.torchvision}
     env["PATH"] = f"{venv / 'bin'}:{env['PATH']}"
     ERR.print(f"building {name}: {shell(['setup.py', 'bdist_wheel'])}, {jobs} jobs")
@@ -143,6 +158,7 @@ _TITLES = {
     ActionKind.REWRITE: "rewriting",
     ActionKind.DEVICE: "device code",
     ActionKind.ASSEMBLE: "device code",
+    ActionKind.NASM: "code generation",
     ActionKind.LINK: "linking",
 }
 
@@ -166,9 +182,16 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cuda", action="store_true", help="CUDA 13.0 and torch 2.11: one, nine, thirty-six variants")
     parser.add_argument("--skip-upstream", action="store_true", help="measure ours alone, without ratios")
+    parser.add_argument("--skip-kinds", action="store_true", help="leave out where ours of one variant goes")
+    parser.add_argument("--source", type=Path, help="an unpacked source tree of the release, for both")
+    parser.add_argument("--environment", type=Path, help="a virtual environment with the release's torch, for both")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
     known = release(options.torchvision)
+    given = options.environment
+    if given is not None:
+        torch = read_sdk(next((given / "lib").glob("python3*/site-packages")), str(given))
+        options.python = torch.root.parent.name.removeprefix("python").replace(".", "")
     if options.cuda:
         with tempfile.TemporaryDirectory(prefix="build-cost-") as name:
             costs = measure_cuda(known, options.python, options.jobs, Path(name), skip_upstream=options.skip_upstream)
@@ -176,24 +199,47 @@ def main() -> None:
             options.json.write_text(json.dumps({"costs": [asdict(cost) for cost in costs]}, indent=1))
         return
     with tempfile.TemporaryDirectory(prefix="build-cost-") as name:
-        costs, kinds = measure(known, options.python, options.jobs, Path(name), skip_upstream=options.skip_upstream)
+        costs, kinds = measure(
+            known,
+            options.python,
+            options.jobs,
+            Path(name),
+            skip_upstream=options.skip_upstream,
+            skip_kinds=options.skip_kinds,
+            source=options.source,
+            given=given,
+            torch=str(torch.root) if given else None,
+        )
     report(costs, kinds)
     if options.json:
         options.json.write_text(json.dumps({"costs": [asdict(cost) for cost in costs], "by_kind": kinds}, indent=1))
 
 
 def measure(
-    known: Release, python: str, jobs: int, scratch: Path, *, skip_upstream: bool
+    known: Release,
+    python: str,
+    jobs: int,
+    scratch: Path,
+    *,
+    skip_upstream: bool,
+    skip_kinds: bool,
+    source: Path | None,
+    given: Path | None,
+    torch: str | None,
 ) -> tuple[list[Cost], Counter[str]]:
     """[upstream's build, ours of one variant, of all four], and where ours of one went."""
+    inputs = {"source": source, "torch": torch}
     universe = enumerate_variants(python, ("cpu",))
     variants = [variant for variant in select(["cpu-avx*"], universe) if variant.platform == "x86_64"]
-    resolve_inputs(BuildRequest(variants=tuple(variants), release=known))
-    one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one")
-    every, _ = ours(variants, known, jobs, scratch / "every")
-    kinds = by_kind(outcome)
+    resolve_inputs(BuildRequest(variants=tuple(variants), release=known, source=source, torch=torch))
+    one, outcome = ours([v for v in variants if v.isa == CPU], known, jobs, scratch / "one", **inputs)
+    every, _ = ours(variants, known, jobs, scratch / "every", **inputs)
+    kinds = Counter[str]() if skip_kinds else by_kind(outcome)
     # Last: the largest child's memory that the system reports is that of all children so far.
-    costs = [] if skip_upstream else [upstream(known, python, jobs, scratch, {"FORCE_CUDA": "0"}, "upstream")]
+    costs = []
+    if not skip_upstream:
+        env = {"FORCE_CUDA": "0"}
+        costs.append(upstream(known, python, jobs, scratch, env, "upstream", source=source, given=given))
     return [*costs, one, every], kinds
 
 
@@ -233,6 +279,7 @@ def report(costs: list[Cost], kinds: Counter[str]) -> None:
         for title, value, goal in (
             ("one variant from nothing", one.cpu, GOAL_ONE),
             ("each further ISA", further, GOAL_FURTHER),
+            ("one of four variants, on average", every.cpu / 4, GOAL_FURTHER),
         ):
             verdict = "met" if value / base.cpu <= goal else "NOT MET"
             share = f"1/{base.cpu / value:.1f} of upstream's {base.cpu:.0f}"
@@ -240,6 +287,8 @@ def report(costs: list[Cost], kinds: Counter[str]) -> None:
     peak = max(one.peak_mib, every.peak_mib)
     verdict = "met" if peak <= GOAL_MEMORY else "NOT MET"
     console.print(f"peak of a process: {peak:.0f} MiB (goal {GOAL_MEMORY}: {verdict})", highlight=False)
+    if not kinds:
+        return
     console.print("one variant, each action once more, alone:", highlight=False)
     for title, seconds in kinds.most_common():
         console.print(f"  {title:16} {seconds:5.1f} CPU s", highlight=False)
