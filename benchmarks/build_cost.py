@@ -42,7 +42,7 @@ from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.inputs.torch_sdk import read_sdk
 from build_torchvision.process import run
-from build_torchvision.variants import DEFAULT_RELEASE, Variant, enumerate_variants, select
+from build_torchvision.variants import Variant, enumerate_variants, select
 from build_torchvision.verify.runtime import find_python
 
 CPU = "avx512"
@@ -131,9 +131,9 @@ def ours(
     os.environ.update(COLD)
     name = f"ours: {', '.join(dict.fromkeys(variant.short for variant in variants))}"
     with clock() as spent:
-        _, outcomes = pipeline.build(request, ERR, folder=folder / "objects")
+        result = pipeline.build_all([request], ERR, folder=folder / "objects")
         cpu, wall = spent()
-    (outcome,) = outcomes
+    (outcome,) = result.outcomes
     return Cost(name=name, cpu=cpu, wall=wall, peak_mib=outcome.peak_mib), outcome
 
 
@@ -177,7 +177,7 @@ def _again(command: tuple[str, ...], folder: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--torchvision", default=DEFAULT_RELEASE)
+    parser.add_argument("--torchvision", default="0.21.0")
     parser.add_argument("--python", default="313")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--cuda", action="store_true", help="CUDA 13.0 and torch 2.11: one, nine, thirty-six variants")

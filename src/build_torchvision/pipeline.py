@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
+from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput, ProcessFailed, VerificationFailed
 from build_torchvision.execute.launcher import find_launcher
 from build_torchvision.execute.runner import RunOutcome, exclusive, run_graph
 from build_torchvision.execute.scripts import PATCH_FATBIN, PATCH_FATBIN_OBJECT, TRANSFORM_IR
@@ -33,6 +34,15 @@ class Built:
     variant: Variant
     wheel: Path
     report: Report
+
+
+@dataclass(kw_only=True)
+class Result:
+    """What a command built: wheels that hold, variants that failed with the reason, and what each graph cost."""
+
+    wheels: list[Built] = field(default_factory=list)
+    failed: list[tuple[Variant, BuildTorchvisionError]] = field(default_factory=list)
+    outcomes: list[RunOutcome] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,41 +111,71 @@ def _graph_inputs(part: Part) -> GraphInputs:
     )
 
 
-def build(
-    request: BuildRequest, console: Console, *, folder: Path | None = None, verbose: bool = False
-) -> tuple[list[Built], list[RunOutcome]]:
-    """Build, pack and audit every variant of `request`, a graph per track; a wheel appears in `out` when it holds.
+def build_all(
+    requests: Sequence[BuildRequest], console: Console, *, folder: Path | None = None, verbose: bool = False
+) -> Result:
+    """Build, pack and audit every variant of `requests`, a graph per release and track.
 
-    Raises VerificationFailed when a wheel is not what its name says: it is then kept as NAME.whl.rejected.
+    A wheel appears in `out` when it holds. A variant that cannot be built does not keep the others from it: it is
+    listed in the result, and so is a wheel that is not what its name says, which is kept as NAME.whl.rejected. Where
+    there is only one variant, its error is raised.
     """
-    built, outcomes = [], []
-    for requests in tracks_of(request):
-        parts = [resolve_part(part) for part in requests]
-        track = requests[0].variants[0].track
-        base = folder / track if folder else cache_dir() / "builds" / "-".join(part.inputs.key for part in parts)
-        with writing(f"Build in {base}", base), exclusive(base, console):
-            outcome = compile_all(parts, base, console, verbose=verbose)
-            outcomes.append(outcome)
-            for part in parts:
-                built += package(part, outcome, console)
-    return built, outcomes
+    result = Result()
+    alone = sum(len(request.variants) for request in requests) == 1
+    for request in requests:
+        for of_track in tracks_of(request):
+            try:
+                _build_track(of_track, console, folder, verbose, result)
+            except BuildTorchvisionError as error:
+                if alone or not isinstance(error, (ProcessFailed, BadInput, MissingInput)):
+                    raise
+                result.failed += [(variant, error) for part in of_track for variant in part.variants]
+    if alone and result.failed:
+        raise result.failed[0][1]
+    return result
 
 
-def package(part: Part, outcome: RunOutcome, console: Console) -> list[Built]:
-    """Make, audit and finish the wheels of `part`.
+def _build_track(
+    requests: Sequence[BuildRequest], console: Console, folder: Path | None, verbose: bool, result: Result
+) -> None:
+    """Build one track of one release, each request on another platform, and add what comes of it to `result`."""
+    parts = [resolve_part(part) for part in requests]
+    track = requests[0].variants[0].track
+    base = folder / track if folder else cache_dir() / "builds" / "-".join(part.inputs.key for part in parts)
+    with writing(f"Build in {base}", base), exclusive(base, console):
+        outcome = compile_all(parts, base, console, verbose=verbose)
+        result.outcomes.append(outcome)
+        for part in parts:
+            package(part, outcome, console, result)
+
+
+def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -> None:
+    """Make, audit and finish the wheels of `part`, and add them to `result`.
 
     They are drafted beside the objects, so that a full disk is met before anything is written into `out`; nothing has
     its final name there before it has been audited.
     """
-    out, built = part.request.out, []
+    specs = []
+    for spec in part.inputs.specs:
+        failure = outcome.failed.get(target_name(spec.variant.isa, spec.variant.sm))
+        if failure is None:
+            specs.append(spec)
+        else:
+            result.failed.append((spec.variant, failure.error(str(spec.variant))))
+    if not specs:
+        return
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=outcome.folder) as scratch:
-        contents = [_contents(spec, part, outcome) for spec in part.inputs.specs]
-        console.print(f"packing {len(contents)} wheel{'s' * (len(contents) != 1)}", highlight=False)
-        for spec, draft in zip(part.inputs.specs, draft_wheels(contents, Path(scratch)), strict=True):
+        console.print(f"packing {len(specs)} wheel{'s' * (len(specs) != 1)}", highlight=False)
+        drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch))
+        for spec, draft in zip(specs, drafts, strict=True):
             console.print(f"auditing {spec.variant}", highlight=False)
             report = audit_wheel(draft, spec.variant, torch_facts(part.inputs.torch))
-            built.append(Built(variant=spec.variant, wheel=_finish(draft, report, out), report=report))
-    return built
+            try:
+                wheel = _finish(draft, report, part.request.out)
+            except VerificationFailed as error:
+                result.failed.append((spec.variant, error))
+            else:
+                result.wheels.append(Built(variant=spec.variant, wheel=wheel, report=report))
 
 
 def _finish(draft: Path, report: Report, out: Path) -> Path:
@@ -160,13 +200,6 @@ def _contents(spec: WheelSpec, part: Part, outcome: RunOutcome) -> WheelContents
         library_dirs=sysroot.lib_dirs if sysroot else (),
         sources=inputs.codecs.sources,
     )
-
-
-def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:
-    """Each variant for each Python of `pythons` ("310", "313"); unchanged when `pythons` is empty."""
-    if not pythons:
-        return tuple(variants)
-    return tuple(dict.fromkeys(replace(variant, python=python) for variant in variants for python in pythons))
 
 
 def _cuda_build(inputs: ResolvedInputs) -> CudaBuild | None:

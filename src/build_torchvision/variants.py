@@ -12,6 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import bracex
+
 from build_torchvision.compatibility import driver_floor, hardware_exists, toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Gpu, Isa, gpus, isas, releases, toolkits, version_key
@@ -20,7 +22,7 @@ CPU = "cpu"
 TRACKS: tuple[str, ...] = (*toolkits(), CPU)
 DEFAULT_TRACKS: tuple[str, ...] = ("cuda12_8", CPU)
 DEFAULT_PYTHON = "313"
-DEFAULT_RELEASE = "0.21.0"  # the release on which every check of this project has been run
+MOST_EXPANSIONS = 10_000
 PYTHONS: tuple[str, ...] = tuple(sorted({python for known in releases().values() for python in known.pythons}))
 CORE_SMS: tuple[str, ...] = tuple(sm for sm, gpu in gpus().items() if gpu.core)
 """The nine SMs of the default matrix."""
@@ -213,26 +215,50 @@ def every_variant() -> tuple[Variant, ...]:
     return tuple(variant for python in PYTHONS for variant in enumerate_variants(python, TRACKS, None))
 
 
+def is_pattern(name: str) -> bool:
+    """Whether `name` is a glob or has braces, rather than the name of one variant."""
+    return bool(set(name) & set("*?[]{}"))
+
+
 def expand_braces(pattern: str) -> list[str]:
-    """`a{b,c}d` -> `abd`, `acd`; braces may nest. Raises BadInput where they do not pair."""
-    depth, start = 0, pattern.find("{")
-    if start < 0:
-        if "}" in pattern:
-            raise BadInput(f"pattern {pattern!r}", "has a } without its {.", "Write braces as in 'cpu-avx{2,512}'.")
-        return [pattern]
-    if "}" in pattern[:start]:
-        raise BadInput(f"pattern {pattern!r}", "has a } without its {.", "Write braces as in 'cpu-avx{2,512}'.")
-    alternatives, last = [], start + 1
-    for index in range(start, len(pattern)):
-        char = pattern[index]
+    """`a{b,c}d` -> `abd`, `acd`; braces may nest. Raises BadInput where they do not pair, or for far too many."""
+    depth = 0
+    for char in pattern:
         depth += (char == "{") - (char == "}")
-        if depth == 0 or (depth == 1 and char == ","):
-            alternatives.append(pattern[last:index])
-            last = index + 1
-        if depth == 0:
-            head, tail = pattern[:start], pattern[index + 1 :]
-            return [whole for middle in alternatives for whole in expand_braces(head + middle + tail)]
-    raise BadInput(f"pattern {pattern!r}", "has a { without its }.", "Write braces as in 'cpu-avx{2,512}'.")
+        if depth < 0:
+            break
+    if depth:
+        which = "a { without its }" if depth > 0 else "a } without its {"
+        raise BadInput(f"pattern {pattern!r}", f"has {which}.", "Write braces as in 'cpu-avx{2,512}'.")
+    try:
+        return list(bracex.iexpand(pattern, keep_escapes=True, limit=MOST_EXPANSIONS))
+    except bracex.ExpansionLimitException as error:
+        raise BadInput(
+            f"pattern {pattern!r}", f"stands for more than {MOST_EXPANSIONS} names.", "Use * in place of a list."
+        ) from error
+
+
+def matching(name: str) -> list[Variant]:
+    """The variants that `name`, exact or a pattern, means: of the nine core SMs, unless it names another itself.
+
+    Without "torchvision-pythonNNN-" it is of the default Python, and of the default tracks unless it begins with
+    another. Raises BadInput where it means nothing.
+    """
+    everywhere = every_variant()
+    core = [variant for variant in everywhere if variant.sm is None or variant.gpu is None or variant.gpu.core]
+    if "-python" not in name:
+        tracks = [track for track in TRACKS if name.startswith(track)] or DEFAULT_TRACKS
+        core = enumerate_variants(tracks=tracks)
+        everywhere = tuple(enumerate_variants(tracks=tracks, sms=None))
+    variants: list[Variant] = []
+    for glob in expand_braces(name):
+        for universe in (core, everywhere):
+            try:
+                variants += select([glob], universe)
+                break
+            except BadInput:
+                continue
+    return variants or select([name], everywhere)
 
 
 def select(patterns: Sequence[str], universe: Iterable[Variant]) -> list[Variant]:

@@ -40,7 +40,7 @@ from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.inputs.toolchain import Toolchain, unpack_deb
 from build_torchvision.inputs.upstream import Extension
 from build_torchvision.spec import LibraryIdentity
-from build_torchvision.variants import DEFAULT_RELEASE, parse
+from build_torchvision.variants import parse
 from build_torchvision.verify.static import TorchFacts, audit_wheel
 from build_torchvision.wheel.licences import bundle_licences
 from build_torchvision.wheel.sbom import write_sbom
@@ -217,7 +217,7 @@ def test_headers_are_written_and_a_placeholder_that_is_left_is_an_error(tmp_path
 
 
 def request(variant: str = "torchvision-python313-cpu-avx2", **options: object) -> BuildRequest:
-    return BuildRequest(variants=(parse(variant),), release=release(DEFAULT_RELEASE), **options)  # type: ignore[arg-type]
+    return BuildRequest(variants=(parse(variant),), release=release("0.29.1"), **options)  # type: ignore[arg-type]
 
 
 def test_a_wheel_is_built_for_the_pinned_glibc_unless_this_machines_parts_are_used() -> None:

@@ -29,6 +29,7 @@ ORDER = (
     "execute",
     "wheel",
     "verify",
+    "requests",
     "prefetch",
     "plan_report",
     "pipeline",

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from _machines import FOLDER, NAMES, record, sources
 
-from build_torchvision.choose.advice import advise, auto_variant
+from build_torchvision.choose.advice import advise
+from build_torchvision.choose.auto import auto_variant
 from build_torchvision.choose.ranking import choose, driver_is_older
 from build_torchvision.cli import build as build_command
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import gpus, isas, release
+from build_torchvision.facts import gpus, isas
 from build_torchvision.machine.cpu import read_cpu
 from build_torchvision.machine.environment import (
     InstalledPackage,
@@ -380,7 +381,7 @@ def test_on_an_h100_the_torch_that_is_there_decides() -> None:
 
 @pytest.mark.parametrize(
     ("name", "best_release", "seed_release"),
-    [("rtx4090", "0.25.0", "0.25.0"), ("thor", "0.29.1", None), ("zen2", "0.21.0", "0.21.0")],
+    [("rtx4090", "0.25.0", "0.25.0"), ("thor", "0.29.1", None), ("zen2", "0.29.1", "0.29.1")],
 )
 def test_without_a_torch_the_release_is_the_newest_whose_torch_has_that_cuda(
     name: str, best_release: str, seed_release: str | None
@@ -437,17 +438,20 @@ def test_no_code_is_given_to_what_cannot_be_built_from_a_published_torch() -> No
         ("zen2", "0.21.0", "cpu-avx2", None),
         ("a100", "0.21.0", "cuda12_4-sm80-avx2", None),
         ("l40s", "0.25.0", "cuda12_8-sm89-avx512bf16", None),
-        ("b200", "0.21.0", "cpu-avx512bf16", "CUDA 12.4, which makes no code for it; --torchvision 0.25.0"),
-        ("rtx4090", "0.28.0", "cpu-avx2", "driver 570.133.04 is older than 580, which it needs; --torchvision 0.25.0"),
-        ("dgx-spark", "0.21.0", "cpu-armv9", "published for the CPU only; --torchvision 0.29.1"),
+        ("b200", "0.21.0", "cpu-avx512bf16", "is built with CUDA 12.4; cuda12_8-sm100-avx512bf16"),
+        ("rtx4090", "0.28.0", "cpu-avx2", "is built with CUDA 13.0; cuda12_8-sm89-avx2"),
+        ("dgx-spark", "0.21.0", "cpu-armv9", "is CPU-only; cuda13_0-sm121-armv9"),
         ("dgx-spark", "0.28.0", "cuda13_0-sm121-armv9", None),
+        ("zen2", None, "cpu-avx2", None),
+        ("rtx4090", None, "cuda12_8-sm89-avx2", None),  # its driver is too old for CUDA 13
+        ("b200", None, "cuda12_8-sm100-avx512bf16", None),
+        ("dgx-spark", None, "cuda13_0-sm121-armv9", None),
     ],
 )
 def test_auto_takes_the_gpu_where_the_releases_torch_allows_it(
-    name: str, torchvision: str, short: str, why: str | None
+    name: str, torchvision: str | None, short: str, why: str | None
 ) -> None:
-    machine, row = recorded(name), release(torchvision)
-    variant, said = auto_variant(machine, "313", row.torch_cuda(machine.platform), row)
+    variant, said = auto_variant(recorded(name), "313", torchvision=torchvision)
     assert variant.short == short
     assert (why is None) == (said is None)
     assert (why or "") in (said or "")
@@ -463,7 +467,7 @@ def test_auto_without_a_gpu_is_the_best_cpu_variant_for_the_running_python() -> 
 
 def test_auto_on_a_processor_without_any_isa_is_refused() -> None:
     with pytest.raises(BadInput, match="stock wheel"):
-        auto_variant(recorded("rosetta"), "313", None, release("0.21.0"))
+        auto_variant(recorded("rosetta"), "313")
 
 
 # --- environments are read, not run -----------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from build_torchvision.cli.options import named
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.execute.launcher import STATISTICS, find_launcher
 from build_torchvision.execute.ninja_file import ninja_file
@@ -16,7 +15,7 @@ from build_torchvision.execute.runner import run_graph
 from build_torchvision.facts import release
 from build_torchvision.graph.actions import Action, ActionKind, Graph
 from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
-from build_torchvision.variants import parse
+from build_torchvision.variants import matching, parse
 
 QUIET = Console(file=io.StringIO())
 
@@ -123,12 +122,12 @@ def test_what_the_cache_did_is_counted(path: Path, tmp_path: Path) -> None:
     ],
 )
 def test_a_pattern_names_core_gpus_unless_it_names_another(pattern: str, count: int) -> None:
-    assert len(named((pattern,))) == count
+    assert len(matching(pattern)) == count
 
 
 def test_a_pattern_of_nothing_is_refused() -> None:
     with pytest.raises(BadInput):
-        named(("cuda12_8-sm61x-avx2",))
+        matching("cuda12_8-sm61x-avx2")
 
 
 def test_a_release_whose_torch_is_of_another_cuda_is_refused_before_it_is_fetched() -> None:

@@ -10,11 +10,11 @@ from build_torchvision.choose.ranking import Choice, choose, driver_is_older, su
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, gpus, releases, toolkits, version_key
 from build_torchvision.machine.report import GpuFound, Machine
+from build_torchvision.releases import newest
 from build_torchvision.spec import local_version
 from build_torchvision.variants import (
     CPU,
     DEFAULT_PYTHON,
-    DEFAULT_RELEASE,
     DEFAULT_TRACKS,
     PYTHONS,
     TRACKS,
@@ -94,41 +94,6 @@ def _on_gpu(ranked: list[Choice]) -> Choice | None:
     return ranked[0] if ranked[0].fits and ranked[0].variant.cuda else None
 
 
-def auto_variant(machine: Machine, python: str, cuda: str | None, release: Release) -> tuple[Variant, str | None]:
-    """The best variant for `machine` that can be built for Python `python` beside a torch of CUDA `cuda` (None: CPU).
-
-    With it comes why it is a CPU variant although there is a GPU, else None. Raises BadInput where nothing fits.
-    """
-    tracks = [track for track in TRACKS if track == CPU or toolkits()[track].version == cuda]
-    ranked = choose(machine, enumerate_variants(python, tracks, None))
-    best = ranked[0]
-    if not best.fits:
-        raise BadInput(
-            f"choosing a variant for this {machine.platform} machine",
-            f"its processor ({machine.cpu.model}) has the features of no ISA of the matrix.",
-            "Install the stock wheel: `pip install torchvision`.",
-        )
-    if best.variant.cuda or machine.gpu is None:
-        return best.variant, None
-    own = [choice for choice in ranked if choice.variant.cuda and choice.variant.sm == machine.gpu.sm]
-    if cuda is None:
-        why = f"torch {release.torch} for {machine.platform} is published for the CPU only"
-    elif own:
-        why = own[0].why
-    else:
-        why = f"torch {release.torch} goes with CUDA {cuda}, which makes no code for it"
-    others = [row.torchvision for row in releases().values() if python in row.pythons and _serves(machine, row)]
-    instead = f"; --torchvision {others[-1]} would give it code" if others else ""
-    return best.variant, f"{machine.gpu.name} ({machine.gpu.capability}) stays idle: {why}{instead}."
-
-
-def _serves(machine: Machine, row: Release) -> bool:
-    track = next((kit.track for kit in toolkits().values() if kit.version == row.torch_cuda(machine.platform)), None)
-    if track is None or not row.sha256:
-        return False
-    return bool(choose(machine, enumerate_variants(row.pythons[0], [track, CPU], None))[0].variant.cuda)
-
-
 def _without_torch(machine: Machine) -> Machine:
     if machine.environment is None:
         return machine
@@ -162,11 +127,12 @@ def _offer(machine: Machine, choice: Choice | None) -> Offer | None:
         return None
     release, needs = _release_for(machine, choice.variant)
     python = _python_command(machine, choice.variant)
-    shown = release or releases()[DEFAULT_RELEASE]
+    default = newest(choice.variant)
+    shown = release or default or list(releases().values())[-1]
     local = local_version(choice.variant, paired=True)
     tag = f"cp{choice.variant.python}"
-    default = [] if shown.torchvision == DEFAULT_RELEASE else ["--torchvision", shown.torchvision]
-    build = ["build-torchvision", "build", str(choice.variant), *default]
+    named = [] if shown is default else ["--torchvision", shown.torchvision]
+    build = ["build-torchvision", "build", str(choice.variant), *named]
     return Offer(
         choice=choice,
         release=release,
@@ -191,8 +157,7 @@ def _release_for(machine: Machine, variant: Variant) -> tuple[Release | None, st
         if paired is not None:
             return paired, None
     if variant.cuda is None and torch is None:
-        default = releases()[DEFAULT_RELEASE]
-        return (default if default in usable else usable[-1]), None
+        return newest(variant) or usable[-1], None
     fitting = [row for row in usable if variant.cuda is None or row.torch_cuda(variant.platform) == variant.cuda]
     if not fitting:
         return None, (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from build_torchvision import pipeline
-from build_torchvision.choose.advice import auto_variant
+from build_torchvision.choose.auto import auto_variant
 from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
     ERR,
@@ -26,16 +25,24 @@ from build_torchvision.cli.options import (
     Verbose,
     Without,
     log_to_stderr,
-    named,
-    request_of,
 )
 from build_torchvision.errors import BadInput, VerificationFailed
-from build_torchvision.facts import release
-from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.plan_report import describe_plan
-from build_torchvision.variants import DEFAULT_RELEASE, PYTHONS, Variant
+from build_torchvision.requests import (
+    ANY,
+    Requests,
+    Wanted,
+    for_pythons,
+    left_out_by_reason,
+    named_variants,
+    pythons_named,
+    requests_for,
+    running_python,
+    torch_named,
+)
+from build_torchvision.variants import Variant
 from build_torchvision.verify.session import VerifyOptions, verify_all
 
 
@@ -53,15 +60,25 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run."""
-    request = replace(
-        request_of(named(names), torchvision, torch, without, compiler),
+    exact, matched = named_variants(names)
+    wanted = Wanted(
+        exact=exact,
+        matched=matched,
+        torchvision=torchvision,
+        torch=torch,
         source=source,
-        cuda=cuda,
-        cuda_compiler=cuda_compiler,
-        ptx=ptx,
         allow_unpaired=allow_unpaired,
+        options={
+            "without": frozenset(without),
+            "compiler": compiler,
+            "cuda": cuda,
+            "cuda_compiler": cuda_compiler,
+            "ptx": ptx,
+        },
     )
-    plans = [describe_plan(request, variant) for variant in request.variants]
+    found = requests_for(wanted, available=lambda release: True)
+    show_left_out(found)
+    plans = [describe_plan(request, variant) for request in found.requests for variant in request.variants]
     if as_json:
         print(json.dumps(plans, indent=2))
         return
@@ -146,62 +163,79 @@ def build(
         raise BadInput(
             "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
         )
-    chosen = [auto_choice(torchvision, torch)] if auto else named(names)
-    pythons = [text.replace(".", "") for text in python.split(",")] if python and python != "any" else []
-    for text in pythons:
-        if text not in PYTHONS:
-            raise BadInput(f"--python {text}", "is not a Python of the matrix.", f"Choose from {', '.join(PYTHONS)}.")
-    request = replace(
-        request_of(pipeline.for_pythons(chosen, pythons), torchvision, torch, without, compiler),
+    exact, matched = ((auto_choice(torchvision, torch),), ()) if auto else named_variants(names)
+    pythons = pythons_named(python)
+    wanted = Wanted(
+        exact=for_pythons(exact, pythons),
+        matched=for_pythons(matched, pythons),
+        torchvision=torchvision,
+        torch=torch,
         torch_index=torch_index,
         source=source,
-        cc_prefix=cc_prefix,
-        glibc=glibc,
-        codecs=codecs,
-        jobs=jobs,
-        cuda=cuda,
-        cuda_compiler=cuda_compiler,
-        ptx=ptx,
-        launcher=launcher,
         allow_unpaired=allow_unpaired,
-        out=out_dir,
-        with_variant_label=with_variant_label,
-        tuning=not no_tuning,
-        any_python=python == "any",
+        options={
+            "without": frozenset(without),
+            "compiler": compiler,
+            "cc_prefix": cc_prefix,
+            "glibc": glibc,
+            "codecs": codecs,
+            "jobs": jobs,
+            "cuda": cuda,
+            "cuda_compiler": cuda_compiler,
+            "ptx": ptx,
+            "launcher": launcher,
+            "out": out_dir,
+            "with_variant_label": with_variant_label,
+            "tuning": not no_tuning,
+            "any_python": python == ANY,
+        },
     )
+    found = requests_for(wanted)
+    show_left_out(found)
     console = Console(stderr=True, quiet=quiet)
-    built, outcomes = pipeline.build(request, console, folder=build_dir, verbose=verbose)
-    for outcome in outcomes:
+    result = pipeline.build_all(found.requests, console, folder=build_dir, verbose=verbose)
+    for outcome in result.outcomes:
         console.print(
             f"{outcome.ran} actions, {outcome.cpu_seconds:.0f} CPU seconds, largest process {outcome.peak_mib:.0f} MiB"
             f"; objects and logs in {outcome.folder}",
             highlight=False,
         )
-    proofs = [b.report for b in built]
-    if verify_:
-        proofs = list(verify_all([(b.wheel, b.variant) for b in built], VerifyOptions(torch=torch, emulate=True)))
+    proofs = [built.report for built in result.wheels]
+    if verify_ and result.wheels:
+        options = VerifyOptions(torch=torch, source=source, emulate=True)
+        proofs = list(verify_all([(built.wheel, built.variant) for built in result.wheels], options))
     if as_json:
         rows = [
-            {"variant": str(b.variant), "wheel": str(b.wheel), "proof": proof.to_json()}
-            for b, proof in zip(built, proofs, strict=True)
+            {"variant": str(built.variant), "wheel": str(built.wheel), "proof": proof.to_json()}
+            for built, proof in zip(result.wheels, proofs, strict=True)
         ]
         print(json.dumps(rows, indent=2))
     else:
-        for result, proof in zip(built, proofs, strict=True):
+        for built, proof in zip(result.wheels, proofs, strict=True):
             if verify_:
                 OUT.print(tables.proof_table(proof))
-            print(result.wheel)
-    if not all(proof.ok for proof in proofs):
+            print(built.wheel)
+    for variant, error in result.failed:
+        ERR.print(f"failed: {variant}: {error.problem} {error.hint}", markup=False, highlight=False, soft_wrap=True)
+    if result.failed:
+        ERR.print(f"{len(result.failed)} of {len(result.failed) + len(result.wheels)} wheels failed", highlight=False)
+    if result.failed or not all(proof.ok for proof in proofs):
         sys.exit(VerificationFailed.exit_code)
+
+
+def show_left_out(found: Requests) -> None:
+    """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
+    for note in found.notes:
+        ERR.print(note, markup=False, highlight=False, soft_wrap=True)
+    for reason, variants in left_out_by_reason(found.left_out).items():
+        names = ", ".join(variant.short for variant in variants)
+        ERR.print(f"left out: {names}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def auto_choice(torchvision: str | None, torch: str | None) -> Variant:
     """The best variant for this machine; says on standard error what it is, and why it leaves a GPU idle if it does."""
-    machine, row = detect(this_machine()), release(torchvision or DEFAULT_RELEASE)
-    cuda = row.torch_cuda(machine.platform)
-    if torch and Path(torch).expanduser().is_dir():
-        cuda = read_version(Path(torch).expanduser() / "torch")[1]
-    variant, why = auto_variant(machine, f"{sys.version_info.major}{sys.version_info.minor}", cuda, row)
+    machine = detect(this_machine())
+    variant, why = auto_variant(machine, running_python(), torchvision=torchvision, torch=torch_named(torch))
     ERR.print(f"this machine's variant: {variant}", highlight=False)
     if why:
         ERR.print(why, markup=False, highlight=False)

@@ -12,7 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr, named
+from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput
 from build_torchvision.install.installer import install as install_wheel
 from build_torchvision.install.remote import remote
@@ -21,6 +21,7 @@ from build_torchvision.machine.environment import read_environment
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.publish import catalogue
+from build_torchvision.requests import named_variants
 
 SHOWN = 4  # wheels behind the best, on the screen; --json has all
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def install(
     if site.open_to_others and trust is None:
         log.warning("%s is plain http: whoever is on the way could change it. Use https, or --trust KEY.", site.base)
     records = catalogue.load(site.read(catalogue.NAME).decode(errors="replace"), site.base)
-    wanted = {variant.short for variant in named(names)} if names else None
+    wanted = {variant.short for variants in named_variants(names) for variant in variants} if names else None
     records = [
         row
         for row in records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -19,9 +18,8 @@ from build_torchvision.cli.options import (
     Verbose,
     Without,
     log_to_stderr,
-    named,
-    request_of,
 )
+from build_torchvision.requests import Wanted, named_variants, requests_for
 
 
 def prepare(
@@ -42,9 +40,16 @@ def prepare(
     installed is named with the one command that does it.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
-    request = replace(request_of(named(names), torchvision, torch, without, compiler), cc_prefix=cc_prefix)
-    request = replace(request, allow_unpaired=allow_unpaired)
-    found = prefetch.prepare(request)
+    exact, matched = named_variants(names)
+    wanted = Wanted(
+        exact=exact,
+        matched=matched,
+        torchvision=torchvision,
+        torch=torch,
+        allow_unpaired=allow_unpaired,
+        options={"without": frozenset(without), "compiler": compiler, "cc_prefix": cc_prefix},
+    )
+    found = [row for request in requests_for(wanted).requests for row in prefetch.prepare(request)]
     if as_json:
         print(json.dumps(dict(found), indent=2))
         return

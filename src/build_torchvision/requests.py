@@ -1,0 +1,225 @@
+"""Turn the names and options of a user into build requests: which variants, as which release, against which torch.
+
+A name is exact or a pattern. An exact name that cannot be built is an error; a pattern builds what it can, and what it
+leaves out is returned with the reason. Reads the tables, and of what the user names the version alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import Release
+from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.inputs.source import SourceAvailability, source_version
+from build_torchvision.inputs.torch_sdk import read_version
+from build_torchvision.releases import Selection, TorchBuild, select_release, torch_covers
+from build_torchvision.variants import CPU, PYTHONS, Variant, is_pattern, matching
+
+ANY = "any"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """A variant that a pattern named and that cannot be built, with the reason, one sentence."""
+
+    variant: Variant
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requests:
+    """What to build: one request per release, and what was left out. `notes` are sentences for the user."""
+
+    requests: tuple[BuildRequest, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """All variants that are built."""
+        return tuple(variant for request in self.requests for variant in request.variants)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What the user named. `options` are further fields of `BuildRequest`, the same for every variant.
+
+    `exact` are variants that must be built, `matched` those that a pattern named. Nothing named by hand (`auto`) lets
+    an older release stand in where the newest one's source cannot be had.
+    """
+
+    exact: tuple[Variant, ...] = ()
+    matched: tuple[Variant, ...] = ()
+    torchvision: str | None = None
+    torch: str | None = None
+    torch_index: str | None = None
+    source: Path | None = None
+    allow_unpaired: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def named_variants(names: Sequence[str]) -> tuple[tuple[Variant, ...], tuple[Variant, ...]]:
+    """(Variants that are named one by one, variants that patterns match). Raises BadInput for a name of nothing."""
+    if not names:
+        raise BadInput("Name a variant", "No name was given.", "Try `build-torchvision variants`, or `build --auto`.")
+    exact = tuple(dict.fromkeys(v for name in names if not is_pattern(name) for v in matching(name)))
+    matched = dict.fromkeys(v for name in names if is_pattern(name) for v in matching(name))
+    return exact, tuple(variant for variant in matched if variant not in exact)
+
+
+def pythons_named(text: str | None) -> tuple[str, ...]:
+    """The Pythons of `--python`: "310,3.13" is ("310", "313"). None, and "any", name none: () is returned.
+
+    Raises BadInput for one that is not in the matrix.
+    """
+    if text is None or text == ANY:
+        return ()
+    pythons = tuple(part.strip().replace(".", "") for part in text.split(","))
+    for python in pythons:
+        if python not in PYTHONS:
+            raise BadInput(
+                f"--python {text}",
+                f"{python!r} is not a Python of the matrix.",
+                f"Choose from {', '.join(PYTHONS)}, or any for one wheel that serves all.",
+            )
+    return pythons
+
+
+def for_pythons(variants: Sequence[Variant], pythons: Sequence[str]) -> tuple[Variant, ...]:
+    """Each variant for each Python of `pythons` ("310", "313"); unchanged when `pythons` is empty."""
+    if not pythons:
+        return tuple(variants)
+    return tuple(dict.fromkeys(replace(variant, python=python) for variant in variants for python in pythons))
+
+
+def torch_named(spec: str | None) -> TorchBuild | None:
+    """The torch that `--torch` names: a version, a wheel (its name may have %2B for +), or a site-packages folder.
+
+    Raises BadInput for anything else.
+    """
+    if spec is None:
+        return None
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        version, cuda = read_version(path / "torch")
+        return TorchBuild(version=version.public, local=version.local, cuda=cuda)
+    if spec.endswith(".whl"):
+        try:
+            _, found, _, _ = parse_wheel_filename(unquote(path.name))
+        except InvalidWheelFilename as error:
+            raise BadInput(f"--torch {spec}", f"{error}.", "Give the wheel the name it was published with.") from error
+        return TorchBuild.parse(str(found))
+    return TorchBuild.parse(spec)
+
+
+def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = None) -> Requests:
+    """Choose the release of every variant of `wanted` and group them into requests, one per release.
+
+    `available` tells whose source can be had (default: asked of this machine, and only where nothing was named). Raises
+    BadInput for an exact variant that no release serves, and where a pattern leaves nothing to build.
+    """
+    torch = torch_named(wanted.torch)
+    source = source_version(wanted.source) if wanted.source else None
+    free = wanted.torchvision is None and torch is None and source is None
+    chosen: dict[str, tuple[Release, list[Variant]]] = {}
+    left_out: list[LeftOut] = []
+    for variant in (*wanted.exact, *wanted.matched):
+        try:
+            selection = select_release(
+                variant,
+                torchvision=wanted.torchvision,
+                torch=torch,
+                source=source,
+                any_index=wanted.torch_index is not None,
+            )
+            if free and not wanted.allow_unpaired and wanted.torch_index is None:
+                _check_served(variant, selection)
+        except BadInput as error:
+            if variant in wanted.exact:
+                raise
+            left_out.append(LeftOut(variant=variant, reason=error.problem))
+            continue
+        chosen.setdefault(selection.release.torchvision, (selection.release, []))[1].append(variant)
+    if not chosen:
+        raise BadInput(
+            f"Build {len(left_out)} variants that the patterns match",
+            f"None of them can be built: {left_out[0].variant}: {left_out[0].reason}",
+            "Name other variants, or a torch that serves them with --torch.",
+        )
+    notes: list[str] = []
+    if free and all(variant.track == CPU for _, variants in chosen.values() for variant in variants):
+        chosen, notes = _with_source(chosen, available or SourceAvailability())
+    common = {
+        "torch": wanted.torch,
+        "torch_index": wanted.torch_index,
+        "source": wanted.source,
+        "allow_unpaired": wanted.allow_unpaired,
+        **wanted.options,
+    }
+    return Requests(
+        requests=tuple(
+            BuildRequest(variants=tuple(variants), release=release, **common) for release, variants in chosen.values()
+        ),
+        left_out=tuple(left_out),
+        notes=tuple(notes),
+    )
+
+
+def _check_served(variant: Variant, selection: Selection) -> None:
+    """Raises BadInput where the release's published torch is known to have no code for the variant's GPU."""
+    if torch_covers(selection.release, variant) is False:
+        raise BadInput(
+            f"Build {variant} of TorchVision {selection.release.torchvision}",
+            f"The published torch {selection.torch} has no code for {variant.sm}.",
+            f"Name a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or take --allow-unpaired.",
+        )
+
+
+def _with_source(
+    chosen: dict[str, tuple[Release, list[Variant]]], available: Callable[[Release], bool]
+) -> tuple[dict[str, tuple[Release, list[Variant]]], list[str]]:
+    """`chosen` with the newest release whose source this machine can get in place of one whose source it cannot.
+
+    Only where nothing was named: whoever names a release gets it, or the error that lists every place that was tried.
+    """
+    made: dict[str, tuple[Release, list[Variant]]] = {}
+    notes = []
+    for release, variants in chosen.values():
+        if available(release):
+            made.setdefault(release.torchvision, (release, []))[1].extend(variants)
+            continue
+        for variant in variants:
+            try:
+                other = select_release(variant, available=available).release
+            except BadInput:
+                other = release  # fetching it says which places were tried
+            made.setdefault(other.torchvision, (other, []))[1].append(variant)
+            if other is not release:
+                notes.append(
+                    f"TorchVision {release.torchvision} is the newest release, and its source cannot be fetched here; "
+                    f"{other.torchvision} is built instead. To insist: --torchvision {release.torchvision} --source "
+                    "TARBALL."
+                )
+    return made, list(dict.fromkeys(notes))
+
+
+def running_python() -> str:
+    """The Python that runs this program, as in variants' names: "312", "313t"."""
+    free_threaded = "t" if "free-threading" in sys.version else ""
+    return f"{sys.version_info.major}{sys.version_info.minor}{free_threaded}"
+
+
+def left_out_by_reason(left_out: Collection[LeftOut]) -> dict[str, list[Variant]]:
+    """Reason -> the variants that were left out for it, in order."""
+    found: dict[str, list[Variant]] = {}
+    for one in left_out:
+        found.setdefault(one.reason, []).append(one.variant)
+    return found

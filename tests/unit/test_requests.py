@@ -1,0 +1,135 @@
+"""From names and options to build requests: which release, what a pattern leaves out, what stands in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import Release, releases
+from build_torchvision.requests import (
+    LeftOut,
+    Wanted,
+    for_pythons,
+    left_out_by_reason,
+    named_variants,
+    pythons_named,
+    requests_for,
+    torch_named,
+)
+from build_torchvision.variants import parse
+
+
+def wanted(*names: str, **options: object) -> Wanted:
+    exact, matched = named_variants(names)
+    return Wanted(exact=exact, matched=matched, **options)  # type: ignore[arg-type]  # Wanted's own fields
+
+
+def everywhere(release: Release) -> bool:
+    return True
+
+
+def test_each_track_gets_the_newest_release_of_its_torch() -> None:
+    found = requests_for(wanted("cuda12_8-sm90-avx2", "cuda13_0-sm90-avx2", "cpu-avx2"), everywhere)
+    assert {
+        variant.track: (request.release.torchvision, request.release.torch)
+        for request in found.requests
+        for variant in request.variants
+    } == {"cuda12_8": ("0.25.0", "2.10.0"), "cuda13_0": ("0.29.1", "2.14.0"), "cpu": ("0.29.1", "2.14.0")}
+    assert (found.left_out, found.notes) == ((), ())
+
+
+def test_a_pattern_builds_what_torch_serves_and_says_what_it_left_out() -> None:
+    found = requests_for(wanted("torchvision-python313-cuda12_8-*-avx*"), everywhere)
+    assert len(found.variants) == 32
+    assert {(left.variant.sm, left.reason) for left in found.left_out} == {
+        ("sm110", "The published torch 2.10.0 has no code for sm110.")
+    }
+    assert len(left_out_by_reason(found.left_out)["The published torch 2.10.0 has no code for sm110."]) == 4
+
+
+def test_an_exact_name_that_no_torch_serves_is_an_error_with_the_way_out() -> None:
+    with pytest.raises(BadInput, match=r"no code for sm110.*--torch SITE_PACKAGES"):
+        requests_for(wanted("cuda12_8-sm110-avx2"), everywhere)
+    with pytest.raises(BadInput, match=r"None of them can be built"):
+        requests_for(wanted("cuda12_8-sm110-avx*"), everywhere)
+    assert len(requests_for(wanted("cuda12_8-sm110-avx2", allow_unpaired=True), everywhere).variants) == 1
+
+
+def test_a_torch_that_is_named_decides_the_release() -> None:
+    for torch, release in (("2.7.1", "0.22.1"), ("2.15.0", "0.29.1"), ("2.13.0+cpu", "0.28.0")):
+        (request,) = requests_for(wanted("cpu-avx2", torch=torch)).requests
+        assert (request.release.torchvision, request.torch) == (release, torch)
+
+
+def test_where_no_source_can_be_had_an_older_release_stands_in_for_the_newest_alone() -> None:
+    def apt_only(release: Release) -> bool:
+        return release.torchvision in ("0.21.0", "0.27.0")
+
+    found = requests_for(wanted("cpu-avx2"), apt_only)
+    assert [request.release.torchvision for request in found.requests] == ["0.27.0"]
+    (note,) = found.notes
+    assert "0.29.1 is the newest release, and its source cannot be fetched here; 0.27.0 is built instead" in note
+    assert "--torchvision 0.29.1 --source" in note
+    # whoever names a release or a GPU gets that, or the error of the fetch, which lists the places that were tried
+    for names, options in ((["cpu-avx2"], {"torchvision": "0.29.1"}), (["cuda13_0-sm90-avx2"], {})):
+        (request,) = requests_for(wanted(*names, **options), apt_only).requests
+        assert request.release.torchvision == "0.29.1"
+    assert requests_for(wanted("cpu-avx2"), lambda release: False).requests[0].release.torchvision == "0.29.1"
+
+
+def test_a_source_tree_decides_the_release_and_may_be_one_of_no_row(tmp_path: Path) -> None:
+    (tmp_path / "version.txt").write_text("0.28.0a0\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"--torch"):
+        requests_for(wanted("cpu-avx2", source=tmp_path))
+    (tmp_path / "version.txt").write_text("0.30.0a0\n", encoding="utf-8")
+    (request,) = requests_for(wanted("cpu-avx2", source=tmp_path, torch="2.15.0")).requests
+    assert (request.release.torchvision, request.release.listed) == ("0.30.0a0", False)
+    (tmp_path / "version.txt").write_text("0.28.0\n", encoding="utf-8")
+    (request,) = requests_for(wanted("cpu-avx2", source=tmp_path)).requests
+    assert (request.release, request.source) == (releases()["0.28.0"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "version", "local", "cuda"),
+    [
+        ("torch-2.10.0-cp313-cp313-manylinux_2_28_x86_64.whl", "2.10.0", None, "12.8"),
+        ("dist/torch-2.10.0%2Bcu130-cp313-cp313-manylinux_2_28_x86_64.whl", "2.10.0", "cu130", "13.0"),
+        ("2.14.0+cu126", "2.14.0", "cu126", "12.6"),
+        ("2.13.0+cpu", "2.13.0", "cpu", None),
+    ],
+)
+def test_a_torch_is_read_with_its_local_part(spec: str, version: str, local: str | None, cuda: str | None) -> None:
+    torch = torch_named(spec)
+    assert torch is not None
+    assert (torch.version, torch.local, torch.cuda) == (version, local, cuda)
+
+
+def test_a_site_packages_folder_is_read_and_nothing_else_is_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").write_text("__version__ = '2.11.0+cu130'\ncuda = '13.0'\n", encoding="utf-8")
+    torch = torch_named(str(tmp_path))
+    assert torch is not None
+    assert (torch.version, torch.local, torch.cuda) == ("2.11.0", "cu130", "13.0")
+    for wrong in ("not-a-version", "numpy.whl", "torch-.whl"):
+        with pytest.raises(BadInput, match="--torch"):
+            torch_named(wrong)
+
+
+def test_pythons_are_listed_or_any() -> None:
+    assert pythons_named(None) == pythons_named("any") == ()
+    assert pythons_named("310,3.13,313t") == ("310", "313", "313t")
+    with pytest.raises(BadInput, match=r"'27' is not a Python of the matrix"):
+        pythons_named("2.7")
+    avx2 = parse("torchvision-python313-cpu-avx2")
+    assert [variant.python for variant in for_pythons([avx2, avx2], ["312", "313"])] == ["312", "313"]
+
+
+def test_an_exact_name_is_not_left_out_because_a_pattern_matches_it_too() -> None:
+    exact, matched = named_variants(["cuda12_8-sm110-avx2", "cuda12_8-sm{110,120}-avx2"])
+    assert [variant.sm for variant in exact] == ["sm110"]
+    assert [variant.sm for variant in matched] == ["sm120"]
+    assert left_out_by_reason([LeftOut(variant=exact[0], reason="why")]) == {"why": [exact[0]]}
+    with pytest.raises(BadInput, match="No name was given"):
+        named_variants([])
