@@ -13,6 +13,7 @@ from cyclopts import App
 from build_torchvision import __version__
 from build_torchvision.cli.bench import bench
 from build_torchvision.cli.build import build, plan
+from build_torchvision.cli.cache import cache
 from build_torchvision.cli.detect import detect
 from build_torchvision.cli.doctor import doctor
 from build_torchvision.cli.index import index
@@ -39,7 +40,7 @@ Examples:
 """
 app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
 app.register_install_completion_command()
-for command in (variants, show, detect, plan, prepare, build, verify, bench, index, install, doctor, recipes):
+for command in (variants, show, detect, plan, prepare, build, verify, bench, index, install, doctor, recipes, cache):
     app.command(command)
 
 

@@ -44,6 +44,7 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
             if dest.exists():
                 complaint = fault(dest) if fault else None
                 if complaint is None:
+                    os.utime(dest.parent / f".{dest.name}.lock")  # when it was last used: see cache_use
                     return dest
                 log.warning("%s: %s; it is fetched again", dest, complaint)
                 remove(dest)
