@@ -42,6 +42,7 @@ let
   };
   environment = python.withPackages (ps: [
     ps.auditwheel
+    ps.bracex
     ps.filelock
     ps.lz4
     ps.msgspec

@@ -18,7 +18,7 @@ DAY = 86_400.0  # seconds
 
 @dataclass(frozen=True, kw_only=True)
 class CacheEntry:
-    """One entry. `kind` is its folder ("builds", "torch"), `size` is in bytes on disk, `idle` in seconds since its use."""
+    """One entry. `kind` is its folder ("builds"), `size` is in bytes on disk, `idle` in seconds since its last use."""
 
     path: Path
     kind: str
