@@ -8,8 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from build_torchvision.cli.main import app
+from build_torchvision.cli.main import make_app
 
+APP = make_app()
 _FENCE = re.compile(r"(?:<!-- run(?P<mark>[^>]*)-->\n)?```(?:bash|sh|console)\n(?P<text>.*?)```", re.DOTALL)
 
 
@@ -51,7 +52,7 @@ def refusal(arguments: list[str]) -> str | None:
         if not arguments:
             return None
     try:
-        app.parse_args(arguments, exit_on_error=False, print_error=False)
+        APP.parse_args(arguments, exit_on_error=False, print_error=False)
     except Exception as error:
         return f"build-torchvision {shlex.join(arguments)}: {error}"
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from build_torchvision.cli.main import app
+from build_torchvision.cli.main import make_app
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.cache import publish
 from build_torchvision.inputs.cache_use import DAY, cache_entries, prune
@@ -75,7 +75,7 @@ def test_a_kind_that_is_not_there_is_refused(root: Path) -> None:
 def test_the_command_shows_prunes_and_says_where(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def call(*words: str) -> str:
         with pytest.raises(SystemExit) as ended:
-            app(list(words))
+            make_app()(list(words))
         assert ended.value.code == 0
         return capsys.readouterr().out
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from build_torchvision.facts.evidence import evidence
 from build_torchvision.facts.libraries import libraries
 from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
 from build_torchvision.facts.processors import processors
+from build_torchvision.inputs.programs import pinned_clang
 from build_torchvision.process import run
 
 LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
@@ -360,7 +360,7 @@ def test_gcc_turns_on_exactly_the_features_of_the_table(name: str) -> None:
 @pytest.mark.parametrize("name", [isa.name for isa in isas().values() if isa.platform == "aarch64"])
 def test_clang_turns_on_exactly_the_features_of_the_table(name: str) -> None:
     """Proves on the clang that builds use, which crosses to aarch64 on any host, what the flags of an Arm ISA mean."""
-    command = [sys.executable, "-m", "ziglang", "clang", "--target=aarch64-linux-gnu", *isas()[name].flags]
+    command = [str(pinned_clang().zig), "clang", "--target=aarch64-linux-gnu", *isas()[name].flags]
     text = run([*command, "-dM", "-E", "-x", "c", "/dev/null"], action=f"features of {name}").stdout
     macros = {line.split()[1] for line in text.splitlines()}
     on = {feature for feature, macro in ARM_MACROS.items() if macro in macros}

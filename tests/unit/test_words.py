@@ -8,14 +8,14 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from _commands import app, blocks, ours, refusal
+from _commands import APP, blocks, ours, refusal
 
 import build_torchvision
 from build_torchvision.variants import parse
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-COMMANDS = {name for name in app if not name.startswith("-")}
+COMMANDS = {name for name in APP if not name.startswith("-")}
 FOREIGN = {"--list-gpu-arch", "--extra-index-url", "--index-url", "--index", "--impure"}
 """Options of nvcc, pip, uv and nix that the text names."""
 
@@ -34,7 +34,7 @@ def options(text: str) -> set[str]:
 def known_options() -> set[str]:
     known = {"--help", "--version", "--install-completion"}
     for name in COMMANDS:
-        for argument in app[name].assemble_argument_collection():
+        for argument in APP[name].assemble_argument_collection():
             known |= {word for word in argument.names if word.startswith("--")}
     return known
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lz4.block
-import zstandard
 from elftools.elf.elffile import ELFFile
 
+from build_torchvision.binary import zstd
 from build_torchvision.binary.elf import UNREADABLE
 
 MAGIC = b"\x50\xed\x55\xba\x01\x00\x10\x00"  # magic, version 1, header of 16 bytes
@@ -87,7 +87,7 @@ def _images(data: bytes | mmap.mmap, position: int, end: int, contents: bool) ->
         if body is not None and flags & _LZ4:
             body = lz4.block.decompress(body[:compressed], uncompressed_size=whole)
         elif body is not None and flags & _ZSTD:
-            body = zstandard.decompress(body[:compressed], max_output_size=whole)
+            body = zstd.decompress(body[:compressed], whole)
         suffix = next((text for flag, text in _SUFFIXES.items() if flags & flag), "")
         yield Image(kind=_KINDS[kind], sm=f"sm{sm}{suffix}", data=body)
         position += header + size

@@ -24,7 +24,7 @@ SHOWN = 6  # runners-up on the screen; --json has all
 
 
 def detect(*, python: str | None = None, as_json: Json = False) -> None:
-    """Say what this machine is, which variant fits it best, what is behind it and why, and the commands to build it.
+    """Describe this machine, which variant fits it best and why, and the commands to build it.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def install(
     site = remote(from_)
     if site.open_to_others and trust is None:
         log.warning("%s is plain http: whoever is on the way could change it. Use https, or --trust KEY.", site.base)
-    records = catalogue.load(site.read(catalogue.NAME).decode(errors="replace"), site.base)
+    records = catalogue.fetch(site)
     wanted = {variant.short for variants in named_variants(names) for variant in variants} if names else None
     records = [
         row

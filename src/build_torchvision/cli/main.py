@@ -5,27 +5,78 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import shutil
 import sys
-from typing import NoReturn
-
-from cyclopts import App
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
 
 from build_torchvision import __version__
-from build_torchvision.cli.bench import bench
-from build_torchvision.cli.build import build, plan
-from build_torchvision.cli.cache import cache
-from build_torchvision.cli.detect import detect
-from build_torchvision.cli.doctor import doctor
-from build_torchvision.cli.index import index
-from build_torchvision.cli.install import install
-from build_torchvision.cli.matrix import show, variants
-from build_torchvision.cli.options import ERR
-from build_torchvision.cli.prepare import prepare
-from build_torchvision.cli.recipes import recipes
-from build_torchvision.cli.verify import verify
 from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.writing import cannot_write
 
+if TYPE_CHECKING:
+    from cyclopts import App
+
+NAME = "build-torchvision"
+COMMANDS = {
+    "variants": (
+        "matrix:variants",
+        "List variants: the 60 of the default matrix, or those that match PATTERNS (globs with braces).",
+    ),
+    "show": (
+        "matrix:show",
+        "Say what variant NAME is: its flags, how its toolkit serves its GPU, and what to know before choosing it.",
+    ),
+    "detect": (
+        "detect:detect",
+        "Describe this machine, which variant fits it best and why, and the commands to build it.",
+    ),
+    "plan": (
+        "build:plan",
+        "Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run.",
+    ),
+    "prepare": (
+        "prepare:prepare",
+        "Fetch and check all that building and verifying variants NAMES needs; nothing is compiled.",
+    ),
+    "build": (
+        "build:build",
+        "Build variants NAMES (or patterns), prove each wheel statically, and put them into --out.",
+    ),
+    "verify": (
+        "verify:verify",
+        "Prove that WHEELS are what their names say: every instruction decoded, then run beside their torch.",
+    ),
+    "bench": (
+        "bench:bench",
+        "Time WHEELS beside the stock wheel of their release: every operator and codec, in turns, with intervals.",
+    ),
+    "index": (
+        "index:index",
+        "Make a static package index of WHEELS (files, or folders of them), for pip, uv and `install --from`.",
+    ),
+    "install": (
+        "install:install",
+        "Install the wheel of an index that fits this machine best, or the best of variants NAMES; say which, and why.",
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Say why TorchVision does not work in a Python environment, from its files alone, and what mends it.",
+    ),
+    "recipes": (
+        "recipes:recipes",
+        "Write every file that follows from the matrix: documents, recipes, workflows.",
+    ),
+    "cache": (
+        "cache:cache",
+        "Show and prune the cache of fetched inputs, objects and environments.",
+    ),
+}
+"""Name -> where the command is, below this package, and its summary, the first of its docstring.
+
+A module is imported when its command is called.
+"""
 EPILOGUE = """Exit codes: 0 all held, 1 a check failed, a generated file drifted or doctor found a fault, 2 bad input,
 3 an input is missing, 4 a process failed, 5 the network failed, 6 a file could not be written, 130 interrupted.
 
@@ -38,16 +89,49 @@ Examples:
     build-torchvision verify dist/*.whl
     build-torchvision doctor --python .venv
 """
-app = App(name="build-torchvision", version=__version__, help=__doc__, help_epilogue=EPILOGUE)
-app.register_install_completion_command()
-for command in (variants, show, detect, plan, prepare, build, verify, bench, index, install, doctor, recipes, cache):
-    app.command(command)
+HELP = ("--help", "-h")
 
 
-def main() -> None:
+def make_app() -> App:
+    """The command line with all its commands, none of which is imported yet."""
+    from cyclopts import App  # a third of a second with what it imports; the overview does without
+
+    app = App(name=NAME, version=__version__, help=__doc__, help_epilogue=EPILOGUE)
+    app.register_install_completion_command()
+    for name, (place, summary) in COMMANDS.items():
+        app.command(f"build_torchvision.cli.{place}", name=name, help=summary)
+    return app
+
+
+def overview() -> str:
+    """What `--help` prints: the commands and what each does."""
+    options = {
+        "--help, -h": "Print this, or behind a command its options.",
+        "--version": "Print the version.",
+        "--install-completion": "Install completion for the shell.",
+    }
+    parts = [f"Usage: {NAME} COMMAND", (__doc__ or "").strip()]
+    for title, rows in (("Commands", {name: row[1] for name, row in COMMANDS.items()}), ("Options", options)):
+        parts.append(f"{title}:\n" + "\n".join(_row(name, text) for name, text in rows.items()))
+    return "\n\n".join([*parts, EPILOGUE.strip()])
+
+
+def _row(name: str, text: str) -> str:
+    width = shutil.get_terminal_size((100, 24)).columns
+    return textwrap.fill(text, max(width, 60), initial_indent=f"  {name:22}", subsequent_indent=" " * 24)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every error of ours becomes three sentences and its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in HELP:
+        print(overview())
+        return
+    if arguments[0] == "--version":
+        print(__version__)
+        return
     try:
-        app()
+        make_app()(arguments)
     except BuildTorchvisionError as error:
         _report(error)
     except OSError as error:
@@ -56,11 +140,13 @@ def main() -> None:
             raise
         _report(found)
     except KeyboardInterrupt:
-        ERR.print("interrupted: what is finished is kept, and the same command goes on from there")
+        print("interrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)
 
 
 def _report(error: BuildTorchvisionError) -> NoReturn:
+    from build_torchvision.cli.options import ERR
+
     ERR.print(f"[bold red]error[/] {type(error).__name__}")
     for text in (f"action:  {error.action}", f"problem: {error.problem}", f"hint:    {error.hint}"):
         ERR.print(text, markup=False, highlight=False, soft_wrap=True)

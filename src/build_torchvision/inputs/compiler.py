@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import platform as host
 import re
 import tempfile
@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
+from build_torchvision.errors import BadInput, BuildTorchvisionError, FetchFailed, MissingInput
 from build_torchvision.facts import OLDEST_CLANG
+from build_torchvision.inputs.programs import pinned_clang
 from build_torchvision.inputs.toolchain import Toolchain, fetch_toolchain
 from build_torchvision.process import run
 
+log = logging.getLogger(__name__)
 Choice = Literal["auto", "clang", "gcc"]
 # The first versions that know every -march of the matrix (x86-64-v4 with AVX512-BF16, armv9-a).
 FIRST_GCC, FIRST_CLANG = 12, OLDEST_CLANG
@@ -100,7 +102,7 @@ def find_compiler(
     raise MissingInput(
         action,
         f"No compiler here compiles a small program ({tried}).",
-        f"{install} For clang: install this package's own dependencies, ziglang and clang-tidy.",
+        f"{install} For clang: check the network, from which the pinned one is fetched.",
     )
 
 
@@ -116,8 +118,8 @@ def _pinned(choice: str, platform: str, prefix: str | None, glibc: str, action: 
     if zig is None or resources is None or version is None:
         raise MissingInput(
             action,
-            "The package registry's clang (ziglang and clang-tidy of one version) is not installed.",
-            "Install this package's own dependencies, or choose --glibc host and install a g++.",
+            f"The package registry's clang does not run on this machine ({zig}).",
+            "Choose --glibc host, and install a g++ or clang.",
         )
     toolchain = fetch_toolchain(platform, glibc, zig, resources)
     target = (f"--target={platform}-linux-gnu", "--no-default-config", "-resource-dir", str(resources))
@@ -133,7 +135,9 @@ def _pinned(choice: str, platform: str, prefix: str | None, glibc: str, action: 
         toolchain=toolchain,
     )
     if not accepts(found, ("-std=c++17",)):
-        raise MissingInput(action, "It does not compile a small program.", "Install ziglang and clang-tidy again.")
+        raise MissingInput(
+            action, "It does not compile a small program.", "Choose --glibc host, and install a g++ or clang."
+        )
     return found
 
 
@@ -155,7 +159,11 @@ def accepts(compiler: Compiler, flags: Sequence[str]) -> bool:
 def _clangs(action: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compiler]:
     found: list[Compiler] = []
     target = (f"--target={platform}-linux-gnu", f"--gcc-install-dir={gcc_dir}")
-    zig, resources, version = _registry_clang(action)
+    try:
+        zig, resources, version = _registry_clang(action)
+    except FetchFailed as error:
+        log.warning("The package registry's clang is left out: %s", error.problem)
+        zig = resources = version = None
     if zig and resources and version:
         found.append(
             Compiler(
@@ -183,20 +191,11 @@ def _clangs(action: str, platform: str, gcc_dir: Path, gpp: str) -> list[Compile
 
 
 def _registry_clang(action: str) -> tuple[Path | None, Path | None, str | None]:
-    """(zig, clang's folder of headers, clang's version); None for what is not installed or does not fit the other."""
-    zig, headers = _package("ziglang", "zig"), _package("clang_tidy", "data/lib/clang")
-    version = _clang_version(action, (str(zig), "clang", "--version")) if zig else None
-    resources = headers / str(_major(version)) if headers and version else None
+    """(zig, clang's folder of headers, clang's version); None for what does not run or does not fit the other."""
+    zig, headers = pinned_clang()
+    version = _clang_version(action, (str(zig), "clang", "--version"))
+    resources = headers / str(_major(version)) if version else None
     return zig, resources if resources and resources.is_dir() else None, version
-
-
-def _package(module: str, inside: str) -> Path | None:
-    """A path inside an installed package, which is found and not imported."""
-    spec = importlib.util.find_spec(module)
-    for location in (spec.submodule_search_locations or ()) if spec else ():
-        if (Path(location) / inside).exists():
-            return Path(location) / inside
-    return None
 
 
 def _clang_version(action: str, command: tuple[str, ...]) -> str | None:

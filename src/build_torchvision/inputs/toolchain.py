@@ -212,7 +212,9 @@ def _add_stubs(lib: Path, platform: str, glibc: str, zig: Path) -> None:
         run([*command, str(empty), f"-femit-bin={scratch / 'out.so'}"], action=action, env=env, cwd=scratch)
         stubs = list(_stubs(scratch))
         if not any(stub.name.startswith("libc.so") for stub in stubs):
-            raise BadInput(action, "The compiler's package left none.", "Install the ziglang that this package pins.")
+            raise BadInput(
+                action, "The pinned compiler left none.", "Remove its folder from the cache; it is fetched again."
+            )
         lib.mkdir(parents=True, exist_ok=True)
         for stub in stubs:
             shutil.copyfile(stub, lib / re.sub(r"\.so\.\d+$", ".so", stub.name))

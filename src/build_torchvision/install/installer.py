@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from build_torchvision.errors import BuildTorchvisionError, CannotWrite, ProcessFailed, VerificationFailed
+from build_torchvision.inputs.programs import uv as uv_program
 from build_torchvision.install.remote import Progress, Remote
 from build_torchvision.machine.environment import PythonEnvironment, read_environment
 from build_torchvision.process import run
@@ -101,9 +102,7 @@ def _check_writable(folders: Sequence[Path], action: str, needed: int = 0) -> No
 
 
 def _uv(wheel: Path, environment: PythonEnvironment, *, deps: bool, action: str) -> None:
-    from uv import find_uv_bin
-
-    uv = find_uv_bin()
+    uv = uv_program()
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     flags = ["--quiet", "--reinstall-package", "torchvision", *([] if deps else ["--no-deps"])]
     try:

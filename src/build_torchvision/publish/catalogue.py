@@ -10,11 +10,11 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from build_torchvision import __version__
-from build_torchvision.errors import BadInput
+from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.publish.admission import Wheel
 from build_torchvision.publish.metadata import metadata_sha256
 from build_torchvision.publish.run_report import run_checks
@@ -127,14 +127,35 @@ def load(text: str, origin: str) -> list[Record]:
         records = [_read(row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(action, f"Its {NAME} is not one of ours ({_short(error)}).", hint) from error
-    known = []
+    known, unknown = [], []
     for row in records:
         try:
             if parse_file_name(row.file).name and row.parsed:
                 known.append(row)
         except BadInput as error:
-            log.warning("%s: %s is left out: %s %s", origin, row.file, error.action, error.problem)
+            unknown.append(f"{row.file} ({error.problem})")
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        log.warning("%s: wheels that this version does not know are left out: %s%s", origin, unknown[0], more)
     return known
+
+
+class Source(Protocol):
+    """Where an index is read from (`install.remote.Remote`)."""
+
+    @property
+    def base(self) -> str: ...
+    def read(self, address: str) -> bytes: ...
+    def read_packed(self, address: str) -> bytes: ...
+
+
+def fetch(site: Source) -> list[Record]:
+    """The records of the index at `site`, from index.json.gz, or index.json where an older version made it."""
+    try:
+        data = site.read_packed(PACKED)
+    except FetchFailed:
+        data = site.read(NAME)
+    return load(data.decode(errors="replace"), site.base)
 
 
 def load_stock(text: str) -> list[str]:

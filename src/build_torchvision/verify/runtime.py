@@ -12,11 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock
-from uv import find_uv_bin
 
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.errors import BuildTorchvisionError, MissingInput
 from build_torchvision.inputs.emulator import CHOOSE_CPU, Emulator
+from build_torchvision.inputs.programs import uv as uv_program
 from build_torchvision.process import run
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.gpu import VisibleGpu
@@ -53,7 +53,7 @@ def _candidates(version: str) -> Iterator[Path]:
             yield path
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     yield from sorted(root.glob(f"versions/{version}*/bin/python{version}"))
-    found = run([find_uv_bin(), "python", "find", "--no-project", version], action="finding Python", check=False)
+    found = run([uv_program(), "python", "find", "--no-project", version], action="finding Python", check=False)
     if found.returncode == 0 and found.stdout.strip():
         yield Path(found.stdout.strip())
 
@@ -115,7 +115,7 @@ def fill(venv: Path, interpreter: Path, torch: str, *wanted: str | Path, action:
 
     Raises ProcessFailed when something cannot be installed.
     """
-    uv = find_uv_bin()
+    uv = uv_program()
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME")}
     hint = "Check the network and the free disk space: torch takes up to 5 GB."
     if not venv.exists():

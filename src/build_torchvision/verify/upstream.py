@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uv import find_uv_bin
-
 from build_torchvision.errors import BadInput, BuildTorchvisionError
 from build_torchvision.facts import releases
+from build_torchvision.inputs.programs import uv as uv_program
 from build_torchvision.process import run
 from build_torchvision.verify.checks import Check
 from build_torchvision.verify.run_probe import death
@@ -72,7 +71,7 @@ class Stock:
         """Where it can be imported. Raises ProcessFailed when it cannot be fetched."""
         if not self.fetch:
             return self.place
-        command: list[str | Path] = [find_uv_bin(), "pip", "install", "-q", "--no-deps", "--python", self.place.python]
+        command: list[str | Path] = [uv_program(), "pip", "install", "-q", "--no-deps", "--python", self.place.python]
         run([*command, "--target", scratch, f"torchvision=={self.version}"], action="fetching the stock torchvision")
         return Place(python=self.place.python, over=(scratch,))
 
@@ -155,7 +154,7 @@ def _with_tools(place: Place, folder: Path) -> Place:
     if not lacking:
         return place
     if not folder.exists():
-        command: list[str | Path] = [find_uv_bin(), "pip", "install", "-q", "--python", place.python]
+        command: list[str | Path] = [uv_program(), "pip", "install", "-q", "--python", place.python]
         hint = f"Check the network, or install {' and '.join(lacking)} beside torch."
         run([*command, "--target", folder, *lacking], action=action, hint=hint)
         shutil.rmtree(folder / "numpy", ignore_errors=True)  # the environment's own is the one that torch knows
