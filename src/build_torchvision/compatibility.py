@@ -134,6 +134,14 @@ def toolkit_support(track: str, sm: str) -> ToolkitSupport | None:
     return ToolkitSupport("compatible", max(fitting).name) if fitting else None
 
 
+def same_cuda_major(one: str | None, other: str | None) -> bool:
+    """Whether two CUDA versions ("12.6", "12.8") are of one major version: then code of one runs beside the other.
+
+    CUDA promises this within a major version (minor-version compatibility), and torchvision's import checks no more.
+    """
+    return one is not None and other is not None and one.partition(".")[0] == other.partition(".")[0]
+
+
 @dataclass(frozen=True)
 class CpuIsa:
     """A CPU instruction set of the matrix in its order: `a <= b` means that a CPU with `b` runs code built for `a`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from build_torchvision.flags import isa_flags
 from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.releases import TorchBuild
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
@@ -37,7 +38,8 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
 
 
 def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
-    """What `build` would do for `variant`, as `plan --json` prints it."""
+    """What `build` would do for `variant`, as `plan --json` prints it. Raises BadInput for what it would refuse."""
+    check_request(request)
     spec = planned_spec(request, variant)
     level = spec.glibc.replace(".", "_") if spec.glibc else "*"
     return {

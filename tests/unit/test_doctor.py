@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from _elf import Object, fatbin
+from _elf import Object
+from _environments import ADD_ZMM, CUDA, INDEX, JPEG, NEW, OLD, RET, Site, metadata
 from _machines import record, sources
 
 from build_torchvision.doctor.causes.diagnosis import Diagnosis
@@ -18,84 +17,7 @@ from build_torchvision.doctor.causes.gpu import served
 from build_torchvision.doctor.diagnose import diagnose, running
 from build_torchvision.doctor.installation import DeviceCode, device_code, inspect_installation
 from build_torchvision.machine.environment import read_environment
-from build_torchvision.machine.report import GpuFound, Machine, detect
-from build_torchvision.wheel.descriptor import DESCRIPTOR
-
-ADD_ZMM = bytes.fromhex("62f1744858c2")  # vaddps zmm0, zmm1, zmm2
-RET = b"\xc3"
-TORCH = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
-OLD = "_ZN3c105ErrorC2ENS_14SourceLocationESs"
-NEW = "_ZN3c105ErrorC2ENS_14SourceLocationENSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE"
-OP = "_ZN2at4_ops8index_op4callERKNS_6TensorE"
-JPEG = "libjpeg-1a2b3c4d.so.62"
-CUDA = ("libcudart.so.12", "libc10_cuda.so", "libtorch_cuda.so")
-
-
-@dataclass
-class Site:
-    """An environment that is healthy until a test changes something."""
-
-    python: str = "3.12"
-    torch: str = "2.8.0+cpu"
-    torch_cuda: str | None = None
-    torch_libraries: dict[str, Object] = field(default_factory=dict)
-    torchvision: str = "0.23.0"
-    requirement: str = "torch==2.8.0"
-    main: Object = field(default_factory=Object)
-    image: Object = field(default_factory=Object)
-    bundled: list[str] = field(default_factory=lambda: [JPEG])
-    descriptor: dict[str, object] = field(default_factory=dict)
-    tamper: Callable[[Path], object] = lambda site: None
-
-    def __post_init__(self) -> None:
-        self.main = Object(code=RET, needed=[*TORCH, "libc.so.6"], undefined={NEW: None, OP: None})
-        self.image = Object(code=RET, needed=[JPEG, *TORCH, "libc.so.6"], undefined={NEW: None, "jpeg_start": None})
-        self.torch_libraries = {name: Object(soname=name) for name in TORCH}
-        self.torch_libraries["libc10.so"] = Object(defined=[NEW])
-        self.torch_libraries["libtorch_cpu.so"] = Object(defined=[OP])
-
-    def with_cuda(self, torch: str, cuda: str, *images: str, torch_images: tuple[str, ...] = ()) -> Site:
-        """The same with CUDA: GPU code in both."""
-        self.torch, self.torch_cuda = torch, cuda
-        self.main = replace(self.main, needed=[*self.main.needed, *CUDA], fatbin=fatbin(*images))
-        code = fatbin(*(torch_images or images))
-        self.torch_libraries |= {name: Object(soname=name, fatbin=code) for name in CUDA}
-        return self
-
-    def write(self, root: Path) -> Path:
-        site = root / "lib" / f"python{self.python}" / "site-packages"
-        lib = site / "torch" / "lib"
-        lib.mkdir(parents=True)
-        (root / "bin").mkdir()
-        (root / "bin" / "python").write_text("")
-        (root / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {self.python}.1\n")
-        (site / "torch" / "__init__.py").write_text("raise SystemExit('doctor imports nothing')")
-        (site / "torch" / "version.py").write_text(f"__version__ = '{self.torch}'\ncuda = {self.torch_cuda!r}\n")
-        metadata(site, "torch", self.torch)
-        for name, library in self.torch_libraries.items():
-            (lib / name).write_bytes(library.build())
-        package = site / "torchvision"
-        package.mkdir()
-        (package / "__init__.py").write_text("raise SystemExit('doctor imports nothing')")
-        (package / "_C.so").write_bytes(self.main.build())
-        (package / "image.so").write_bytes(self.image.build())
-        (site / "torchvision.libs").mkdir()
-        for name in self.bundled:
-            (site / "torchvision.libs" / name).write_bytes(Object(soname=name, defined=["jpeg_start"]).build())
-        info = metadata(site, "torchvision", self.torchvision, f"Requires-Dist: {self.requirement}\n")
-        files = ["torchvision/_C.so", "torchvision/image.so", *(f"torchvision.libs/{name}" for name in self.bundled)]
-        (info / "RECORD").write_text("".join(f"{name},,\n" for name in files))
-        if self.descriptor:
-            (info / DESCRIPTOR).write_text(json.dumps(self.descriptor))
-        self.tamper(site)
-        return root
-
-
-def metadata(site: Path, name: str, version: str, more: str = "") -> Path:
-    info = site / f"{name}-{version}.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{more}")
-    return info
+from build_torchvision.machine.report import Distribution, GpuFound, Machine, detect
 
 
 def examined(root: Path, machine: str = "haswell", **changes: object) -> tuple[list[Diagnosis], Machine]:
@@ -141,6 +63,7 @@ def test_a_torch_of_another_release_is_version_skew(tmp_path: Path) -> None:
 
 def test_skew_beside_a_torch_of_no_release_changes_the_torch(tmp_path: Path) -> None:
     one = only(Site(torch="2.8.1+cu128", torch_cuda="12.8").write(tmp_path))
+    assert one.fix is not None
     assert one.fix.endswith("pip install torch==2.8.0 torchvision==0.23.0")
 
 
@@ -149,8 +72,8 @@ def test_a_cuda_build_beside_a_cpu_torch_is_named(tmp_path: Path) -> None:
     site.main = replace(site.main, needed=[*site.main.needed, *CUDA])
     one = only(site.write(tmp_path))
     assert one.name == "CUDA beside a CPU torch"
-    assert one.fix.startswith("build-torchvision build torchvision-python312-cpu-avx2 --torchvision 0.23.0 && ")
-    assert "pip install --force-reinstall --no-deps dist/torchvision-0.23.0+cpu.avx2-cp312-cp312-*.whl" in one.fix
+    assert one.fix is not None
+    assert one.fix.endswith(f"pip install --force-reinstall --no-deps --index-url {INDEX}/cpu torchvision==0.23.0")
 
 
 def test_another_cuda_major_is_named(tmp_path: Path) -> None:
@@ -166,7 +89,8 @@ def test_no_compiled_operators_is_named(tmp_path: Path) -> None:
     one = only(Site(tamper=lambda site: (site / "torchvision" / "_C.so").unlink()).write(tmp_path))
     assert one.name == "no extension"
     assert "Couldn't load custom C++ ops" in one.symptom
-    assert one.fix.endswith("pip install --force-reinstall --no-deps torchvision==0.23.0")
+    assert one.fix is not None
+    assert one.fix.endswith(f"pip install --force-reinstall --no-deps --index-url {INDEX}/cpu torchvision==0.23.0")
 
 
 def test_a_bundled_library_that_went_missing_is_named(tmp_path: Path) -> None:
@@ -343,21 +267,43 @@ def test_ptx_and_older_cubins_of_the_major_do_run(tmp_path: Path) -> None:
     assert examined(root, "l40s")[0] == examined(root, "b200")[0] == []
 
 
-@pytest.mark.parametrize(
-    ("driver", "mend"),
-    [
-        ("535.216.01", "-m pip install torch==2.10.0 torchvision==0.25.0"),
-        ("470.82.01", "sudo apt-get install nvidia-driver-580"),
-    ],
-)
-def test_an_old_driver_is_named_with_what_it_can_run(driver: str, mend: str, tmp_path: Path) -> None:
+def old_driver(tmp_path: Path, driver: str, distribution: Distribution | None, **more: object) -> Diagnosis:
     site = Site(torchvision="0.28.0", requirement="torch==2.13.0").with_cuda("2.13.0+cu130", "13.0", "sm80")
     site.main = replace(site.main, needed=[name.replace("so.12", "so.13") for name in site.main.needed])
     site.torch_libraries["libcudart.so.13"] = site.torch_libraries.pop("libcudart.so.12")
-    one = only(site.write(tmp_path), "a100", driver=driver)
+    one = only(site.write(tmp_path), "a100", driver=driver, distribution=distribution, **more)
     assert one.name == "old driver"
     assert "needs driver 580 or newer" in one.cause
-    assert one.fix.endswith(mend)
+    return one
+
+
+UBUNTU = Distribution(name="Ubuntu 24.04", ids=("ubuntu", "debian"), version="24.04")
+DEBIAN = Distribution(name="Debian GNU/Linux 13 (trixie)", ids=("debian",), version="13")
+FEDORA = Distribution(name="Fedora Linux 43", ids=("fedora",), version="43")
+
+
+def test_an_old_driver_gets_the_newest_pair_that_it_can_run(tmp_path: Path) -> None:
+    one = old_driver(tmp_path, "535.216.01", None)
+    assert one.fix is not None
+    assert one.fix.endswith("-m pip install torch==2.10.0 torchvision==0.25.0")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "container", "fix", "note"),
+    [
+        (UBUNTU, None, "sudo apt-get install nvidia-driver-580", None),
+        (FEDORA, None, "sudo dnf install akmod-nvidia", None),
+        (DEBIAN, None, None, "has driver 550: take 580 or newer from NVIDIA's repository"),
+        (UBUNTU, "docker", None, "on the host of this container"),
+        (None, None, None, "as this distribution packages it"),
+    ],
+)
+def test_a_driver_is_installed_by_the_name_that_the_distribution_gives_it(
+    distribution: Distribution | None, container: str | None, fix: str | None, note: str | None, tmp_path: Path
+) -> None:
+    one = old_driver(tmp_path, "470.82.01", distribution, container=container)
+    assert one.fix == fix
+    assert (note or "") in (one.remedy.note or "")
 
 
 def test_a_source_tree_in_the_way_is_named(tmp_path: Path) -> None:

@@ -359,7 +359,8 @@ def test_orins_code_and_other_gpus_code_do_not_mix() -> None:
         ("2.13.0+cu130", "13.0", "cuda13_0-sm89-avx512bf16", ""),
         ("2.13.0+cpu", None, "cpu-avx512bf16", "GPU stays idle"),
         ("2.7.1+cu126", "12.6", "cuda12_6-sm89-avx512bf16", ""),
-        ("2.4.1+cu121", "12.1", "cpu-avx512bf16", "no track of the matrix"),
+        ("2.9.1+cu129", "12.9", "cuda12_9-sm89-avx512bf16", ""),
+        ("2.8.0+cu118", "11.8", "cpu-avx512bf16", "no track of the matrix"),
     ],
 )
 def test_the_installed_torch_decides_the_track(torch: str, cuda: str | None, short: str, said: str) -> None:
@@ -393,6 +394,7 @@ def test_without_a_torch_the_release_is_the_newest_whose_torch_has_that_cuda(
     assert advice.best.release.torchvision == best_release
     assert (advice.seed.release and advice.seed.release.torchvision) == seed_release
     assert (seed_release is None) == ("--torch" in (advice.seed.needs or ""))
+    assert (seed_release is None) == (advice.seed.build is None)
 
 
 def test_the_release_is_the_one_that_goes_with_the_installed_torch() -> None:
@@ -419,9 +421,13 @@ def test_a_variant_of_another_python_does_not_fit_an_environment() -> None:
     assert "the environment has 3.12" in choice.why
 
 
-def test_a_python_outside_the_matrix_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"3\.9"):
-        advise(recorded("zen2", with_torch("2.6.0", None, python="39")))
+@pytest.mark.parametrize("python", ["38", "39"])
+def test_a_python_outside_the_matrix_gets_no_variant_and_is_told_so(python: str) -> None:
+    advice = advise(recorded("zen2", with_torch("2.6.0", None, python=python)))
+    assert advice.best is None
+    assert f"no variant for Python 3.{python[1:]}" in advice.notes[0]
+    with pytest.raises(BadInput, match=rf"3\.{python[1:]}"):
+        advise(recorded("zen2"), python)
 
 
 def test_no_code_is_given_to_what_cannot_be_built_from_a_published_torch() -> None:

@@ -183,7 +183,7 @@ def test_what_is_no_version_is_refused() -> None:
 def test_the_published_torch_leaves_out_gpus_that_it_has_no_code_for() -> None:
     assert torch_covers(releases()["0.25.0"], variant("cuda12_8-sm120-avx2")) is True
     assert torch_covers(releases()["0.25.0"], variant("cuda12_8-sm110-avx2")) is False
-    assert torch_covers(releases()["0.23.0"], variant("cuda12_8-sm110-avx2")) is None
+    assert torch_covers(releases()["0.25.0"], variant("cuda12_8-sm110-armv9")) is None, "it was never read there"
     assert torch_covers(releases()["0.29.1"], variant("cpu-avx2")) is True
     assert published_torch_serves(variant("cuda13_0-sm110-armv9"))
     assert not published_torch_serves(variant("cuda13_0-sm87-armv8_2"))

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
-from build_torchvision.choose.ranking import Choice, choose, driver_is_older, support_on
+from build_torchvision.choose.builds import Build, NoBuild, plan_build
+from build_torchvision.choose.partner import NoPartner, install_partner, partner_of, torch_build
+from build_torchvision.choose.ranking import Choice, choose, driver_is_older, goes_with, support_on
+from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import Release, gpus, releases, toolkits, version_key
+from build_torchvision.facts import PLATFORMS, Release, gpus, toolkits, version_key
+from build_torchvision.machine.cpu import missing_features, platform_isas
+from build_torchvision.machine.environment import Backend
 from build_torchvision.machine.report import GpuFound, Machine
-from build_torchvision.releases import newest
-from build_torchvision.spec import local_version
+from build_torchvision.releases import newer_than_known
 from build_torchvision.variants import (
     CPU,
     DEFAULT_PYTHON,
     DEFAULT_TRACKS,
     PYTHONS,
     TRACKS,
-    Variant,
     enumerate_variants,
 )
 
@@ -27,14 +30,16 @@ SEED_TRACK = DEFAULT_TRACKS[0]
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """A choice with the release it is built as (None: no published torch goes with it) and the commands for it."""
+    """A choice with the release it is built as and the commands for it; both None where `build` would refuse."""
 
     choice: Choice
     release: Release | None
-    build: str
-    install: str
+    build: str | None
+    install: str | None
     needs: str | None
-    """What has to change first, one sentence."""
+    """What has to change first, or why it cannot be built, one sentence."""
+    plan: Build | None = None
+    """The build that `build` and `install` stand for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +63,12 @@ class Advice:
 def advise(machine: Machine, python: str | None = None) -> Advice:
     """What to build on `machine`: for its environment's Python, else `python` ("313"), else the default matrix's.
 
-    Raises BadInput where the Python is not one of the matrix.
+    An environment whose Python is not one of the matrix gets no variant and a note that says so. Raises BadInput where
+    `python` is not one of the matrix.
     """
     version = machine.environment.python if machine.environment else python or DEFAULT_PYTHON
+    if version not in PYTHONS and machine.environment is not None:
+        return _without_variant(machine, version)
     if version not in PYTHONS:
         raise BadInput(
             f"Choose a variant for Python {version[0]}.{version[1:]}",
@@ -73,19 +81,36 @@ def advise(machine: Machine, python: str | None = None) -> Advice:
     # Not the newest that is here: that may be served by nothing.
     chip = max(served, key=lambda gpu: version_key(gpu.capability), default=None)
     ranked = choose(machine, universe, chip)
-    best = ranked[0] if ranked[0].fits else None
+    best = _best(machine, ranked)
     seed = _first(choose(_without_torch(machine), universe, chip), SEED_TRACK if machine.gpus else CPU)
-    called = _called_for(machine, ranked)
+    called = _called_for(machine, ranked, best)
     per_gpu = {capability: (gpu, _on_gpu(found)) for capability, (gpu, found) in by_gpu.items()}
     return Advice(
         python=version,
         best=_offer(machine, best),
         seed=_offer(machine, seed),
         called_for=_offer(machine, called),
-        runners_up=tuple(choice for choice in ranked[1:] if choice.fits),
+        runners_up=tuple(choice for choice in ranked if choice.fits and choice is not best),
         unfit=tuple(choice for choice in ranked if not choice.fits),
         per_gpu=tuple(per_gpu.values()),
         notes=tuple(_notes(machine, best, per_gpu)),
+    )
+
+
+def _without_variant(machine: Machine, version: str) -> Advice:
+    """The answer for an environment whose Python is not one of the matrix."""
+    known = f"{PYTHONS[0][0]}.{PYTHONS[0][1:]} to {PYTHONS[-1][0]}.{PYTHONS[-1][1:]}"
+    dotted = f"{version[0]}.{version[1:]}"
+    notes = [f"There is no variant for Python {dotted}: they are built for {known}.", *_torch_notes(machine)]
+    return Advice(
+        python=version,
+        best=None,
+        seed=None,
+        called_for=None,
+        runners_up=(),
+        unfit=(),
+        per_gpu=tuple((gpu, None) for gpu in machine.gpus),
+        notes=tuple(notes),
     )
 
 
@@ -104,7 +129,7 @@ def _first(choices: list[Choice], track: str) -> Choice | None:
     return next((choice for choice in choices if choice.fits and choice.variant.track == track), None)
 
 
-def _called_for(machine: Machine, ranked: list[Choice]) -> Choice | None:
+def _called_for(machine: Machine, ranked: list[Choice], best: Choice | None) -> Choice | None:
     """The best of the track that torch was built with; without a torch, of the newest that the driver itself is of.
 
     A driver runs later minor releases of its CUDA too, so where no track is as old as the driver, the oldest one that
@@ -113,7 +138,7 @@ def _called_for(machine: Machine, ranked: list[Choice]) -> Choice | None:
     fitting = [choice for choice in ranked if choice.fits]
     torch = machine.environment.torch if machine.environment else None
     if not fitting or torch is not None or not fitting[0].variant.cuda or machine.driver_cuda is None:
-        return fitting[0] if fitting else None
+        return best
     on_gpu = [choice for choice in fitting if choice.variant.cuda]
     own = [c for c in on_gpu if c.variant.cuda and version_key(c.variant.cuda) <= version_key(machine.driver_cuda)]
     best_kind = next((choice.kind for choice in own), None)
@@ -123,53 +148,38 @@ def _called_for(machine: Machine, ranked: list[Choice]) -> Choice | None:
 
 
 def _offer(machine: Machine, choice: Choice | None) -> Offer | None:
+    """`choice` with its commands, if `plan` accepts them; without them and with the reason where it refuses."""
     if choice is None:
         return None
-    release, needs = _release_for(machine, choice.variant)
-    python = _python_command(machine, choice.variant)
-    default = newest(choice.variant)
-    shown = release or default or list(releases().values())[-1]
-    local = local_version(choice.variant, paired=True)
-    tag = f"cp{choice.variant.python}"
-    named = [] if shown is default else ["--torchvision", shown.torchvision]
-    build = ["build-torchvision", "build", str(choice.variant), *named]
+    torch = machine.environment.torch if machine.environment else None
+    beside = torch is None or goes_with(torch, choice.variant)
+    planned = plan_build(machine, choice.variant, beside_torch=beside)
+    if isinstance(planned, NoBuild):
+        return Offer(choice=choice, release=None, build=None, install=None, needs=planned.reason)
+    needs = None
+    if not beside and torch is not None:
+        needs = (
+            f"It goes with torch {planned.release.torch} of CUDA {choice.variant.cuda}; torch {torch.version} is here."
+        )
     return Offer(
         choice=choice,
-        release=release,
-        build=shlex.join(build) + ("" if release else " --torch SITE_PACKAGES"),
-        install=f"{python} -m pip install dist/torchvision-{shown.torchvision}+{local}-{tag}-{tag}-*.whl",
+        release=planned.release,
+        build=str(planned.command),
+        install=str(command) if (command := planned.install()) else None,
         needs=needs,
+        plan=planned,
     )
 
 
-def _python_command(machine: Machine, variant: Variant) -> str:
-    if machine.environment is not None:
-        return shlex.quote(str(machine.environment.executable))
-    return f"python{variant.python_version}"
-
-
-def _release_for(machine: Machine, variant: Variant) -> tuple[Release | None, str | None]:
-    """The release to build `variant` as, and what is missing for it."""
-    usable = [row for row in releases().values() if variant.python in row.pythons and row.sha256]
-    torch = machine.environment.torch if machine.environment else None
-    if torch is not None and variant.cuda in (None, torch.cuda):  # a CPU variant goes with a CUDA torch too
-        paired = next((row for row in usable if row.torch == torch.public), None)
-        if paired is not None:
-            return paired, None
-    if variant.cuda is None and torch is None:
-        return newest(variant) or usable[-1], None
-    fitting = [row for row in usable if variant.cuda is None or row.torch_cuda(variant.platform) == variant.cuda]
-    if not fitting:
-        return None, (
-            f"No torch for {variant.platform} with CUDA {variant.cuda} is in the registry: name one with --torch."
-        )
-    chosen = fitting[-1]
-    if torch is None:
-        return chosen, None
-    return chosen, (
-        f"torch {torch.version} does not go with it: first `{_python_command(machine, variant)} -m pip install "
-        f"torch=={chosen.torch}`."
-    )
+def _best(machine: Machine, ranked: list[Choice]) -> Choice | None:
+    """The first that fits; of those with GPU code the first that can also be built, if there is one."""
+    fitting = [choice for choice in ranked if choice.fits]
+    on_gpu: dict[tuple[str, str | None], Choice] = {}
+    for choice in fitting:
+        if choice.variant.cuda:
+            on_gpu.setdefault((choice.variant.track, choice.variant.sm), choice)
+    buildable = (choice for choice in on_gpu.values() if isinstance(plan_build(machine, choice.variant), Build))
+    return next(buildable, fitting[0] if fitting else None)
 
 
 def _notes(
@@ -179,18 +189,26 @@ def _notes(
 ) -> Iterator[str]:
     environment = machine.environment
     torch = environment.torch if environment else None
-    if best is None:
+    if machine.platform not in PLATFORMS:
         yield (
-            f"No variant runs on this processor ({machine.cpu.model}, {machine.platform}): "
-            "take the stock wheel, `pip install torchvision`."
+            f"PyTorch publishes no wheels for {machine.platform}, so there is no variant for it: torch and torchvision "
+            "come from the distribution, or are built from source."
+        )
+    elif best is None and machine.cpu.isa is None:
+        lowest = platform_isas(machine.platform)[0].name
+        yield (
+            f"No variant runs on this processor ({machine.cpu.model}, {machine.platform}): it lacks "
+            f"{', '.join(missing_features(lowest, machine.cpu))}. Take the stock wheel, `pip install torchvision`."
         )
     own = environment.torchvision if environment else None
     if own is not None and best is not None and own.variant == str(best.variant):
         yield f"{own.variant} is installed there already."
-    if torch is not None and torch.cuda and not any(row.version == torch.cuda for row in toolkits().values()):
-        yield f"torch {torch.version} was built with CUDA {torch.cuda}, which is no track of the matrix."
-    if torch is not None and not torch.cuda and machine.gpus:
-        yield f"torch {torch.version} is a CPU-only build, so the GPU stays idle; a torch with CUDA would change this."
+    yield from _torch_notes(machine)
+    if best is not None and best.variant.cuda and torch is not None and best.variant.cuda != torch.cuda:
+        yield (
+            f"torch {torch.version} was built with CUDA {torch.cuda}, and {best.variant.track} is the track for it: "
+            "code of one CUDA major version runs beside a torch of the same."
+        )
     for gpu, choice in per_gpu.values():
         yield from _unknown(gpu, choice)
         if choice is None and gpu.sm is not None:
@@ -199,6 +217,43 @@ def _notes(
         yield from _several(best, per_gpu)
     if machine.gpus and machine.driver is None:
         yield "The NVIDIA driver's version could not be read, so its floors were not checked."
+
+
+def _torch_notes(machine: Machine) -> Iterator[str]:
+    """What the installed torch decides, whatever the variant."""
+    environment = machine.environment
+    torch = environment.torch if environment else None
+    if environment is None or torch is None:
+        return
+    build = torch_build(torch)
+    newer = newer_than_known(build) if build else None
+    if newer:
+        yield newer[0].upper() + newer[1:]
+    if torch.kind not in (Backend.CPU, Backend.CUDA):
+        yield f"torch {torch.version} is a {torch.kind.label} build, which no variant goes with. {_partner(machine)}"
+        return
+    if torch.kind is Backend.CUDA and not any(same_cuda_major(torch.cuda, kit.version) for kit in toolkits().values()):
+        yield f"torch {torch.version} was built with CUDA {torch.cuda}, which is no track of the matrix."
+    if torch.kind is Backend.CPU and machine.gpus:
+        yield f"torch {torch.version} is a CPU-only build, so the GPU stays idle; a torch with CUDA would change this."
+    if torch.kind is Backend.CUDA and not machine.gpus:
+        yield (
+            f"torch {torch.version} is built with CUDA, and no GPU is visible here. A variant without GPU code works "
+            "here; on a machine with a GPU its operators stop with \"Could not run 'torchvision::nms' with arguments "
+            f"from the 'CUDA' backend\". {_partner(machine)}"
+        )
+
+
+def _partner(machine: Machine) -> str:
+    """Where the TorchVision of the environment's torch comes from, with the command that installs it."""
+    environment = machine.environment
+    assert environment is not None
+    assert environment.torch is not None
+    partner = partner_of(environment.torch, machine.platform)
+    if isinstance(partner, NoPartner):
+        return partner.reason
+    command = install_partner(environment, partner)
+    return f"Its own torchvision comes from {partner.where}" + (f": `{command}`." if command else ".")
 
 
 def _unknown(gpu: GpuFound, choice: Choice | None) -> Iterator[str]:
@@ -252,3 +307,35 @@ def _several(best: Choice, per_gpu: dict[str, tuple[GpuFound, Choice | None]]) -
         yield f"{shared[0]} runs on all of them."
     elif not shared:
         yield "No one variant runs on all of them: a cubin runs on one major version only."
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """The advice as `detect --json` prints it: the documented, stable shape."""
+    return {
+        "python": advice.python,
+        "best": _offer_json(advice.best),
+        "seed": _offer_json(advice.seed),
+        "called_for": _offer_json(advice.called_for),
+        "per_gpu": [
+            {"gpu": gpu.name, "capability": gpu.capability, "variant": choice and str(choice.variant)}
+            for gpu, choice in advice.per_gpu
+        ],
+        "runners_up": [_choice_json(choice) for choice in advice.runners_up],
+    }
+
+
+def _offer_json(offer: Offer | None) -> dict[str, Any] | None:
+    if offer is None:
+        return None
+    return {
+        **_choice_json(offer.choice),
+        "torchvision": offer.release and offer.release.torchvision,
+        "torch": offer.release and offer.release.torch,
+        "build": offer.build,
+        "install": offer.install,
+        "needs": offer.needs,
+    }
+
+
+def _choice_json(choice: Choice) -> dict[str, Any]:
+    return {"variant": str(choice.variant), "kind": choice.kind, "why": choice.why}

@@ -1,8 +1,7 @@
 """Which variants a machine can run, best first, and why each of the others is behind. Pure: values in, values out.
 
-The rules are the CUDA programming guide's (a cubin for X.y runs on X.z with z >= y and on no other major version, and
-between Tegra and other GPUs not at all; PTX for X.y is compiled for any capability >= X.y), the drivers' floors, and
-that an extension works beside a torch of its own CUDA version only.
+The rules are those of `compatibility`, the drivers' floors, and that an extension works beside a torch of its own CUDA
+major version only; where a track has the torch's very version, that one counts.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from build_torchvision.compatibility import KINDS, CodegenKind, Sm, support
+from build_torchvision.compatibility import KINDS, CodegenKind, Sm, same_cuda_major, support
 from build_torchvision.facts import isas, toolkits, version_key
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.machine.cpu import missing_features
+from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import GpuFound, Machine
 from build_torchvision.releases import published_torch_serves
 from build_torchvision.variants import DEFAULT_TRACKS, Variant
@@ -42,7 +42,7 @@ def choose(machine: Machine, variants: Iterable[Variant], gpu: GpuFound | None =
     judged = [(variant, *_judge(machine, chip, variant)) for variant in variants]
     fitting = sorted(
         ((variant, kind) for variant, kind, problem in judged if problem is None),
-        key=lambda pair: _worth(pair[0], pair[1], chip),
+        key=lambda pair: _worth(pair[0], pair[1], chip, machine),
         reverse=True,
     )
     ranked = [
@@ -79,8 +79,11 @@ def _judge(machine: Machine, gpu: GpuFound | None, variant: Variant) -> tuple[Co
         return None, f"this processor lacks {', '.join(lacking)}: {variant.isa} code would stop with SIGILL"
     environment = machine.environment
     if environment is not None and variant.python != environment.python:
-        own = f"{environment.python[0]}.{environment.python[1:]}"
+        own = environment.python_version
         return None, f"it is for Python {variant.python_version}, and the environment has {own}"
+    torch = environment.torch if environment is not None else None
+    if torch is not None and torch.kind not in (Backend.CPU, Backend.CUDA):
+        return None, f"torch {torch.version} here is a {torch.kind.label} build, which no variant goes with"
     if variant.cuda is None:
         return None, None
     if gpu is None:
@@ -91,11 +94,24 @@ def _judge(machine: Machine, gpu: GpuFound | None, variant: Variant) -> tuple[Co
     floor = variant.driver_floor
     if machine.driver and floor and driver_is_older(machine, floor):
         return kind, f"driver {machine.driver} is older than {floor}, which it needs"
-    torch = environment.torch if environment is not None else None
-    if torch is not None and torch.cuda != variant.cuda:
+    if torch is not None and not goes_with(torch, variant):
         built = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
+        if torch.cuda is None and torch.kind is Backend.CUDA:
+            built = "built with an unknown CUDA version"
         return kind, f"torch {torch.version} here is {built}, and this variant goes with CUDA {variant.cuda}"
     return kind, None
+
+
+def goes_with(torch: InstalledPackage, variant: Variant) -> bool:
+    """Whether `variant` can be loaded beside `torch`: of the same CUDA major version, its own where a track has it.
+
+    A variant without GPU code loads beside any torch for the CPU or for CUDA.
+    """
+    if variant.cuda is None:
+        return torch.kind in (Backend.CPU, Backend.CUDA)
+    if any(kit.version == torch.cuda for kit in toolkits().values()):
+        return variant.cuda == torch.cuda
+    return same_cuda_major(torch.cuda, variant.cuda)
 
 
 def driver_is_older(machine: Machine, floor: str) -> bool:
@@ -104,14 +120,21 @@ def driver_is_older(machine: Machine, floor: str) -> bool:
     return have[:1] < want[:1] if machine.wsl else have < want
 
 
-def _worth(variant: Variant, kind: CodegenKind | None, gpu: GpuFound | None) -> tuple[object, ...]:
-    """More is better: GPU code, its kind and base, the GPU's own name, a published torch, the default track, ISA."""
+def _worth(variant: Variant, kind: CodegenKind | None, gpu: GpuFound | None, machine: Machine) -> tuple[object, ...]:
+    """More is better: GPU code, its kind and base, the GPU's own name, a published torch, the default track, ISA.
+
+    Beside a torch whose CUDA is no track, a toolkit that is not newer than the torch's counts before a newer one.
+    """
     codegen = cuda_codegen(variant)
+    torch = machine.environment.torch if machine.environment else None
+    cuda = torch.cuda if torch is not None else None
+    older = cuda is None or variant.cuda is None or version_key(variant.cuda) <= version_key(cuda)
     return (
         codegen is not None,
         -KINDS.index(kind) if kind else -len(KINDS),
         version_key(codegen.arch_list.split("+")[0]) if codegen else (),
         gpu is not None and variant.sm == gpu.sm,
+        older,
         variant.cuda is not None and published_torch_serves(variant),
         variant.track in DEFAULT_TRACKS,
         version_key(toolkits()[variant.track].version) if variant.cuda else (),
@@ -158,11 +181,6 @@ def _merit(best: Variant, other: Variant) -> str:
     return "the default matrix's" if best.track in DEFAULT_TRACKS else "the newer toolkit"
 
 
-def _same_code(best: str, other: str) -> bool:
-    """Whether all that `best` adds to `other` is what its row says TorchVision makes no use of."""
-    at = isas()[best]
-    while at.name != other:
-        if "change nothing" not in at.note or at.contains is None:
-            return False
-        at = isas()[at.contains]
-    return True
+def _same_code(one: str, other: str) -> bool:
+    """Whether TorchVision's own machine code is the same for both ISAs, by their rows."""
+    return (isas()[one].same_code_as or one) == (isas()[other].same_code_as or other)

@@ -1,30 +1,55 @@
-"""An environment's TorchVision and torch as the loader will meet them: read from files, nothing loaded or run.
+"""Inspect an installed torch and TorchVision on disk, without importing them.
 
-Of libtorch's large libraries only symbol tables and the headers of fat binaries are read, through a memory map.
+Of libtorch's large libraries only headers, symbol tables and the headers of fat binaries are read.
 """
 
 from __future__ import annotations
 
 import mmap
+import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PathDistribution
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import zstandard
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols, read_elf
 from build_torchvision.binary.fatbin import BadFatbin, images
 from build_torchvision.binary.instructions import Scan, scan
+from build_torchvision.doctor.loader import (
+    DAMAGED,
+    LIMIT,
+    CxxRuntime,
+    Header,
+    Loader,
+    cxx_runtime,
+    foreign_format,
+    loader_of,
+    platform_of,
+    read_header,
+)
 from build_torchvision.facts import PLATFORMS
-from build_torchvision.machine.environment import PythonEnvironment, descriptor, distributions
+from build_torchvision.machine.distributions import Distribution, find_distributions
+from build_torchvision.machine.environment import Backend, InstalledPackage, PythonEnvironment, descriptor
+from build_torchvision.machine.files import is_file, names_in, real
 from build_torchvision.verify.libraries import CUDART, TORCH, TORCH_CUDA
 
-TRIPLETS = tuple(f"{platform}-linux-gnu" for platform in PLATFORMS)
 EXTENSIONS = ("_C", "image")
+SUFFIXES = (".so", ".pyd", ".dylib")
+IMPORT_NAMES = {"pillow": "PIL", "typing-extensions": "typing_extensions", "pyyaml": "yaml"}
+"""Distribution -> the package that it brings, where the names differ."""
 _NOT_COMPILED = re.compile(rb"\b(?:de|en)code_(?:jpeg|png|webp): torchvision not compiled with (\w+) support", re.I)
+_BRINGS_LIBRARIES = ("nvidia-", "cuda-", "triton", "pytorch-triton", "intel-", "rocm", "amd-", "mkl", "onemkl", "tbb")
+"""What torch requires for its libraries' sake: whether these are there is judged by the libraries."""
+_TOOLKIT = re.compile(rb"Cuda compilation tools, release (\d+\.\d+)")
+_CUDA = ("libcudart.so", "libc10_cuda.so", "libtorch_cuda.so")
+_ROCM = ("libamdhip64.so", "libc10_hip.so", "libtorch_hip.so")
+_FAT_BINARIES = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +60,12 @@ class DeviceCode:
 
     @property
     def cubins(self) -> frozenset[str]:
+        """SMs that any fat binary has a cubin for."""
         return frozenset().union(*(cubins for cubins, _ in self.groups))
 
     @property
     def ptx(self) -> frozenset[str]:
+        """SMs that any fat binary has PTX of."""
         return frozenset().union(*(ptx for _, ptx in self.groups))
 
 
@@ -49,12 +76,41 @@ class InstalledExtension:
     name: str
     path: Path
     fault: str | None = None
+    foreign: bool = False
+    """Whether `fault` is that it is a library of another system (Windows, macOS)."""
     elf: Elf | None = None
     unfound: tuple[str, ...] = ()
     """Needed libraries that the loader would find nowhere: not among torch's, nor by run paths, nor in the system's."""
     scan: Scan | None = None
     device: DeviceCode | None = None
+    toolkit: str | None = None
+    """The CUDA toolkit that made its GPU code, by the code itself ("12.8")."""
     missing_codecs: tuple[str, ...] = ()
+
+    @property
+    def platform(self) -> str | None:
+        """The platform that it was compiled for."""
+        return platform_of(self.elf.machine) if self.elf else None
+
+    @property
+    def cuda_libraries(self) -> tuple[str, ...]:
+        """The CUDA libraries that it needs, such as libcudart.so.12."""
+        return tuple(sorted(name for name in self.elf.needed if name.startswith(_CUDA))) if self.elf else ()
+
+    @property
+    def cudart(self) -> str | None:
+        """The CUDA major version that it is linked with ("12"), by the library that it needs."""
+        names = [name.rpartition(".so.")[2] for name in self.cuda_libraries if name.startswith("libcudart.so.")]
+        return names[0].split(".")[0] if names else None
+
+    @property
+    def backend(self) -> Backend | None:
+        """What it is built for; None where it cannot be read."""
+        if self.elf is None:
+            return None
+        if self.cuda_libraries or self.device is not None:
+            return Backend.CUDA
+        return Backend.ROCM if any(name.startswith(_ROCM) for name in self.elf.needed) else Backend.CPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,22 +119,42 @@ class InstallationState:
 
     environment: PythonEnvironment
     copies: tuple[Path, ...]
-    """Metadata folders of every TorchVision that Python could find here, the one in use first."""
+    """Metadata of every TorchVision in the folder of the one in use, its own first."""
     shadow: Path | None
-    """A torchvision folder that is imported before the environment's, when Python is started in the current folder."""
+    """A torchvision or torch that is imported before the environment's when Python starts in the current folder."""
     requirement: str | None
-    """What its metadata asks of torch, such as "==2.6.0"."""
+    """What its metadata asks of torch, such as "==2.6.0"; empty for any torch, None without metadata."""
     descriptor: Mapping[str, Any]
     recorded: frozenset[str]
     """Files that RECORD lists and that are not there."""
+    missing_packages: tuple[tuple[str, str], ...]
+    """(package, who requires it) for what torch's and TorchVision's metadata require and is not installed."""
     extensions: tuple[InstalledExtension, ...]
     bundled: Mapping[str, frozenset[str]]
     """Library in torchvision.libs -> the symbols it brings."""
+    torch_libraries: tuple[Header, ...]
+    """Torch's own libraries that importing it loads."""
+    torch_faults: tuple[tuple[Path, str], ...]
+    """(library of torch, why it cannot be read)."""
+    torch_unfound: Mapping[str, tuple[str, ...]]
+    """Library that torch needs and that the loader finds nowhere -> those of torch's libraries that need it."""
+    torch_scan: Scan | None
+    """The machine code of the smallest of torch's libraries, libc10.so."""
     torch_symbols: Mapping[str, frozenset[str]]
     """Library of torch -> the symbols it brings."""
     torch_device: DeviceCode | None
-    libstdcxx: frozenset[str]
-    """GLIBCXX and CXXABI versions of the libstdc++ that will be loaded; empty where none was found."""
+    cxx_runtime: CxxRuntime | None
+    """The C++ library that will be loaded."""
+
+    @property
+    def main(self) -> InstalledExtension | None:
+        """The extension with the operators."""
+        return next((extension for extension in self.extensions if extension.name == "_C"), None)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this project built the TorchVision."""
+        return "variant" in self.descriptor
 
     @property
     def built_for(self) -> str | None:
@@ -96,145 +172,234 @@ class InstallationState:
         return str(self.descriptor["torch_cuda"]) if self.descriptor.get("gencode") else None
 
 
-def inspect_installation(environment: PythonEnvironment, cwd: Path) -> InstallationState:
+def inspect_installation(
+    environment: PythonEnvironment, cwd: Path, variables: Mapping[str, str] | None = None
+) -> InstallationState:
     """Read what is installed in `environment`. Raises nothing about it: what is wrong is for the diagnosis."""
-    found = environment.torchvision
+    found, torch = environment.torchvision, environment.torch
     info = found.info if found else None
-    torch_lib = environment.torch.folder / "lib" if environment.torch else None
+    lib = torch.folder / "lib" if torch else None
     site = found.folder.parent if found else None
-    loaded = frozenset(_names(torch_lib)) if torch_lib else frozenset[str]()
+    loader = loader_of(environment, os.environ if variables is None else variables)
+    headers = dict(_torch_headers(lib)) if lib else {}
+    whole = {path: header for path, header in headers.items() if isinstance(header, Header)}
     return InstallationState(
         environment=environment,
-        copies=tuple(path for _, path in distributions("torchvision", environment.paths)),
-        shadow=_shadow(cwd, found.folder if found else None),
+        copies=tuple(_same_folder(environment)),
+        shadow=_shadow(cwd, environment),
         requirement=_requirement(info),
         descriptor=descriptor(info),
-        recorded=frozenset(_absent(info)),
-        extensions=tuple(_extensions(found.folder, loaded)) if found else (),
+        recorded=frozenset(_absent(found, info)),
+        missing_packages=tuple(_missing_packages(environment)),
+        extensions=tuple(_extensions(found.folder, loader)) if found else (),
         bundled=dict(_bundled(site / "torchvision.libs")) if site else {},
-        torch_symbols=dict(_symbols(torch_lib)) if torch_lib else {},
-        torch_device=device_code(torch_lib / "libtorch_cuda.so") if torch_lib else None,
-        libstdcxx=_libstdcxx(environment),
+        torch_libraries=tuple(whole.values()),
+        torch_faults=tuple((path, fault) for path, fault in headers.items() if isinstance(fault, str)),
+        torch_unfound=_unfound(tuple(whole.values()), loader),
+        torch_scan=_scan_of(lib / "libc10.so") if lib else None,
+        torch_symbols=dict(_symbols(lib)) if lib else {},
+        torch_device=device_code(lib / "libtorch_cuda.so") if lib else None,
+        cxx_runtime=cxx_runtime(environment, loader),
     )
 
 
-def _shadow(cwd: Path, own: Path | None) -> Path | None:
-    folder = cwd / "torchvision"
-    try:
-        return folder if (folder / "__init__.py").is_file() and (own is None or not folder.samefile(own)) else None
-    except OSError:
-        return folder
+def _distribution(info: Path | None) -> Distribution | None:
+    return Distribution(name="", version="", info=info, location=info.parent) if info is not None else None
 
 
-def _requirement(info: Path | None) -> str | None:
-    if info is None:
-        return None
-    for text in PathDistribution(info).requires or ():
-        match = re.fullmatch(r"torch\s*\(?([<>=!~][^;)]*?)\)?\s*", text)
-        if match:
-            return match[1].strip()
+def _same_folder(environment: PythonEnvironment) -> Iterator[Path]:
+    found = environment.torchvision
+    if found is None:
+        return
+    folder = found.folder.parent
+    infos = [one.info for one in find_distributions("torchvision", [folder]) if not one.editable]
+    yield from sorted(infos, key=lambda path: path != found.info)
+
+
+def _shadow(cwd: Path, environment: PythonEnvironment) -> Path | None:
+    """What the current folder puts before the environment's packages: a module, or a package without its extensions."""
+    for name, found in (("torchvision", environment.torchvision), ("torch", environment.torch)):
+        if is_file(cwd / f"{name}.py"):
+            return cwd / f"{name}.py"
+        folder = cwd / name
+        if is_file(folder / "__init__.py") and (found is None or real(folder) != real(found.folder)):
+            return folder
     return None
 
 
-def _absent(info: Path | None) -> Iterator[str]:
+def _requirement(info: Path | None) -> str | None:
+    """The version specifier on torch, without the local part of a version: an index's builds name their own."""
+    distribution = _distribution(info)
+    if distribution is None or not distribution.metadata:
+        return None
+    for text in distribution.requires:
+        requirement = _parsed(text)
+        if requirement is not None and canonicalize_name(requirement.name) == "torch":
+            return re.sub(r"\+[A-Za-z0-9.]+", "", str(requirement.specifier))
+    return ""
+
+
+def _parsed(text: str) -> Requirement | None:
+    try:
+        return Requirement(text)
+    except (InvalidRequirement, RecursionError):
+        return None
+
+
+def _missing_packages(environment: PythonEnvironment) -> Iterator[tuple[str, str]]:
+    for package in (environment.torchvision, environment.torch):
+        distribution = _distribution(package.info) if package else None
+        if package is None or distribution is None:
+            continue
+        for text in islice(distribution.requires, 200):
+            requirement = _parsed(text)
+            if requirement is None or not _applies(requirement, environment):
+                continue
+            name = canonicalize_name(requirement.name)
+            if name in ("torch", "torchvision", "setuptools") or name.startswith(_BRINGS_LIBRARIES):
+                continue
+            if not environment.has(name, IMPORT_NAMES.get(name, name.replace("-", "_"))):
+                yield name, package.folder.name
+
+
+def _applies(requirement: Requirement, environment: PythonEnvironment) -> bool:
+    if requirement.marker is None:
+        return True
+    dotted = environment.python_version.rstrip("t")
+    values = {"extra": "", "python_version": dotted, "python_full_version": f"{dotted}.0"}
+    try:
+        return requirement.marker.evaluate(values)
+    except (ValueError, KeyError):
+        return False
+
+
+def _absent(found: InstalledPackage | None, info: Path | None) -> Iterator[str]:
     """What RECORD lists of shared objects and Python files, and is not there."""
-    if info is None:
+    distribution = _distribution(info)
+    if found is None or distribution is None or found.editable:
         return
-    for path in PathDistribution(info).files or ():
-        name = str(path)
-        if re.search(r"\.(so|py)(\.\d+)*$", name) and not (info.parent / name).exists():
+    for name in distribution.recorded:
+        if re.search(r"\.(so|py|pyd|dylib)(\.\d+)*$", name) and not is_file(distribution.location / name):
             yield name
 
 
-def _extensions(folder: Path, loaded: frozenset[str]) -> Iterator[InstalledExtension]:
-    """TorchVision's own shared objects; `loaded` are the libraries that importing torch brings."""
-    for path in sorted(folder.glob("*.so")):
-        name = path.name.partition(".")[0].removesuffix("_stable")
-        if name not in EXTENSIONS:
+def _extensions(folder: Path, loader: Loader) -> Iterator[InstalledExtension]:
+    """TorchVision's own shared objects."""
+    for file_name in names_in(folder):
+        name = file_name.partition(".")[0].removesuffix("_stable")
+        path = folder / file_name
+        if name not in EXTENSIONS or not file_name.endswith(SUFFIXES):
+            continue
+        foreign = foreign_format(path)
+        if foreign is not None:
+            yield InstalledExtension(name=name, path=path, fault=foreign, foreign=True)
             continue
         try:
+            if not is_file(path):
+                raise NotElf("a link that leads nowhere, or no file")
+            if path.stat().st_size > LIMIT:
+                raise NotElf("larger than any TorchVision")
             data = path.read_bytes()
             elf = read_elf(data)
-        except (OSError, NotElf) as error:
-            yield InstalledExtension(name=name, path=path, fault=str(error))
+            decoded = scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None
+        except (OSError, *DAMAGED) as error:
+            yield InstalledExtension(name=name, path=path, fault=str(error) or type(error).__name__)
             continue
+        run_paths = tuple(text for _, text in elf.run_paths)
+        needed = (name for name in elf.needed if name not in loader.loaded)
         yield InstalledExtension(
             name=name,
             path=path,
             elf=elf,
-            unfound=tuple(name for name in elf.needed if name not in loaded and not _findable(name, elf, folder)),
-            scan=scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None,
+            unfound=tuple(name for name in needed if loader.find(name, folder, run_paths) is None),
+            scan=decoded,
             device=device_code(path),
+            toolkit=_toolkit(path),
             missing_codecs=tuple(sorted({match.decode().lower() for match in _NOT_COMPILED.findall(data)})),
         )
 
 
-def _findable(name: str, elf: Elf, folder: Path) -> bool:
-    """Whether the loader finds library `name` for an object in `folder`: by its run paths or the system's."""
-    own = [
-        Path(entry.replace("${ORIGIN}", str(folder)).replace("$ORIGIN", str(folder)))
-        for _, text in elf.run_paths
-        for entry in text.split(":")
-        if entry
-    ]
-    return any((path / name).exists() for path in (*own, *_system_folders()))
-
-
-@cache
-def _system_folders() -> tuple[Path, ...]:
-    """The loader's own folders and those of /etc/ld.so.conf.d."""
-    folders = [Path(root, lib) for root in ("/", "/usr", "/usr/local") for lib in ("lib", "lib64")]
-    folders += [Path(root, "lib", triplet) for root in ("/", "/usr") for triplet in TRIPLETS]
-    for listing in sorted(Path("/etc/ld.so.conf.d").glob("*.conf")):
-        with suppress(OSError):
-            folders += [Path(line) for line in listing.read_text(errors="replace").split() if line.startswith("/")]
-    return tuple(folders)
-
-
 def _bundled(folder: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    for path in sorted(folder.glob("*.so*")):
-        try:
-            yield path.name, defined_symbols(path)
-        except (OSError, NotElf):
+    for name in names_in(folder):
+        if ".so" in name and is_file(folder / name):
+            try:
+                yield name, defined_symbols(folder / name)
+            except (OSError, *DAMAGED):
+                continue
+
+
+def _torch_headers(lib: Path) -> Iterator[tuple[Path, Header | str]]:
+    """The libraries that `import torch` loads: libtorch_python.so, and of torch's own what each of them needs."""
+    names = set(names_in(lib))
+    queue, seen = ["libtorch_python.so", "libtorch.so", "libtorch_cpu.so", "libc10.so"], set[str]()
+    while queue:
+        name = queue.pop(0)
+        if name in seen or name not in names:
             continue
+        seen.add(name)
+        header = read_header(lib / name)
+        yield lib / name, header
+        if isinstance(header, Header):
+            queue += header.needed
+
+
+def _unfound(headers: tuple[Header, ...], loader: Loader) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for header in headers:
+        for name in header.needed:
+            known = name in loader.loaded or loader.find(name, header.path.parent, header.run_paths) is not None
+            if not known:
+                found.setdefault(name, []).append(header.path.name)
+    return {name: tuple(needing) for name, needing in found.items()}
+
+
+def _scan_of(path: Path) -> Scan | None:
+    try:
+        if not is_file(path) or path.stat().st_size > LIMIT:
+            return None
+        elf = read_elf(path.read_bytes())
+        return scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None
+    except (OSError, *DAMAGED):
+        return None
 
 
 def _symbols(lib: Path) -> Iterator[tuple[str, frozenset[str]]]:
     for name in (*TORCH, *TORCH_CUDA, "libtorch_python.so"):
         path = lib / name
-        if name != CUDART and path.is_file():
-            with suppress(OSError, NotElf):
+        if name != CUDART and is_file(path):
+            try:
                 yield name, defined_symbols(path)
-
-
-def _names(lib: Path) -> Iterator[str]:
-    for folder in (lib, *lib.parent.parent.glob("nvidia/*/lib"), *lib.parent.parent.glob("nvidia/*/lib64")):
-        if folder.is_dir():
-            yield from (path.name for path in folder.iterdir() if ".so" in path.name)
+            except (OSError, *DAMAGED):
+                continue
 
 
 def device_code(path: Path) -> DeviceCode | None:
     """The GPU code of the library at `path`: a tenth of a CPU second for 450 MB."""
     groups: dict[tuple[frozenset[str], frozenset[str]], int] = {}
+    if not is_file(path):
+        return None
     try:
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for group in images(data, contents=False):
+            for group in islice(images(data, contents=False), _FAT_BINARIES):
                 kinds = {
                     kind: frozenset(image.sm for image in group if image.kind == kind) for kind in ("cubin", "ptx")
                 }
                 key = kinds["cubin"], kinds["ptx"]
                 groups[key] = groups.get(key, 0) + 1
-    except (OSError, ValueError, BadFatbin):
+    except (OSError, BadFatbin, *DAMAGED):
         return None
     return DeviceCode(groups=groups) if groups else None
 
 
-def _libstdcxx(environment: PythonEnvironment) -> frozenset[str]:
-    """The symbol versions of the C++ library that this Python loads: its prefix's own (conda), else the system's."""
-    prefix = environment.executable.absolute().parent.parent
-    for path in (folder / "libstdc++.so.6" for folder in (prefix / "lib", *_system_folders())):
-        with suppress(OSError):
-            found = re.findall(rb"\0((?:GLIBCXX|CXXABI)_[0-9.]+)(?=\0)", path.read_bytes())
-            if found:
-                return frozenset(version.decode() for version in found)
-    return frozenset()
+def _toolkit(path: Path) -> str | None:
+    """The release of the CUDA toolkit that wrote the first cubin of the library at `path`, which says so itself."""
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            for group in islice(images(data), 4):
+                for image in group:
+                    match = _TOOLKIT.search(image.data or b"")
+                    if match:
+                        return match[1].decode()
+    except (OSError, BadFatbin, *DAMAGED, RuntimeError, zstandard.ZstdError):
+        return None
+    return None

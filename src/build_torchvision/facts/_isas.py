@@ -26,6 +26,8 @@ class Isa:
     told_apart: bool
     """Whether these properties are not also those of the ISA that it contains."""
     first_cpus: str
+    same_code_as: str | None
+    """A lower ISA from which TorchVision's own machine code does not differ; None for one that changes it."""
     note: str
     source: str
 
@@ -49,10 +51,13 @@ def isas() -> Mapping[str, Isa]:
             properties=properties,
             told_apart=lower is None or lower.properties != properties,
             first_cpus=row.text("first_cpus"),
+            same_code_as=row.optional("same_code_as"),
             note=row.optional("note") or "",
             source=row.text("source"),
         )
         row.done()
+        if isa.same_code_as is not None and isa.same_code_as not in found:
+            raise FactError(f"{row.where}: same_code_as {isa.same_code_as}, which no row above describes.")
         if lower and lower.platform != isa.platform:
             raise FactError(f"{row.where}: contains {contains}, which is of another platform.")
         found[name] = isa

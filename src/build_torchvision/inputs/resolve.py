@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_torchvision.binary.fatbin import architectures
-from build_torchvision.compatibility import Sm
+from build_torchvision.compatibility import Sm, same_cuda_major
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.flags import cuda_codegen, isa_flags
@@ -123,7 +123,7 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
 def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
-    _check_told_cuda(request)
+    check_told_cuda(request)
     compiler = find_compiler(request.compiler, platform, request.cc_prefix, glibc_of(request))
     for isa, flags in isas_of(request.variants).items():
         if not accepts(compiler, flags):
@@ -157,7 +157,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
         index=request.torch_index,
         local=toolkits()[first.track].torch_local if first.cuda else "cpu",
     )
-    if first.cuda and torch.cuda != first.cuda:
+    if first.cuda and not same_cuda_major(torch.cuda, first.cuda):
         raise BadInput(
             f"Build track {first.track} against torch {torch.version} ({torch.origin})",
             f"That torch was built with CUDA {torch.cuda}, the track is {first.cuda}.",
@@ -251,7 +251,7 @@ def _codecs(request: BuildRequest, compiler: Compiler, platform: str) -> Codecs:
     return find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
 
 
-def _check_told_cuda(request: BuildRequest) -> None:
+def check_told_cuda(request: BuildRequest) -> None:
     """Raises BadInput where the table says that the release's own torch is of another CUDA, before it is fetched."""
     first, known = request.variants[0], request.release
     if first.cuda and known.cuda and request.torch is None and first.cuda != known.cuda:

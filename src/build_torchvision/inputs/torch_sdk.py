@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
@@ -44,6 +45,10 @@ FOLDERS = ("torch/include/", "torch/share/cmake/")
 EXTENSION_RULES = "torch/utils/cpp_extension.py"  # how torch compiles extensions: read, never run
 CHECKING_HEADERS = ("ATen/ATen.h", "torch/csrc/api/include/torch/all.h")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
+VERSION_FILE_LIMIT = 1 << 20
+"""Bytes; a real version.py has a few hundred."""
+LIBRARY_LIMIT = 64 << 20
+"""Bytes that are read of libc10.so."""
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -150,16 +155,27 @@ def read_version(package: Path) -> tuple[Version, str | None]:
 
     The file is parsed, not run. Raises BadInput when it is not there or says no version.
     """
+    facts = version_constants(package)
     try:
-        facts = _assignments((package / "version.py").read_text(encoding="utf-8"))
         cuda = facts.get("cuda")
         return Version(str(facts["__version__"])), str(cuda) if cuda else None
-    except (OSError, SyntaxError, KeyError, InvalidVersion) as error:
+    except (KeyError, InvalidVersion) as error:
         raise BadInput(
             f"Read {package}",
             f"It has no readable {package.name}/version.py.",
             "Name a site-packages folder that holds torch, or a wheel.",
         ) from error
+
+
+def version_constants(package: Path) -> dict[str, object]:
+    """The constants that the version.py in folder `package` assigns; empty where it cannot be read or parsed."""
+    path = package / "version.py"
+    try:
+        if path.stat().st_size > VERSION_FILE_LIMIT or not path.is_file():
+            return {}
+        return _assignments(path.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return {}
 
 
 def _assignments(text: str) -> dict[str, object]:
@@ -178,6 +194,12 @@ def _assignments(text: str) -> dict[str, object]:
     return found
 
 
+def _head(library: Path) -> bytes:
+    """The first bytes of a library, where its symbols' names lie; a real libc10.so has less than two MiB."""
+    with library.open("rb") as stream:
+        return stream.read(LIBRARY_LIMIT)
+
+
 def _cxx11_abi(action: str, package: Path) -> bool:
     """_GLIBCXX_USE_CXX11_ABI: TorchConfig.cmake names it up to 2.6, later ones are always 1; libc10 must agree."""
     config = package / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
@@ -187,7 +209,7 @@ def _cxx11_abi(action: str, package: Path) -> bool:
     library = package / "lib" / "libc10.so"
     # c10::Error::Error(SourceLocation, std::string): the mangled std::string tells the two ABIs apart.
     pattern = rb"_ZN3c105ErrorC[12]ENS_14SourceLocationE(Ss|NSt7__cxx1112basic_string)"
-    symbol = re.search(pattern, library.read_bytes()) if library.is_file() else None
+    symbol = re.search(pattern, _head(library)) if library.is_file() else None
     seen = None if symbol is None else symbol[1] != b"Ss"
     if said is not None and seen is not None and said != seen:
         raise BadInput(
@@ -307,7 +329,7 @@ def _cpu_only(action: str, version: Version, platform: str) -> BadInput:
 def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
     action = f"Use {wheel} as torch"
     try:
-        name, _, _, tags = parse_wheel_filename(wheel.name)
+        name, _, _, tags = parse_wheel_filename(unquote(wheel.name))  # browsers keep the %2B of an index's link
     except InvalidWheelFilename as error:
         raise BadInput(action, str(error), "Give the wheel the name it was published with.") from error
     if name != "torch":
@@ -326,7 +348,7 @@ def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
         part.mkdir()
         _extract(wheel, part, cuda, str(wheel.resolve()), sha256_of(wheel))
 
-    return _published(_entry(f"{wheel.stem}-{identity[:16]}", cuda), fill)
+    return _published(_entry(f"{unquote(wheel.stem)}-{identity[:16]}", cuda), fill)
 
 
 def _entry(name: str, cuda: bool) -> Path:

@@ -68,7 +68,7 @@ def best(machine: Machine, records: Sequence[Record], origin: str) -> list[Judge
     if judged[0].fits:
         return [replace(judged[0], why=_against_all(machine, judged[0])), *judged[1:]]
     offer = advise(machine).best
-    build = f"`{offer.build}`" if offer else "the stock wheel: `pip install torchvision`"
+    build = f"`{offer.build}`" if offer and offer.build else "the stock wheel: `pip install torchvision`"
     order = list(isas())
     nearest = sorted(judged, key=lambda row: (len(row.obstacles), -order.index(row.record.parsed.isa)))[:NEAREST]
     shown = "".join(f"\n  {row.record.variant} ({row.record.version}): {row.why}" for row in nearest)

@@ -1,28 +1,69 @@
-"""A Python environment, read from its files: nothing in it is run or imported."""
+"""Read a Python environment from its files: what its Python would import, and how packages get into it.
+
+Nothing in it is run or imported. `search_path` forms sys.path, `distributions` reads the metadata in it.
+"""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from packaging.utils import canonicalize_name
 
 from build_torchvision.errors import BadInput
-from build_torchvision.inputs.torch_sdk import read_version
+from build_torchvision.inputs.torch_sdk import version_constants
+from build_torchvision.machine.distributions import (
+    Distribution,
+    find_distributions,
+    installed_names,
+    is_package,
+    python_of_wheel,
+    read_json,
+)
+from build_torchvision.machine.files import is_file, is_folder, is_there, names_in, real
+from build_torchvision.machine.search_path import (
+    Folder,
+    Layout,
+    Origin,
+    layout_of,
+    library_folders,
+    search_path,
+)
+from build_torchvision.variants import PYTHONS
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
-_REMEDY = "Name an environment's python, such as .venv/bin/python, or its folder."
+Installer = Literal["pip", "uv", "venv", "target", "none"]
+"""How packages get in: its own pip; uv, where it has none; a new virtual environment first, where the distribution
+manages the Python (PEP 668); pip's --target, for a folder without a Python; not at all, in a Nix store."""
+
+_HINT = "Name an environment's python, such as .venv/bin/python, or its folder."
+
+
+class Backend(StrEnum):
+    """What a torch computes with, beside the CPU."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    ROCM = "rocm"
+    XPU = "xpu"
+    MPS = "mps"
+
+    @property
+    def label(self) -> str:
+        """As people write it."""
+        return {"cpu": "CPU-only", "cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU (Intel)", "mps": "macOS"}[self]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstalledPackage:
-    """A distribution in the environment. `folder` is its package's, `info` its metadata's (.dist-info)."""
+    """A package in the environment. `folder` is its own, `info` its metadata's (.dist-info, .egg-info)."""
 
     version: str
     """With its local part, such as 2.6.0+cu124."""
@@ -32,36 +73,98 @@ class InstalledPackage:
     """Of torch: the CUDA it was built with ("12.4")."""
     variant: str | None = None
     """Of a TorchVision that this project built: its variant's name."""
+    backend: Backend | None = None
+    """Of torch: what it computes with; None stands for CUDA where `cuda` is set, else for the CPU."""
+    origin: Origin = "site"
+    """The kind of the folder of sys.path that it is imported from."""
+    editable: bool = False
+    """Whether it is imported from a source folder."""
 
     @property
     def public(self) -> str:
         """The version without its local part."""
         return self.version.partition("+")[0]
 
+    @property
+    def local(self) -> str | None:
+        """The local part of the version, such as "cu124"; None without one."""
+        return self.version.partition("+")[2] or None
+
+    @property
+    def kind(self) -> Backend:
+        """Of torch: what it computes with."""
+        return self.backend or (Backend.CUDA if self.cuda else Backend.CPU)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PythonEnvironment:
-    """`python` is its version without the dot ("313"), `executable` what runs it, `paths` where its packages are."""
+    """`python` is its version without the dot ("313", "314t"), `executable` what runs it, `paths` its sys.path."""
 
     python: str
     executable: Path
     paths: tuple[Path, ...]
     torch: InstalledPackage | None
     torchvision: InstalledPackage | None
+    installer: Installer = "pip"
+    folders: tuple[Folder, ...] = ()
+    """`paths`, with where each comes from."""
+    copies: Mapping[str, tuple[InstalledPackage, ...]] | None = None
+    """"torch" and "torchvision" -> all that sys.path holds of them, the one that is imported first."""
+    library_folders: tuple[Path, ...] = ()
+    """Where the interpreter's own run path leads (conda)."""
+    prefix: Path | None = None
+    missing_target: Path | None = None
+    """Where the link of an environment's python leads, if nothing is there."""
+
+    @property
+    def python_version(self) -> str:
+        """As people write it: "3.13", "3.14t"."""
+        return f"{self.python[0]}.{self.python[1:]}"
+
+    @property
+    def site(self) -> Path | None:
+        """The folder that torch is imported from: what `build --torch` takes."""
+        return self.torch.folder.parent if self.torch else None
+
+    def has(self, distribution: str, package: str) -> bool:
+        """Whether a distribution is installed, or a package or module of that name lies on the path."""
+        if canonicalize_name(distribution) in installed_names(self.paths):
+            return True
+        return any(is_folder(path / package) or is_file(path / f"{package}.py") for path in self.paths)
 
 
-def read_environment(python: Path) -> PythonEnvironment:
+def read_environment(python: Path, variables: Mapping[str, str] | None = None) -> PythonEnvironment:
     """The environment of `python`: an interpreter, an environment's folder, or a site-packages folder.
 
-    Raises BadInput for anything else.
+    `variables` are the environment variables that its Python is started with; default: this process's. Raises BadInput
+    for what is none of these.
     """
-    executable, version, paths = _locate(python)
+    layout = layout_of(python)
+    if layout is None:
+        raise _no_environment(python)
+    named = python if python.name in ("site-packages", "dist-packages") else None
+    path = search_path(layout, os.environ if variables is None else variables, [named] if named else [])
+    paths = tuple(folder.path for folder in path.folders)
+    packages = {name: tuple(_installed(name, path.folders, path.editable)) for name in ("torch", "torchvision")}
+    torch, torchvision = (next(iter(packages[name]), None) for name in ("torch", "torchvision"))
+    version = layout.version or next(
+        filter(None, (python_of_wheel(one.info) for one in (torch, torchvision) if one)), None
+    )
+    python_version = version or f"{sys.version_info.major}{sys.version_info.minor}"
+    executable = layout.executable or Path(f"python{python_version[0]}.{python_version[1:]}")
+    absent = layout.executable is not None and is_there(executable) and not is_file(executable)
     return PythonEnvironment(
-        python=version,
+        python=python_version,
         executable=executable,
         paths=paths,
-        torch=_torch(paths),
-        torchvision=_installed("torchvision", paths),
+        torch=torch,
+        torchvision=torchvision,
+        installer=_installer(layout, paths),
+        folders=path.folders,
+        copies=packages,
+        library_folders=library_folders(layout),
+        prefix=layout.prefix,
+        missing_target=real(executable) if absent else None,
     )
 
 
@@ -82,104 +185,111 @@ def environment_with_torch() -> PythonEnvironment | None:
     return None
 
 
-def _locate(python: Path) -> tuple[Path, str, tuple[Path, ...]]:
-    action = f"Read the Python environment of {python}"
-    if python.is_dir() and python.name in ("site-packages", "dist-packages"):
-        match = re.search(r"python(\d)\.(\d+)", str(python))
-        version = "".join(match.groups()) if match else f"{sys.version_info.major}{sys.version_info.minor}"
-        return python.parent.parent.parent / "bin" / "python", version, (python,)
-    if python.is_dir():
-        found = [python / "bin" / name for name in ("python", "python3") if (python / "bin" / name).exists()]
-        if not found:
-            raise BadInput(action, "the folder holds no bin/python.", _REMEDY)
-        python = found[0]
-    if not python.is_file():
-        raise BadInput(action, "there is no such file.", _REMEDY)
-    prefix = python.absolute().parent.parent
-    config = prefix / "pyvenv.cfg"
-    if config.is_file():
-        return python, *_virtual(action, prefix, config)
-    prefix = python.resolve().parent.parent
-    paths = tuple(_base_paths(prefix))
-    if not paths:
-        raise BadInput(action, f"{prefix} has no lib/pythonX.Y: a launcher or shim, not an interpreter.", _REMEDY)
-    return python, _python_of(paths, python.resolve()), paths
-
-
-def _virtual(action: str, prefix: Path, config: Path) -> tuple[str, tuple[Path, ...]]:
-    pairs = (line.partition("=") for line in config.read_text(encoding="utf-8", errors="replace").splitlines())
-    said = {key.strip().lower(): value.strip() for key, _, value in pairs}
-    paths = tuple(sorted(prefix.glob("lib/python3.*/site-packages")))
-    match = re.match(r"(\d+)\.(\d+)", said.get("version") or said.get("version_info") or "")
-    if match is None and not paths:
-        raise BadInput(action, f"{config} names no version.", _REMEDY)
-    version = "".join(match.groups()) if match else _python_of(paths, prefix)
-    if said.get("include-system-site-packages", "").lower() == "true" and "home" in said:
-        paths += tuple(path for path in _base_paths(Path(said["home"]).parent) if _python_of((path,), path) == version)
-    return version, paths
-
-
-def _base_paths(prefix: Path) -> Iterator[Path]:
-    """Where an interpreter of `prefix` finds packages; Debian's own folders among them."""
-    for pattern in ("lib/python3.*/site-packages", "local/lib/python3.*/dist-packages", "lib/python3/dist-packages"):
-        yield from sorted(prefix.glob(pattern))
-
-
-def _python_of(paths: tuple[Path, ...], executable: Path) -> str:
-    match = re.search(r"python(\d)\.(\d+)", executable.name) or re.search(
-        r"python(\d)\.(\d+)", " ".join(map(str, paths))
-    )
-    return "".join(match.groups()) if match else f"{sys.version_info.major}{sys.version_info.minor}"
-
-
-def _torch(paths: tuple[Path, ...]) -> InstalledPackage | None:
-    found = _installed("torch", paths)
-    if found is None:
-        return None
-    try:
-        version, cuda = read_version(found.folder)
-    except BadInput:
-        return found
-    return InstalledPackage(version=str(version), folder=found.folder, info=found.info, cuda=cuda)
-
-
-def distributions(name: str, paths: tuple[Path, ...]) -> list[tuple[str, Path]]:
-    """(version, .dist-info folder) of every distribution `name` in `paths`, in the order in which Python finds them."""
-    found = []
-    for path in paths:
-        for dist in importlib.metadata.distributions(name=name, path=[str(path)]):
-            info = getattr(dist, "_path", None)
-            if info is not None:
-                found.append((str(dist.metadata["Version"]), Path(info)))
-    return found
-
-
 def descriptor(info: Path | None) -> Mapping[str, Any]:
     """What build_torchvision.json in the metadata folder `info` says; empty where there is none, or it is no object."""
-    with suppress(OSError, ValueError):
-        data = json.loads((info / DESCRIPTOR).read_text(encoding="utf-8")) if info else {}
-        return data if isinstance(data, dict) else {}
-    return {}
+    return read_json(info / DESCRIPTOR) if info else {}
 
 
-def _installed(name: str, paths: tuple[Path, ...]) -> InstalledPackage | None:
-    listed = distributions(name, paths)
-    for path in paths:
-        folder = path / name
-        here = [(version, info) for version, info in listed if info.parent == path]
-        if here:
-            variant = descriptor(here[0][1]).get("variant")
-            return InstalledPackage(
-                version=here[0][0], folder=folder, info=here[0][1], variant=variant and str(variant)
-            )
-        if (folder / "__init__.py").is_file():
-            return InstalledPackage(version=_unlisted_version(folder), folder=folder, info=None)
-    return None
+def environment_named(python: str | None) -> tuple[str | None, PythonEnvironment | None]:
+    """(Python of the matrix, environment) that --python names; without it the active environment, if torch is there.
+
+    Raises BadInput for what is neither.
+    """
+    if python is None:
+        return None, environment_with_torch()
+    if python.replace(".", "") in PYTHONS:
+        return python.replace(".", ""), None
+    if re.fullmatch(r"\d+(\.\d+)*", python) and not Path(python).exists():
+        raise BadInput(
+            f"--python {python}", "is no Python of the matrix.", f"Choose from {', '.join(PYTHONS)}, or a path."
+        )
+    return None, read_environment(Path(python).expanduser())
 
 
-def _unlisted_version(folder: Path) -> str:
-    """The version that a package without metadata gives itself, "0" for none."""
-    try:
-        return str(read_version(folder)[0])
-    except BadInput:
-        return "0"
+def _no_environment(python: Path) -> BadInput:
+    action = f"Read the Python environment of {python}"
+    if is_folder(python):
+        return BadInput(action, "the folder holds neither a bin/python nor lib/pythonX.Y/site-packages.", _HINT)
+    if not is_file(python):
+        return BadInput(action, "there is no such file.", _HINT)
+    prefix = real(python).parent.parent
+    return BadInput(action, f"{prefix} has no lib/pythonX.Y: a launcher or shim, not an interpreter.", _HINT)
+
+
+def _installer(layout: Layout, paths: Sequence[Path]) -> Installer:
+    if layout.in_store:
+        return "none"
+    if layout.executable is None:
+        return "target"
+    if layout.externally_managed:
+        return "venv"
+    return "pip" if any(is_package(path / "pip") for path in paths) else "uv"
+
+
+def _installed(name: str, folders: Sequence[Folder], editable: Mapping[str, Path]) -> Iterator[InstalledPackage]:
+    """All copies of package `name`, in the order in which Python meets them; metadata without a package last."""
+    listed = [(found, folder.origin) for folder in folders for found in find_distributions(name, [folder.path])]
+    met: set[Path] = set()
+    for folder in folders:
+        place = folder.path / name
+        if is_package(place) and real(place) not in met:
+            met.add(real(place))
+            yield _package(name, place, _metadata_of(folder.path, listed), folder.origin)
+    if name in editable and is_package(editable[name]) and real(editable[name]) not in met:
+        met.add(real(editable[name]))
+        yield _package(name, editable[name], next((found for found, _ in listed), None), "pth")
+    for found, origin in listed:
+        place = found.location / name
+        if is_package(place) and real(place) not in met:  # an editable install by other means than a .pth file
+            met.add(real(place))
+            yield _package(name, place, found, origin)
+    if not met and listed:
+        found, origin = listed[0]
+        yield _package(name, found.location / name, found, origin)
+
+
+def _metadata_of(folder: Path, listed: Sequence[tuple[Distribution, Origin]]) -> Distribution | None:
+    """The distribution whose packages lie in `folder`: what was installed there, else what leads there."""
+    own = [found for found, _ in listed if real(found.location) == real(folder)]
+    return own[0] if own else None
+
+
+def _package(name: str, folder: Path, found: Distribution | None, origin: Origin) -> InstalledPackage:
+    info = found.info if found else None
+    constants = version_constants(folder)
+    stated, version = str(constants.get("__version__") or ""), found.version if found else ""
+    if name == "torch" and stated.partition("+")[0]:
+        version = stated  # the metadata of the registry's wheels leaves out the local part
+    variant = descriptor(info).get("variant")
+    cuda, backend = _backend(folder, constants, version) if name == "torch" else (None, None)
+    return InstalledPackage(
+        version=version or stated or "0",
+        folder=folder,
+        info=info,
+        cuda=cuda,
+        variant=str(variant) if variant else None,
+        backend=backend,
+        origin=origin,
+        editable=bool(found and found.editable),
+    )
+
+
+def _backend(folder: Path, constants: Mapping[str, object], version: str) -> tuple[str | None, Backend]:
+    """(CUDA version, backend) of the torch in `folder`: by version.py, else its local version, else its libraries."""
+    local = version.partition("+")[2]
+    stated = re.match(r"\d{1,3}\.\d{1,3}(?![\d])", str(constants.get("cuda") or ""))
+    tag = re.match(r"cu(\d\d)(\d)$", local)
+    if stated is not None:
+        return stated[0], Backend.CUDA
+    if "cuda" not in constants and tag is not None:
+        return f"{tag[1]}.{tag[2]}", Backend.CUDA
+    if constants.get("hip") or constants.get("rocm") or local.startswith("rocm"):
+        return None, Backend.ROCM
+    if constants.get("xpu") or local.startswith("xpu"):
+        return None, Backend.XPU
+    libraries = names_in(folder / "lib")
+    if constants.get("mps") or any(name.endswith(".dylib") for name in libraries):
+        return None, Backend.MPS
+    if not constants and "libtorch_cuda.so" in libraries:
+        return None, Backend.CUDA
+    return None, Backend.CPU

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from build_torchvision.facts import Gpu, gpus, version_key
 from build_torchvision.machine.cpu import Cpu, read_cpu
@@ -31,6 +32,15 @@ class GpuFound:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """A Linux distribution by os-release: `name` is its PRETTY_NAME, `ids` its ID and then those of ID_LIKE."""
+
+    name: str
+    ids: tuple[str, ...]
+    version: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """All that choosing a variant asks of a machine."""
 
@@ -49,6 +59,8 @@ class Machine:
     glibc: str | None
     environment: PythonEnvironment | None
     notes: tuple[str, ...]
+    distribution: Distribution | None = None
+    """The Linux distribution; None where /etc/os-release does not say."""
 
     @property
     def gpu(self) -> GpuFound | None:
@@ -79,6 +91,7 @@ def detect(sources: Sources, environment: PythonEnvironment | None = None) -> Ma
         glibc=sources.glibc,
         environment=environment,
         notes=tuple(_notes(sources, nvml, cpu, driver, container, wsl)),
+        distribution=_distribution(sources),
     )
 
 
@@ -96,6 +109,16 @@ def _is_tegra(sources: Sources) -> Gpu | None:
     """The GPU of the Tegra system that the device tree names: there NVML may be missing, or know little."""
     names = (sources.read("/proc/device-tree/compatible") or "").replace("\0", " ").replace(",", " ").split()
     return next((gpu for gpu in gpus().values() if gpu.tegra in names), None)
+
+
+def _distribution(sources: Sources) -> Distribution | None:
+    pairs = (line.partition("=") for line in (sources.read("/etc/os-release") or "").splitlines())
+    stated = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    ids = (stated.get("ID", ""), *stated.get("ID_LIKE", "").split())
+    if not ids[0]:
+        return None
+    name = stated.get("PRETTY_NAME") or ids[0]
+    return Distribution(name=name, ids=ids, version=stated.get("VERSION_ID", ""))
 
 
 def _kernel_driver(sources: Sources) -> str | None:
@@ -153,3 +176,48 @@ def _notes(
         yield f"Programs here run under {cpu.emulated}: build on the real processor for its speed."
     if sources.glibc is None:
         yield "This system has no glibc (musl?): neither PyTorch's wheels nor these run here."
+
+
+def machine_json(machine: Machine) -> dict[str, Any]:
+    """The machine as `detect --json` prints it: the documented, stable shape."""
+    environment = machine.environment
+    return {
+        "machine": {
+            "platform": machine.platform,
+            "cpu": {
+                "model": machine.cpu.model,
+                "microarchitecture": machine.cpu.microarchitecture,
+                "isa": machine.cpu.isa,
+                "emulated": machine.cpu.emulated,
+                "cpus": machine.cpus,
+                "limit": machine.cpu_limit,
+            },
+            "gpus": [
+                {
+                    "name": gpu.name,
+                    "capability": gpu.capability,
+                    "sm": gpu.sm,
+                    "memory_mib": gpu.memory_mib,
+                    "mig": list(gpu.mig),
+                }
+                for gpu in machine.gpus
+            ],
+            "driver": {"version": machine.driver, "cuda": machine.driver_cuda} if machine.driver else None,
+            "container": machine.container,
+            "wsl": machine.wsl,
+            "glibc": machine.glibc,
+        },
+        "environment": environment
+        and {
+            "python": environment.python,
+            "executable": str(environment.executable),
+            "torch": environment.torch
+            and {
+                "version": environment.torch.version,
+                "cuda": environment.torch.cuda,
+                "backend": environment.torch.kind.value,
+            },
+            "torchvision": environment.torchvision
+            and {"version": environment.torchvision.version, "variant": environment.torchvision.variant},
+        },
+    }

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols, read_elf
+from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
 from build_torchvision.variants import Variant, parse
@@ -166,7 +167,7 @@ def check_companion(tree: InstalledTree, variant: Variant, torch: TorchFacts) ->
     problems = []
     if known is not None and not known.stable_abi and torch.version != known.torch:
         problems.append(f"torchvision {tree.version} belongs to torch {known.torch}, and it loads {torch.version}")
-    if variant.cuda and torch.cuda != variant.cuda:
+    if variant.cuda and not same_cuda_major(torch.cuda, variant.cuda):
         problems.append(f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda}")
     return Check.of("companion", [f"{problem} (trap 6)" for problem in problems], f"torch {torch.version}")
 

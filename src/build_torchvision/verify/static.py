@@ -7,6 +7,7 @@ from pathlib import Path
 
 from build_torchvision.binary.elf import Elf, NotElf
 from build_torchvision.binary.instructions import Scan, beyond, evidence
+from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.describe import notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
@@ -174,7 +175,7 @@ def _check_pair(package: pkg.Package, variant: Variant, torch: TorchFacts) -> Ch
         problems.append(
             f"built for cxx11_abi={described.torch.cxx11_abi}, torch {torch.version} has {torch.cxx11_abi} (trap 7)"
         )
-    if variant.cuda and torch.cuda != variant.cuda:
+    if variant.cuda and not same_cuda_major(torch.cuda, variant.cuda):
         problems.append(
             f"{variant} is built with CUDA {variant.cuda}, torch {torch.version} with {torch.cuda} (trap 6)"
         )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from build_torchvision.doctor.fixes import Remedy
+
 LOADING = "Couldn't load custom C++ ops / operator torchvision::nms does not exist"
+PARTIAL = "partially initialized module 'torchvision' has no attribute 'extension'"
+"""What importing it a second time, or in a notebook, shows of the same fault."""
+NO_CUDA_KERNEL = "Could not run 'torchvision::nms' with arguments from the 'CUDA' backend"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,5 +19,9 @@ class Diagnosis:
     name: str
     symptom: str
     cause: str
-    fix: str
-    """One shell command."""
+    remedy: Remedy
+
+    @property
+    def fix(self) -> str | None:
+        """One shell command; None where no command helps."""
+        return str(self.remedy.command) if self.remedy.command is not None else None

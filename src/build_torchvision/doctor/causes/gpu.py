@@ -1,4 +1,4 @@
-"""GPU code and driver against this machine's GPUs (the rules are those of `choose`)."""
+"""GPU code and driver against this machine's GPUs (the rules are those of `compatibility`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 from build_torchvision.choose.ranking import driver_is_older
 from build_torchvision.compatibility import CodegenKind, Sm, support
 from build_torchvision.doctor import fixes
-from build_torchvision.doctor.causes.diagnosis import Diagnosis
+from build_torchvision.doctor.causes.diagnosis import NO_CUDA_KERNEL, Diagnosis
 from build_torchvision.doctor.installation import DeviceCode, InstallationState
-from build_torchvision.facts import gpus, releases, toolkits, version_key
-from build_torchvision.machine.environment import InstalledPackage, PythonEnvironment
+from build_torchvision.facts import gpus, toolkits, version_key
+from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import GpuFound, Machine
 
 
@@ -21,32 +21,49 @@ def served(device: DeviceCode, gpu: GpuFound) -> CodegenKind | None:
     return support(images, Sm.parse(gpu.capability))
 
 
-def unserved(patient: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
-    """A driver that is too old, or GPU code for other GPUs."""
-    if torch.cuda is None or not machine.gpus:
+def unserved(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+    """A driver that is too old, GPU code for other GPUs, or none."""
+    if torch.kind is not Backend.CUDA or not machine.gpus:
         return
-    old = _old_driver(patient, torch, machine)
+    old = _old_driver(torch, machine)
     if old is not None:
         yield old
         return
-    main = next((extension for extension in patient.extensions if extension.name == "_C"), None)
     for gpu in {gpu.capability: gpu for gpu in machine.gpus}.values():
-        if patient.torch_device is not None and not _mostly_served(patient.torch_device, gpu):
+        if state.torch_device is not None and not _mostly_served(state.torch_device, gpu):
             yield Diagnosis(
                 name="torch has no code for the GPU",
                 symptom="CUDA error: no kernel image is available for execution on the device",
-                cause=f"torch {torch.version} holds code for {_listed(patient.torch_device)}, none of which runs on "
+                cause=f"torch {torch.version} holds code for {_listed(state.torch_device)}, none of which runs on "
                 f"{gpu.name} ({gpu.capability})",
-                fix=_newer_pair(patient.environment, machine, gpu),
+                remedy=fixes.newer_pair(machine, gpu),
             )
-        elif main is not None and main.device is not None and not _mostly_served(main.device, gpu):
-            yield Diagnosis(
-                name="no kernel image",
-                symptom="CUDA error: no kernel image is available for execution on the device",
-                cause=f"{main.path.name} holds code for {_listed(main.device)}, none of which runs on {gpu.name} "
-                f"({gpu.capability})",
-                fix=fixes.variant_for(replace(machine, gpus=(gpu,))),
-            )
+        else:
+            yield from _torchvision(state, machine, gpu)
+
+
+def _torchvision(state: InstallationState, machine: Machine, gpu: GpuFound) -> Iterator[Diagnosis]:
+    main = state.main
+    if main is None or main.elf is None:
+        return
+    if main.device is None and main.backend is Backend.CPU:
+        yield Diagnosis(
+            name="no GPU code",
+            symptom=NO_CUDA_KERNEL,
+            cause=f"{main.path.name} has no GPU code, and torch computes on {gpu.name} ({gpu.capability}): its tensors "
+            "have no torchvision operators",
+            remedy=fixes.matching_torchvision(
+                machine, installed=str(state.descriptor["variant"]) if state.ours else None
+            ),
+        )
+    elif main.device is not None and not _mostly_served(main.device, gpu):
+        yield Diagnosis(
+            name="no kernel image",
+            symptom="CUDA error: no kernel image is available for execution on the device",
+            cause=f"{main.path.name} holds code for {_listed(main.device)}, none of which runs on {gpu.name} "
+            f"({gpu.capability})",
+            remedy=fixes.variant_for(replace(machine, gpus=(gpu,)), wheel_helps=state.ours),
+        )
 
 
 def _mostly_served(device: DeviceCode, gpu: GpuFound) -> bool:
@@ -62,18 +79,7 @@ def _listed(device: DeviceCode) -> str:
     return ", ".join(names)
 
 
-def _newer_pair(environment: PythonEnvironment, machine: Machine, gpu: GpuFound) -> str:
-    """The newest pair whose CUDA serves `gpu` natively and whose driver floor this machine meets."""
-    for row in reversed(list(releases().values())):
-        kit = next((kit for kit in toolkits().values() if kit.version == row.torch_cuda(machine.platform)), None)
-        if kit and gpu.sm in kit.native and environment.python in row.pythons:
-            if machine.driver and driver_is_older(machine, kit.driver):
-                continue
-            return fixes.pip(environment, f"torch=={row.torch}", f"torchvision=={row.torchvision}")
-    return fixes.variant_for(machine)
-
-
-def _old_driver(patient: InstallationState, torch: InstalledPackage, machine: Machine) -> Diagnosis | None:
+def _old_driver(torch: InstalledPackage, machine: Machine) -> Diagnosis | None:
     major = (torch.cuda or "").split(".")[0]
     kits = [kit for kit in toolkits().values() if kit.version.split(".")[0] == major]
     floors = [min((kit.driver for kit in kits), key=version_key)] if kits else []
@@ -81,11 +87,10 @@ def _old_driver(patient: InstallationState, torch: InstalledPackage, machine: Ma
     floor = max(floors, key=version_key, default=None)
     if floor is None or machine.driver is None or not driver_is_older(machine, floor):
         return None
-    older = fixes.older_pair(machine, patient.environment)
     return Diagnosis(
         name="old driver",
         symptom="The NVIDIA driver on your system is too old / CUDA driver version is insufficient for CUDA runtime",
         cause=f"torch {torch.version} with CUDA {torch.cuda} on these GPUs needs driver {floor} or newer, and "
         f"{machine.driver} is installed",
-        fix=older or f"sudo apt-get install nvidia-driver-{floor.split('.')[0]}",
+        remedy=fixes.older_pair(machine) or fixes.driver(machine, floor),
     )

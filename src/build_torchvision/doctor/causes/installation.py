@@ -1,102 +1,140 @@
-"""What is not there, there twice, or damaged."""
+"""Missing, duplicate, damaged and foreign installations."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
+from build_torchvision.choose.commands import Command
 from build_torchvision.doctor import fixes
-from build_torchvision.doctor.causes.diagnosis import LOADING, Diagnosis
-from build_torchvision.doctor.installation import InstallationState
-from build_torchvision.facts import releases
+from build_torchvision.doctor.causes.diagnosis import LOADING, PARTIAL, Diagnosis
+from build_torchvision.doctor.installation import IMPORT_NAMES, InstallationState
 from build_torchvision.machine.environment import InstalledPackage
 from build_torchvision.machine.report import Machine
 
+IMAGE = "Failed to load image Python extension"
 
-def absent(patient: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
+
+def without_python(state: InstallationState) -> Iterator[Diagnosis]:
+    """An environment whose python is a link to nowhere: it was made on another computer, or its Python went."""
+    target = state.environment.missing_target
+    if target is not None:
+        yield Diagnosis(
+            name="Python missing",
+            symptom="No such file or directory / bad interpreter",
+            cause=f"{state.environment.executable} leads to {target}, which is not here: the environment was made on "
+            "another computer, or its Python was removed",
+            remedy=fixes.renew_environment(state.environment),
+        )
+
+
+def absent(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
     """TorchVision or torch is not installed."""
-    environment = patient.environment
+    environment = state.environment
     found, torch = environment.torchvision, environment.torch
     if found is None:
         yield Diagnosis(
             name="no torchvision",
             symptom="ModuleNotFoundError: No module named 'torchvision'",
             cause=f"no folder of {', '.join(map(str, environment.paths)) or 'this environment'} holds torchvision",
-            fix=fixes.matching_torchvision(machine, environment) if torch else fixes.variant_for(machine, deps=True),
+            remedy=fixes.matching_torchvision(machine) if torch else fixes.both(machine),
         )
     elif torch is None:
-        row = releases().get(found.public)
         yield Diagnosis(
             name="no torch",
             symptom="ModuleNotFoundError: No module named 'torch'",
             cause=f"torchvision {found.version} is installed and torch is not",
-            fix=fixes.pip(environment, f"torch=={row.torch}" if row else "torch"),
+            remedy=fixes.torch_for(machine, found),
         )
 
 
-def shadowed(patient: InstallationState) -> Iterator[Diagnosis]:
-    """Another torchvision folder is imported first."""
-    if patient.shadow is not None:
+def without_packages(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
+    """What the metadata requires and is not installed."""
+    if not state.missing_packages:
+        return
+    names = [name for name, _ in state.missing_packages]
+    whose = sorted({package for _, package in state.missing_packages})
+    module = IMPORT_NAMES.get(names[0], names[0].replace("-", "_"))
+    yield Diagnosis(
+        name="package missing",
+        symptom=f"ModuleNotFoundError: No module named '{module}'",
+        cause=f"{' and '.join(whose)} {'require' if len(whose) > 1 else 'requires'} {', '.join(dict.fromkeys(names))}, "
+        "which the metadata names and no folder of sys.path holds",
+        remedy=fixes.packages(machine, *dict.fromkeys(names)),
+    )
+
+
+def shadowed(state: InstallationState) -> Iterator[Diagnosis]:
+    """Something else of that name is imported first."""
+    if state.shadow is not None:
         yield Diagnosis(
             name="shadowed",
-            symptom=LOADING,
-            cause=f"{patient.shadow} is imported instead of the installed TorchVision when Python starts here: "
-            "a source tree has no compiled operators",
-            fix="cd ..",
+            symptom=f"{LOADING} / {PARTIAL}",
+            cause=f"{state.shadow} is imported instead of the installed package when Python starts here: a source tree "
+            "or a script of that name has no compiled operators",
+            remedy=fixes.run("cd", ".."),
         )
 
 
-def mixed(patient: InstallationState, found: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+def mixed(state: InstallationState, found: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
     """Two distributions in one folder."""
-    others = [path for path in patient.copies if found.info and path != found.info and path.parent == found.info.parent]
+    others = [path for path in state.copies if found.info and path != found.info and path.parent == found.info.parent]
     if others:
+        again = _again(state, machine)
+        command = Command.of("rm", "-r", *map(str, others))
         yield Diagnosis(
             name="two installations",
             symptom=LOADING + ", or another version than pip shows",
             cause=f"{found.folder.parent} holds {len(others) + 1} torchvision distributions, whose files mix: "
-            + ", ".join(path.name for path in patient.copies),
-            fix=f"rm -r {shlex.join(map(str, others))} && {_again(patient, found, machine)}",
+            + ", ".join(path.name for path in state.copies),
+            remedy=fixes.Remedy(command=command.then(again.command) if again.command else None, note=again.note),
         )
 
 
-def _again(patient: InstallationState, found: InstalledPackage, machine: Machine) -> str:
-    return fixes.variant_for(machine) if patient.descriptor else fixes.reinstall(patient.environment, found)
+def _again(state: InstallationState, machine: Machine) -> fixes.Remedy:
+    return fixes.matching_torchvision(machine, installed=str(state.descriptor["variant"]) if state.ours else None)
 
 
-def damaged(patient: InstallationState, found: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+def damaged(state: InstallationState, found: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
     """Shared objects that are missing, cut short or another platform's."""
-    again = _again(patient, found, machine)
-    present = {extension.name for extension in patient.extensions}
-    gone = sorted(name for name in patient.recorded if ".so" in name or name.startswith("torchvision/"))
+    present = {extension.name for extension in state.extensions}
+    gone = sorted(name for name in state.recorded if ".so" in name or name.startswith("torchvision/"))
     if "_C" not in present:
         yield Diagnosis(
             name="no extension",
-            symptom=LOADING,
+            symptom=f"{LOADING} / {PARTIAL}",
             cause=f"{found.folder} has no _C.so: it was copied or built without its compiled part",
-            fix=again,
+            remedy=_again(state, machine),
         )
     elif gone:
         yield Diagnosis(
             name="files missing",
-            symptom="cannot open shared object file / Failed to load image Python extension",
+            symptom=f"cannot open shared object file / {IMAGE}",
             cause=f"its RECORD lists {len(gone)} files that are not there: {', '.join(gone[:4])}",
-            fix=again,
+            remedy=_again(state, machine),
         )
-    cut = [extension for extension in patient.extensions if extension.fault is not None]
+    foreign = [extension for extension in state.extensions if extension.foreign]
+    if foreign:
+        yield Diagnosis(
+            name="wrong platform",
+            symptom=f"{LOADING} / invalid ELF header",
+            cause="; ".join(f"{extension.path.name} is {extension.fault}" for extension in foreign)
+            + f", and this machine is Linux on {machine.platform}",
+            remedy=_again(state, machine),
+        )
+    cut = [extension for extension in state.extensions if extension.fault is not None and not extension.foreign]
     if cut:
         yield Diagnosis(
             name="damaged",
-            symptom=f"{LOADING if cut[0].name == '_C' else 'Failed to load image Python extension'} / Bus error",
+            symptom=f"{LOADING if cut[0].name == '_C' else IMAGE} / Bus error",
             cause="; ".join(f"{extension.path.name} is damaged: {extension.fault}" for extension in cut),
-            fix=again,
+            remedy=_again(state, machine),
         )
-    foreign = [extension for extension in patient.extensions if extension.elf]
-    foreign = [extension for extension in foreign if extension.elf and extension.elf.machine != machine.platform]
-    if foreign and foreign[0].elf is not None:
-        names = " and ".join(extension.path.name for extension in foreign)
+    other = [extension for extension in state.extensions if extension.platform not in (None, machine.platform)]
+    if other:
+        names = " and ".join(extension.path.name for extension in other)
         yield Diagnosis(
             name="wrong platform",
             symptom=LOADING + " / wrong ELF class or machine",
-            cause=f"{names}: compiled for {foreign[0].elf.machine}, and this machine is {machine.platform}",
-            fix=again,
+            cause=f"{names}: compiled for {other[0].platform}, and this machine is {machine.platform}",
+            remedy=_again(state, machine),
         )

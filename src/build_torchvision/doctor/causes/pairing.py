@@ -2,94 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion
 
+from build_torchvision.choose.commands import Command
 from build_torchvision.doctor import fixes
-from build_torchvision.doctor.causes.diagnosis import LOADING, Diagnosis
+from build_torchvision.doctor.causes.diagnosis import LOADING, PARTIAL, Diagnosis
 from build_torchvision.doctor.installation import InstallationState, InstalledExtension
 from build_torchvision.facts import releases
-from build_torchvision.machine.environment import InstalledPackage
+from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import Machine
 from build_torchvision.verify.libraries import LOADERS, policies
 
-CUDA_RUNTIME = ("libcudart.so", "libc10_cuda.so", "libtorch_cuda.so")
+Fits = Callable[[InstalledPackage], bool]
 
 
 def mismatched(
-    patient: InstallationState, found: InstalledPackage, torch: InstalledPackage, machine: Machine
+    state: InstallationState, found: InstalledPackage, torch: InstalledPackage, machine: Machine
 ) -> Iterator[Diagnosis]:
-    """Another release of torch, or one of another kind: a CPU build, another CUDA."""
-    environment, requirement = patient.environment, patient.requirement
-    row = releases().get(found.public)
-    built_for = patient.built_for
-    if requirement is None and row is not None:
-        requirement = row.torch_requirement
-    try:
-        suits = SpecifierSet(requirement or "").contains(torch.public, prereleases=True)
-    except InvalidSpecifier:
-        suits = True
-    if not suits or (built_for and str(built_for) != torch.public and not (row and row.stable_abi)):
+    """Another release of torch, or one of another kind: another backend, a CPU build, another CUDA."""
+    main = state.main
+    requirement = _requirement(state, found)
+    if not _suits(requirement, torch.version):
         yield Diagnosis(
             name="version skew",
-            symptom=LOADING,
-            cause=f"torchvision {found.version} was built for torch {requirement or '==' + str(built_for)}, and torch "
-            f"{torch.version} is here: its C++ interface differs from release to release",
-            fix=fixes.matching_torchvision(machine, environment, requirement),
+            symptom=f"{LOADING} / {PARTIAL}",
+            cause=f"torchvision {found.version} was built for torch {requirement}, and torch {torch.version} is here: "
+            f"its C++ interface differs from release to release{_copies(state)}",
+            remedy=_other_copy(state, lambda other: _suits(requirement, other.version)) or _match(state, machine),
         )
         return
-    needs = {name for extension in patient.extensions if extension.elf for name in extension.elf.needed}
-    cuda = sorted(name for name in needs if name.startswith(CUDA_RUNTIME))
-    if cuda and torch.cuda is None:
-        yield Diagnosis(
-            name="CUDA beside a CPU torch",
-            symptom=LOADING,
-            cause=f"torchvision {found.version} is built with CUDA (it needs {cuda[0]}), and torch {torch.version} is "
-            "a CPU-only build that brings no such library",
-            fix=fixes.matching_torchvision(machine, environment, requirement),
-        )
+    if main is None or main.backend is None:
         return
-    own = {name.rpartition(".so.")[2].split(".")[0] for name in cuda if name.startswith("libcudart.so.")}
-    if torch.cuda and own and torch.cuda.split(".")[0] not in own:
+    if main.backend is not Backend.CPU and main.backend is not torch.kind:
+        yield _other_backend(state, found, torch, machine, main, main.backend)
+        return
+    if torch.cuda and main.cudart and torch.cuda.split(".")[0] != main.cudart:
+        cudart = main.cudart
         yield Diagnosis(
             name="CUDA versions differ",
             symptom="Detected that PyTorch and torchvision were compiled with different CUDA major versions",
-            cause=f"torchvision {found.version} needs libcudart of CUDA {', '.join(own)}, and torch {torch.version} "
-            f"has CUDA {torch.cuda}",
-            fix=fixes.matching_torchvision(machine, environment, requirement),
+            cause=f"torchvision {found.version} needs libcudart of CUDA {cudart}, and torch {torch.version} has CUDA "
+            f"{torch.cuda}{_copies(state)}",
+            remedy=_other_copy(state, lambda other: bool(other.cuda and other.cuda.split(".")[0] == cudart))
+            or _match(state, machine),
         )
 
 
-def unlinked(patient: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
+def _other_backend(
+    state: InstallationState,
+    found: InstalledPackage,
+    torch: InstalledPackage,
+    machine: Machine,
+    main: InstalledExtension,
+    backend: Backend,
+) -> Diagnosis:
+    assert main.elf is not None
+    needs = main.cuda_libraries or tuple(name for name in main.elf.needed if "hip" in name)
+    built = f"built with {backend.label}" + (f" (it needs {needs[0]})" if needs else "")
+    kind = "a CPU-only build" if torch.kind is Backend.CPU else f"a {torch.kind.label} build"
+    name = "a CPU torch" if torch.kind is Backend.CPU else f"{_article(torch.kind.label)} torch"
+    return Diagnosis(
+        name=f"{backend.label} beside {name}",
+        symptom=f"{LOADING} / {PARTIAL}",
+        cause=f"torchvision {found.version} is {built}, and torch {torch.version} is {kind} that brings no such "
+        f"library{_copies(state)}",
+        remedy=_other_copy(state, lambda other: other.kind is backend) or _match(state, machine),
+    )
+
+
+def _article(words: str) -> str:
+    return f"an {words}" if words[0] in "AEIOUX" else f"a {words}"
+
+
+def _requirement(state: InstallationState, found: InstalledPackage) -> str:
+    """The torch that TorchVision was built for: by its metadata, its descriptor, else its release."""
+    row = releases().get(found.public)
+    if state.requirement:
+        return state.requirement
+    built_for = state.built_for
+    if built_for and not (row and row.stable_abi):
+        return f"=={built_for}"
+    return row.torch_requirement if row is not None and state.requirement is None else ""
+
+
+def _suits(requirement: str, version: str) -> bool:
+    try:
+        return SpecifierSet(requirement).contains(version.partition("+")[0], prereleases=True)
+    except (InvalidSpecifier, InvalidVersion):
+        return True
+
+
+def _match(state: InstallationState, machine: Machine) -> fixes.Remedy:
+    return fixes.matching_torchvision(machine, installed=str(state.descriptor["variant"]) if state.ours else None)
+
+
+def _copies(state: InstallationState) -> str:
+    """The further copies of both that sys.path holds, as the end of a sentence."""
+    copies = state.environment.copies or {}
+    told = []
+    for name in ("torch", "torchvision"):
+        places = copies.get(name, ())
+        if len(places) > 1:
+            others = ", ".join(f"{one.version} in {one.folder.parent}" for one in places[1:])
+            told.append(f"{name} {places[0].version} in {places[0].folder.parent} is imported before {others}")
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _other_copy(state: InstallationState, fits: Fits) -> fixes.Remedy | None:
+    """Where another torch comes first and the one behind it fits: take the first out of the way."""
+    copies = (state.environment.copies or {}).get("torch", ())
+    if len(copies) < 2 or not fits(copies[1]):
+        return None
+    first = copies[0]
+    if first.origin == "user":
+        note = f"Or uninstall the torch in {first.folder.parent}."
+        return fixes.Remedy(command=Command.of("export", "PYTHONNOUSERSITE=1"), note=note)
+    if first.origin == "PYTHONPATH":
+        return fixes.run("unset", "PYTHONPATH", note=f"Or take {first.folder.parent} out of it.")
+    command = fixes.uninstall(state.environment, "torch")
+    return fixes.Remedy(command=command, note="It takes away the copy that is found first.") if command else None
+
+
+def unlinked(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
     """What the loader would not find: libraries first, then symbols."""
-    environment = patient.environment
-    again = fixes.matching_torchvision(machine, environment, patient.requirement)
     system = frozenset(LOADERS).union(*(policy.libraries for _, policy in policies(machine.platform)))
-    for extension in patient.extensions:
+    for extension in state.extensions:
         if extension.elf is None:
             continue
-        missing = [name for name in extension.unfound if name not in system and name not in patient.bundled]
+        missing = [name for name in extension.unfound if name not in system and name not in state.bundled]
         if missing:
             yield Diagnosis(
                 name="library missing",
                 symptom=f"{missing[0]}: cannot open shared object file",
                 cause=f"{extension.path.name} needs {', '.join(missing)}, which neither torch, torchvision.libs nor "
                 "the system brings",
-                fix=again,
+                remedy=_match(state, machine),
             )
             continue
-        yield from _symbols(patient, extension, again)
+        yield from _symbols(state, extension, machine)
 
 
-def _symbols(patient: InstallationState, extension: InstalledExtension, again: str) -> Iterator[Diagnosis]:
-    torch = patient.environment.torch
-    if "libtorch_cpu.so" not in patient.torch_symbols:  # a torch whose libraries lie elsewhere: nothing to compare with
-        return
-    assert torch is not None
-    assert extension.elf is not None
-    brought: Set[str] = frozenset().union(*patient.torch_symbols.values())
-    bundled: Set[str] = frozenset().union(*patient.bundled.values())
+def _symbols(state: InstallationState, extension: InstalledExtension, machine: Machine) -> Iterator[Diagnosis]:
+    torch = state.environment.torch
+    if torch is None or extension.elf is None or "libtorch_cpu.so" not in state.torch_symbols:
+        return  # a torch whose libraries lie elsewhere: nothing to compare with
+    brought: Set[str] = frozenset().union(*state.torch_symbols.values())
+    bundled: Set[str] = frozenset().union(*state.bundled.values())
     lost = [
         symbol.name
         for symbol in extension.elf.undefined
@@ -98,7 +159,7 @@ def _symbols(patient: InstallationState, extension: InstalledExtension, again: s
     ]
     if not lost:
         return
-    new_abi = any("ENS_14SourceLocationENSt7__cxx11" in name for name in patient.torch_symbols.get("libc10.so", ()))
+    new_abi = any("ENS_14SourceLocationENSt7__cxx11" in name for name in state.torch_symbols.get("libc10.so", ()))
     asks_new = any("__cxx11" in symbol.name for symbol in extension.elf.undefined)
     other_abi = new_abi is not asks_new
     why = (
@@ -110,6 +171,6 @@ def _symbols(patient: InstallationState, extension: InstalledExtension, again: s
     yield Diagnosis(
         name="wrong C++ ABI" if other_abi else "undefined symbol",
         symptom=f"undefined symbol: {lost[0]}",
-        cause=f"{extension.path.name} asks torch for {len(lost)} symbols that it lacks: {why}",
-        fix=again,
+        cause=f"{extension.path.name} asks torch for {len(lost)} symbols that it lacks: {why}{_copies(state)}",
+        remedy=_match(state, machine),
     )

@@ -1,0 +1,99 @@
+"""Plan the build of a variant for an environment: which release, against which torch, with which command.
+
+A build is offered only if the checks of `plan` and `build` pass (`inputs.precheck`): they run here, before the command
+is printed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from build_torchvision.choose.commands import Command, Pattern, install
+from build_torchvision.choose.partner import Partner, partner_of, torch_build
+from build_torchvision.errors import BadInput
+from build_torchvision.facts import Release
+from build_torchvision.inputs.precheck import check_request
+from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.machine.environment import Backend, PythonEnvironment
+from build_torchvision.machine.files import is_folder
+from build_torchvision.machine.report import Machine
+from build_torchvision.releases import select_release
+from build_torchvision.spec import local_version
+from build_torchvision.variants import Variant
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A build that `plan` accepts. `torch` is the folder that --torch names, None for the release's own torch."""
+
+    variant: Variant
+    release: Release
+    torch: Path | None
+    environment: PythonEnvironment | None
+
+    @property
+    def command(self) -> Command:
+        """The command that builds it."""
+        words = ["build-torchvision", "build", str(self.variant), "--torchvision", self.release.torchvision]
+        return Command.of(*words, *(["--torch", str(self.torch)] if self.torch else []))
+
+    @property
+    def wheel(self) -> Pattern:
+        """The file that comes out, as a pattern: its platform tag is known only then."""
+        local = local_version(self.variant, paired=True)
+        tag = "*" if self.release.any_python or self.release.stable_abi else f"cp{self.variant.python}-*"
+        return Pattern(f"dist/torchvision-{self.release.torchvision}+{local}-{tag}_{self.variant.platform}.whl")
+
+    def install(self, *options: str) -> Command | None:
+        """The command that installs it into the environment, or into a Python of its version where there is none."""
+        if self.environment is None:
+            return Command.of(f"python{self.variant.python_version}", "-m", "pip", "install", *options, self.wheel)
+        torch = self.environment.torch
+        found = partner_of(torch, self.variant.platform) if torch is not None else None
+        first = (found.torch,) if isinstance(found, Partner) else ()
+        index = found.options if isinstance(found, Partner) else ()
+        return install(self.environment, [self.wheel], options=options, first=first, first_options=index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoBuild:
+    """Why `build` would refuse: one sentence."""
+
+    reason: str
+
+
+def plan_build(machine: Machine, variant: Variant, *, beside_torch: bool = True) -> Build | NoBuild:
+    """The build of `variant` for the environment of `machine`, against its torch; without one, against the release's.
+
+    With `beside_torch` false the environment's torch is left out of account.
+    """
+    environment = machine.environment
+    torch = environment.torch if environment is not None and beside_torch else None
+    try:
+        if torch is None:
+            selection = select_release(variant)
+            if selection.needs_source:
+                return NoBuild(reason=f"No source of TorchVision {selection.release.torchvision} can be fetched.")
+            build = Build(variant=variant, release=selection.release, torch=None, environment=environment)
+        else:
+            if torch.kind not in (Backend.CPU, Backend.CUDA):
+                return NoBuild(
+                    reason=f"torch {torch.version} is a {torch.kind.label} build, which no variant goes with."
+                )
+            known = torch_build(torch)
+            if known is None:
+                return NoBuild(reason=f"The version of torch, {torch.version!r}, is no version.")
+            release = select_release(variant, torch=known).release
+            same = release.torch == known.version and release.torch_cuda(variant.platform) == torch.cuda
+            plain = variant.cuda is None and known.local != "cpu.cxx11.abi"
+            folder = None if same or plain else torch.folder.parent
+            if folder is not None and not is_folder(torch.folder):
+                return NoBuild(reason=f"{torch.folder} is not there to build against.")
+            build = Build(variant=variant, release=release, torch=folder, environment=environment)
+        check_request(
+            BuildRequest(variants=(variant,), release=build.release, torch=str(build.torch) if build.torch else None)
+        )
+    except BadInput as error:
+        return NoBuild(reason=f"{error.problem} {error.hint}")
+    return build
