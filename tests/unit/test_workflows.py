@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
 BIN = Path(sys.executable).parent
+MAY_WRITE = {
+    ("release", "index"): {"id-token", "attestations"},
+    ("release", "publish"): {"contents"},
+    ("facts", "update"): {"contents", "pull-requests"},
+}
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,8 +47,8 @@ def lint(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     return run(BIN / "shellcheck", "--shell=bash", script)
 
 
-def test_the_three_workflows_are_there() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["nightly", "pull-request", "release"]
+def test_the_four_workflows_are_there() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["facts", "nightly", "pull-request", "release"]
 
 
 def test_every_action_is_pinned_as_the_table_says_and_the_table_has_no_other() -> None:
@@ -58,8 +63,7 @@ def test_nothing_is_permitted_but_what_a_job_asks_for(path: Path) -> None:
     assert workflow["permissions"] == {}
     for name, job in workflow["jobs"].items():
         written = {what for what, level in job["permissions"].items() if level == "write"}
-        expected = {"index": {"id-token", "attestations"}, "publish": {"contents"}}
-        assert written == (expected.get(name, set()) if path.stem == "release" else set())
+        assert written == MAY_WRITE.get((path.stem, name), set())
         assert job["timeout-minutes"] > 0
 
 

@@ -14,13 +14,15 @@ from build_torchvision.facts._schema import PLATFORM, PLATFORMS, SHA256, VERSION
 class CudaWheel:
     """One pinned wheel of a toolkit, and the folders of it that a build reads.
 
-    `records`: platform -> sha256 of the wheel's RECORD, which has a digest of each file.
+    `records`: platform -> sha256 of the wheel's RECORD, which has a digest of each file. `hold` says why it is not the
+    version of the track's own toolkit, and keeps it from being brought up to date.
     """
 
     package: str
     version: str
     keep: tuple[str, ...]
     records: Mapping[str, str]
+    hold: str | None = None
 
 
 @cache
@@ -35,6 +37,7 @@ def cuda_wheels() -> Mapping[str, tuple[CudaWheel, ...]]:
                 version=row.text("version", VERSION),
                 keep=row.words("keep", r"[a-z/]+"),
                 records=row.mapping("records", PLATFORM, SHA256),
+                hold=row.optional("hold"),
             )
             row.done()
             if wheel.records.keys() != set(PLATFORMS):

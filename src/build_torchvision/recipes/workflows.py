@@ -1,4 +1,4 @@
-"""GitHub Actions workflows: pull request, nightly, release; the matrix is grouped by the work that variants share."""
+"""GitHub Actions workflows: pull request, nightly, release, facts; jobs are grouped by the work that variants share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from build_torchvision.variants import Variant, enumerate_variants
 
 # Hosted runners by platform (GitHub docs, "Choosing the runner for a job"): Ubuntu 24.04, one of the README's systems.
 RUNNERS = {"x86_64": "ubuntu-24.04", "aarch64": "ubuntu-24.04-arm"}
-WORKFLOWS = ("pull-request", "nightly", "release")
+WORKFLOWS = ("pull-request", "nightly", "release", "facts")
 
 
 @dataclass(frozen=True, kw_only=True)
