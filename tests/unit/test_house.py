@@ -21,6 +21,7 @@ ORDER = (
     "flags",
     "describe",
     "releases",
+    "fleet",
     "spec",
     "binary",
     "inputs",

@@ -15,7 +15,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -440,10 +440,8 @@ def test_the_versions_of_a_source_package_are_read_with_their_digests() -> None:
     assert apt.parse_showsrc("", "pytorch-vision") == []
 
 
-def offering(
-    monkeypatch: pytest.MonkeyPatch, answer: Callable[[httpx.Request], httpx.Response], text: str
-) -> list[str]:
-    """Let GitHub give `answer`, and the apt mirror offer what `text` says; returns what was asked, as it is asked."""
+def offering(monkeypatch: pytest.MonkeyPatch, answer: Answer, mirror: Mapping[str, bytes]) -> list[str]:
+    """Let GitHub give `answer`, and the apt mirror have the tarballs `mirror`; returns who was asked, in turn."""
     asked: list[str] = []
 
     def head(url: str, **options: Any) -> httpx.Response:
@@ -452,13 +450,15 @@ def offering(
         with httpx.Client(transport=httpx.MockTransport(answer)) as client:
             return client.head(url, **options)
 
-    @contextlib.contextmanager
-    def sources(name: str) -> Iterator[tuple[None, list[apt.SourcePackage]]]:
-        asked.append("apt")
-        yield None, apt.parse_showsrc(text, name)
+    def from_apt(release: Release, pinned: str, part: Path) -> str:
+        asked.append(f"apt {release.torchvision}")
+        if release.torchvision not in mirror:
+            raise OriginFailed("404  Not Found")
+        part.write_bytes(mirror[release.torchvision])
+        return "apt"
 
     monkeypatch.setattr(source.httpx, "head", head)
-    monkeypatch.setattr(source, "_debian_sources", sources)
+    monkeypatch.setattr(source, "_from_apt", from_apt)
     return asked
 
 
@@ -467,27 +467,26 @@ def no_route(request: httpx.Request) -> httpx.Response:
 
 
 def test_where_github_answers_every_pinned_release_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = offering(monkeypatch, lambda _: httpx.Response(200), SHOWSRC)
+    asked = offering(monkeypatch, lambda _: httpx.Response(200), {})
     there = source.SourceAvailability()
     assert [row.torchvision for row in releases().values() if not there(row)] == ["0.29.2"]
     assert asked == ["github"]
 
 
 @pytest.mark.parametrize("answer", [no_route, lambda _: httpx.Response(403)], ids=["unreachable", "refused"])
-def test_without_github_it_is_what_the_mirror_offers_byte_for_byte(
-    answer: Answer, monkeypatch: pytest.MonkeyPatch
+def test_without_github_it_is_what_the_mirror_has_byte_for_byte(
+    answer: Answer, release: Release, tarball: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = offering(monkeypatch, answer, SHOWSRC)
+    later = replace(release, torchvision="0.29.1")
+    asked = offering(monkeypatch, answer, {"0.21.0": tarball, "0.27.0": tarball[:-1]})
     there = source.SourceAvailability()
-    assert [row.torchvision for row in releases().values() if there(row)] == ["0.21.0", "0.29.1"]
-    assert asked == ["github", "apt"]
-    problem = there.problem(releases()["0.27.0"])
-    assert problem is not None
-    assert "GitHub: " in problem
-    assert "the apt mirror: it has 0.21.0, 0.29.1 of pytorch-vision" in problem
-    altered = offering(monkeypatch, answer, SHOWSRC.replace("0a14655b", "0a14655c"))
-    assert not source.SourceAvailability()(releases()["0.29.1"])
-    assert altered == ["github", "apt"]
+    for _ in range(2):
+        assert there.problem(release) is None
+        assert "GitHub: " in str(there.problem(later))
+        assert "the apt mirror: 404  Not Found" in str(there.problem(later))
+        assert "apt served sha256" in str(there.problem(replace(release, torchvision="0.27.0")))
+    assert asked == ["github", "apt 0.21.0", "apt 0.29.1", "apt 0.27.0"]
+    assert source.fetch_source(release).origin == "apt"
 
 
 def test_what_is_in_the_cache_can_be_had_and_nobody_is_asked(
@@ -495,7 +494,7 @@ def test_what_is_in_the_cache_can_be_had_and_nobody_is_asked(
 ) -> None:
     origins(tarball, None)
     source.fetch_source(release)
-    asked = offering(monkeypatch, no_route, "")
+    asked = offering(monkeypatch, no_route, {})
     assert source.SourceAvailability()(release)
     assert asked == []
 

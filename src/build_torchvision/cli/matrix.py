@@ -8,8 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from build_torchvision.cli import tables
-from build_torchvision.cli.options import OUT, Json
+from build_torchvision.cli.options import OUT, Json, TorchIndex
 from build_torchvision.describe import describe, notes
+from build_torchvision.fleet import fleet
 from build_torchvision.variants import enumerate_variants, every_variant, parse, select
 
 
@@ -18,6 +19,8 @@ def variants(
     track: list[str] | None = None,
     all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
     python: str = "313",
+    matrix: Annotated[bool, Parameter(negative=())] = False,
+    torch_index: TorchIndex = None,
     as_json: Json = False,
 ) -> None:
     """List variants: the 60 of the default matrix, or those that match PATTERNS (globs with braces).
@@ -25,12 +28,19 @@ def variants(
     Parameters
     ----------
     track
-        List another toolkit's part of the matrix: cuda12_4, cuda12_8, cuda12_9, cuda13_0 or cpu.
+        List another toolkit's part of the matrix: cuda12_4, cuda12_6, cuda12_8, cuda12_9, cuda13_0, cuda13_2 or cpu.
     all_
         Every Python, toolkit and GPU architecture there is.
+    matrix
+        Print the jobs of a fleet instead, as the JSON that a CI matrix takes: release, track, platform and the one
+        command of each. Without --torch-index only those that the package registry has a torch for.
     """
     universe = list(every_variant()) if all_ else enumerate_variants(python, *([track] if track else []))
     found = select(patterns, universe)
+    if matrix:
+        jobs = fleet(found, any_index=torch_index is not None)
+        print(json.dumps({"include": [job.to_json() for job in jobs]}))
+        return
     if as_json:
         print(json.dumps([describe(variant) for variant in found], indent=2))
     else:

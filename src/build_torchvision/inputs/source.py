@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 
 import httpx
 from packaging.version import InvalidVersion, Version
 
-from build_torchvision.errors import BadInput, BuildTorchvisionError
+from build_torchvision.errors import BadInput, BuildTorchvisionError, ProcessFailed
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.apt import (
     Apt,
@@ -82,11 +84,19 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
             f"Name a source you trust with --source DIR|TARBALL (its tag archive is "
             f"{GITHUB_ARCHIVE.format(version=release.torchvision)}), or take --torchvision {other}.",
         )
+    tarball, origin = _keep(release, pinned, lambda part: _download(release, pinned, part))
+    return _unpacked(release, tarball, pinned, origin)
+
+
+def _keep(release: Release, pinned: str, fetch: Callable[[Path], str]) -> tuple[Path, str]:
+    """The release's tarball in the cache, filled by `fetch` unless it is there, and where it came from."""
     tarball = _tarball(release)
     origin_note = tarball.with_name(f"torchvision-{release.torchvision}.origin")
 
     def fill(part: Path) -> None:
-        origin = _download(release, pinned, part)
+        origin = fetch(part)
+        if sha256_of(part) != pinned:
+            raise OriginFailed(f"{origin} served sha256 {sha256_of(part)}, not {pinned}")
         origin_note.write_text(origin, encoding="utf-8")
 
     def fault(path: Path) -> str | None:
@@ -94,8 +104,7 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
         return None if found == pinned else f"its sha256 is {found}, not {pinned}"
 
     publish(tarball, fill, fault)
-    origin = origin_note.read_text(encoding="utf-8") if origin_note.exists() else str(tarball)
-    return _unpacked(release, tarball, pinned, origin)
+    return tarball, origin_note.read_text(encoding="utf-8") if origin_note.exists() else str(tarball)
 
 
 def _tarball(release: Release) -> Path:
@@ -275,33 +284,45 @@ def _from_github(release: Release, pinned: str, part: Path) -> str:
 def _from_apt(release: Release, pinned: str, part: Path) -> str:
     if release.debian_source is None:
         raise OriginFailed("no distribution is known to carry this release")
-    with _debian_sources(release.debian_source) as (apt, offered):
-        version = next((one.version for one in offered if one.upstream == release.torchvision), None)
-        if version is None:
-            raise OriginFailed(
-                f"it has {release.debian_source} in other versions than {release.torchvision}: "
-                f"{', '.join(sorted({one.upstream for one in offered})) or 'none'}"
-            )
-        printed = apt.get("source", "--print-uris", "--download-only", f"{release.debian_source}={version}")
-        found = orig_tarball(printed, release.debian_source, release.torchvision)
-        if found is None:
-            raise OriginFailed(f"{release.debian_source} {version} has no .orig.tar.gz")
-        uri, digest = found
-        if digest not in (None, pinned):
-            raise OriginFailed(f"its {release.debian_source} {version} has sha256 {digest}, not {pinned}")
+    apt, offered = _debian_sources(release.debian_source)
+    version = next((one.version for one in offered if one.upstream == release.torchvision), None)
+    if version is None:
+        raise OriginFailed(f"it has {_versions(offered)} of {release.debian_source}, not {release.torchvision}")
+    printed = apt.get("source", "--print-uris", "--download-only", f"{release.debian_source}={version}")
+    found = orig_tarball(printed, release.debian_source, release.torchvision)
+    if found is None:
+        raise OriginFailed(f"{release.debian_source} {version} has no .orig.tar.gz")
+    uri, digest = found
+    if digest not in (None, pinned):
+        raise OriginFailed(f"its {release.debian_source} {version} has sha256 {digest}, not {pinned}")
+    try:
         apt.download(uri, part, pinned)
+    except ProcessFailed as error:
+        reason = re.findall(r"^E: (.*)$", error.problem, re.MULTILINE)
+        raise OriginFailed(reason[0] if reason else f"{uri}: {error.problem}") from error
     return uri
 
 
-@contextmanager
-def _debian_sources(name: str) -> Iterator[tuple[Apt, list[SourcePackage]]]:
-    """apt with the suites that the machine's mirror has, and the versions of source package `name` in them."""
+@cache
+def _debian_sources(name: str) -> tuple[Apt, tuple[SourcePackage, ...]]:
+    """apt with the suites that the machine's mirror has, and the versions of source package `name` in them.
+
+    The lists are fetched once in a process, and removed when it ends.
+    """
     action = f"Fetch the source package {name}"
     archives = apt_archives(indextargets(action), os_release())
     if not archives:
         raise OriginFailed("apt's configuration names no Debian or Ubuntu archive")
-    with private_apt(archives, action, partly=True) as apt:
-        yield apt, source_packages(apt, name)
+    apt = _OPENED.enter_context(private_apt(archives, action, partly=True))
+    return apt, tuple(source_packages(apt, name))
+
+
+_OPENED = ExitStack()
+atexit.register(_OPENED.close)
+
+
+def _versions(offered: Sequence[SourcePackage]) -> str:
+    return ", ".join(dict.fromkeys(one.upstream for one in offered)) or "no version"
 
 
 def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str | None] | None:
@@ -314,16 +335,16 @@ def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str |
 
 
 class SourceAvailability:
-    """Tell whether this machine can get a release's source, before it is fetched: from the cache, GitHub or apt.
+    """Tell whether this machine can get a release's source: from the cache, GitHub or apt.
 
-    Each place is asked once, when it is first needed; a silent one costs CONNECT_SECONDS.
+    GitHub is asked once, and a silent one costs CONNECT_SECONDS. What apt lists is fetched into the cache at once: a
+    mirror may list what it does not have.
     """
 
     def __init__(self) -> None:
         self._github: str | None = None
         self._github_asked = False
-        self._debian: dict[str, dict[str, str]] = {}
-        self._apt_problem: str | None = None
+        self._problems: dict[str, str | None] = {}
 
     def __call__(self, release: Release) -> bool:
         """Whether the source of `release` can be had."""
@@ -331,17 +352,20 @@ class SourceAvailability:
 
     def problem(self, release: Release) -> str | None:
         """Why the source of `release` cannot be had, each place with its reason; None where it can."""
+        if release.torchvision not in self._problems:
+            self._problems[release.torchvision] = self._look(release)
+        return self._problems[release.torchvision]
+
+    def _look(self, release: Release) -> str | None:
         if release.sha256 is None:
             return "no sha256 is pinned for it"
         if _tarball(release).is_file() or self._github_problem(release) is None:
             return None
-        if release.debian_source is None:
-            return f"GitHub: {self._github}; the apt mirror: no distribution is known to carry this release"
-        offered = self._offered(release.debian_source)
-        if offered.get(release.torchvision) == release.sha256:
-            return None
-        reason = self._apt_problem or f"it has {', '.join(offered) or 'no version'} of {release.debian_source}"
-        return f"GitHub: {self._github}; the apt mirror: {reason}"
+        try:
+            _keep(release, release.sha256, lambda part: _from_apt(release, str(release.sha256), part))
+        except (OriginFailed, BuildTorchvisionError) as error:
+            return f"GitHub: {self._github}; the apt mirror: {error}"
+        return None
 
     def _github_problem(self, release: Release) -> str | None:
         if not self._github_asked:
@@ -353,14 +377,3 @@ class SourceAvailability:
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 self._github = f"{type(error).__name__}: {error}"
         return self._github
-
-    def _offered(self, name: str) -> dict[str, str]:
-        """Upstream version -> sha256 of its tarball, as the mirror has source package `name`."""
-        if name not in self._debian:
-            self._debian[name] = {}
-            try:
-                with _debian_sources(name) as (_, offered):
-                    self._debian[name] = {one.upstream: one.sha256 for one in offered}
-            except (OriginFailed, BuildTorchvisionError) as error:
-                self._apt_problem = str(error)
-        return self._debian[name]
