@@ -34,6 +34,8 @@ class TorchBuild:
     version: str
     local: str | None = None
     cuda: str | None = None
+    cpu_only: bool = False
+    """Whether it is known to be without CUDA."""
 
     @classmethod
     def parse(cls, text: str) -> TorchBuild:
@@ -51,7 +53,9 @@ class TorchBuild:
         if named:
             return cls(version=version.public, local=version.local, cuda=f"{named[1]}.{named[2]}")
         known = next((row.cuda for row in releases().values() if row.torch == version.public), None)
-        return cls(version=version.public, local=version.local, cuda=None if version.local else known)
+        cpu_only = (version.local or "").startswith("cpu")
+        cuda = None if version.local else known
+        return cls(version=version.public, local=version.local, cuda=cuda, cpu_only=cpu_only)
 
     def __str__(self) -> str:
         return f"{self.version}+{self.local}" if self.local else self.version
@@ -150,7 +154,7 @@ def select_release(
     """
     if torchvision is not None or source is not None:
         release = _asked_for(variant, torchvision, source, torch)
-        chosen = torch or TorchBuild(version=release.torch, cuda=release.torch_cuda(variant.platform))
+        chosen = torch or _own_torch(release, variant)
         reason = f"it was asked for as {torchvision or f'source of {source}'}"
         return Selection(release=release, torch=chosen.version, paired=pairs(release, chosen), reason=reason)
     if torch is not None:
@@ -223,6 +227,15 @@ def _asked_for(variant: Variant, torchvision: str | None, source: str | None, to
             "Name that torch with --torch VERSION, FILE.whl or SITE_PACKAGES.",
         )
     return unlisted_release(version, torch)
+
+
+def _own_torch(release: Release, variant: Variant) -> TorchBuild:
+    """The torch to build `release` against: its own, or for another CUDA track one that its stable ABI goes with."""
+    own = TorchBuild(version=release.torch, cuda=release.torch_cuda(variant.platform))
+    if variant.cuda in (None, own.cuda) or not release.stable_abi:
+        return own
+    others = [TorchBuild(version=row.torch, cuda=row.torch_cuda(variant.platform)) for row in releases().values()]
+    return next((one for one in reversed(others) if one.cuda == variant.cuda and pairs(release, one)), own)
 
 
 def _for_torch(variant: Variant, torch: TorchBuild) -> Selection:

@@ -20,7 +20,7 @@ from build_torchvision.facts import Release
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.source import SourceAvailability, source_version
 from build_torchvision.inputs.torch_sdk import read_version
-from build_torchvision.releases import Selection, TorchBuild, select_release, torch_covers
+from build_torchvision.releases import Selection, TorchBuild, newest, select_release, torch_covers
 from build_torchvision.variants import CPU, PYTHONS, Variant, is_pattern, matching
 
 ANY = "any"
@@ -52,8 +52,8 @@ class Requests:
 class Wanted:
     """What the user named. `options` are further fields of `BuildRequest`, the same for every variant.
 
-    `exact` are variants that must be built, `matched` those that a pattern named. Nothing named by hand (`auto`) lets
-    an older release stand in where the newest one's source cannot be had.
+    `exact` are variants that must be built, `matched` those that a pattern named. `auto`: this program chose them, so
+    that another release may stand in for a CUDA variant too where the newest one's source cannot be had.
     """
 
     exact: tuple[Variant, ...] = ()
@@ -63,6 +63,7 @@ class Wanted:
     torch_index: str | None = None
     source: Path | None = None
     allow_unpaired: bool = False
+    auto: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -110,7 +111,7 @@ def torch_named(spec: str | None) -> TorchBuild | None:
     path = Path(spec).expanduser()
     if path.is_dir():
         version, cuda = read_version(path / "torch")
-        return TorchBuild(version=version.public, local=version.local, cuda=cuda)
+        return TorchBuild(version=version.public, local=version.local, cuda=cuda, cpu_only=cuda is None)
     if spec.endswith(".whl"):
         try:
             _, found, _, _ = parse_wheel_filename(unquote(path.name))
@@ -129,7 +130,7 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
     torch = torch_named(wanted.torch)
     source = source_version(wanted.source) if wanted.source else None
     free = wanted.torchvision is None and torch is None and source is None
-    chosen: dict[str, tuple[Release, list[Variant]]] = {}
+    chosen: Chosen = {}
     left_out: list[LeftOut] = []
     for variant in (*wanted.exact, *wanted.matched):
         try:
@@ -140,6 +141,8 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
                 source=source,
                 any_index=wanted.torch_index is not None,
             )
+            if not wanted.allow_unpaired:
+                _check_torch(variant, torch)
             if free and not wanted.allow_unpaired and wanted.torch_index is None:
                 _check_served(variant, selection)
         except BadInput as error:
@@ -147,7 +150,10 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
                 raise
             left_out.append(LeftOut(variant=variant, reason=error.problem))
             continue
-        chosen.setdefault(selection.release.torchvision, (selection.release, []))[1].append(variant)
+        release, spec = selection.release, wanted.torch
+        if spec is None and selection.torch != release.torch:
+            spec = selection.torch  # of the track's CUDA, by the stable ABI
+        chosen.setdefault((release.torchvision, spec), (release, []))[1].append(variant)
     if not chosen:
         raise BadInput(
             f"Build {len(left_out)} variants that the patterns match",
@@ -155,10 +161,9 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
             "Name other variants, or a torch that serves them with --torch.",
         )
     notes: list[str] = []
-    if free and all(variant.track == CPU for _, variants in chosen.values() for variant in variants):
+    if free and (wanted.auto or all(variant.track == CPU for _, group in chosen.values() for variant in group)):
         chosen, notes = _with_source(chosen, available or SourceAvailability())
     common = {
-        "torch": wanted.torch,
         "torch_index": wanted.torch_index,
         "source": wanted.source,
         "allow_unpaired": wanted.allow_unpaired,
@@ -166,10 +171,27 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
     }
     return Requests(
         requests=tuple(
-            BuildRequest(variants=tuple(variants), release=release, **common) for release, variants in chosen.values()
+            BuildRequest(variants=tuple(variants), release=release, torch=spec, **common)
+            for (_, spec), (release, variants) in chosen.items()
         ),
         left_out=tuple(left_out),
         notes=tuple(notes),
+    )
+
+
+Chosen = dict[tuple[str, str | None], tuple[Release, list[Variant]]]
+"""(release, torch that is named for it or None) -> the release and its variants."""
+
+
+def _check_torch(variant: Variant, torch: TorchBuild | None) -> None:
+    """Raises BadInput where the torch that is named is known to be of another CUDA than the variant's track."""
+    if torch is None or variant.cuda is None or torch.cuda == variant.cuda or not (torch.cuda or torch.cpu_only):
+        return
+    what = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
+    raise BadInput(
+        f"Build {variant} against torch {torch}",
+        f"Torch {torch} is {what}, the track is CUDA {variant.cuda}.",
+        f"Name a torch built with CUDA {variant.cuda}, or another track.",
     )
 
 
@@ -183,30 +205,27 @@ def _check_served(variant: Variant, selection: Selection) -> None:
         )
 
 
-def _with_source(
-    chosen: dict[str, tuple[Release, list[Variant]]], available: Callable[[Release], bool]
-) -> tuple[dict[str, tuple[Release, list[Variant]]], list[str]]:
+def _with_source(chosen: Chosen, available: Callable[[Release], bool]) -> tuple[Chosen, list[str]]:
     """`chosen` with the newest release whose source this machine can get in place of one whose source it cannot.
 
     Only where nothing was named: whoever names a release gets it, or the error that lists every place that was tried.
     """
-    made: dict[str, tuple[Release, list[Variant]]] = {}
+    made: Chosen = {}
     notes = []
-    for release, variants in chosen.values():
+    for (_, spec), (release, variants) in chosen.items():
         if available(release):
-            made.setdefault(release.torchvision, (release, []))[1].extend(variants)
+            made.setdefault((release.torchvision, spec), (release, []))[1].extend(variants)
             continue
         for variant in variants:
-            try:
-                other = select_release(variant, available=available).release
-            except BadInput:
-                other = release  # fetching it says which places were tried
-            made.setdefault(other.torchvision, (other, []))[1].append(variant)
+            other = newest(variant, available=available) or release  # fetching that one says which places were tried
+            own = spec if other is release else None
+            made.setdefault((other.torchvision, own), (other, []))[1].append(variant)
             if other is not release:
+                why = available.problem(release) if isinstance(available, SourceAvailability) else None
                 notes.append(
-                    f"TorchVision {release.torchvision} is the newest release, and its source cannot be fetched here; "
-                    f"{other.torchvision} is built instead. To insist: --torchvision {release.torchvision} --source "
-                    "TARBALL."
+                    f"TorchVision {release.torchvision} is the newest release, and its source cannot be fetched here"
+                    f"{f' ({why})' if why else ''}; {other.torchvision} is built instead. To insist: --torchvision "
+                    f"{release.torchvision} --source TARBALL."
                 )
     return made, list(dict.fromkeys(notes))
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from _machines import record, sources
 
+from build_torchvision.choose.auto import auto_variant
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
+from build_torchvision.inputs.source import SourceAvailability
+from build_torchvision.machine.report import detect
 from build_torchvision.requests import (
     LeftOut,
     Wanted,
@@ -133,3 +137,55 @@ def test_an_exact_name_is_not_left_out_because_a_pattern_matches_it_too() -> Non
     assert left_out_by_reason([LeftOut(variant=exact[0], reason="why")]) == {"why": [exact[0]]}
     with pytest.raises(BadInput, match="No name was given"):
         named_variants([])
+
+
+@pytest.mark.parametrize(
+    ("torch", "built", "reason"),
+    [
+        ("2.14.0", {"cuda13_0", "cpu"}, "Torch 2.14.0 is built with CUDA 13.0, the track is CUDA 12.8."),
+        ("2.10.0+cu128", {"cuda12_8", "cpu"}, "Torch 2.10.0+cu128 is built with CUDA 12.8, the track is CUDA 13.0."),
+        ("2.13.0+cpu", {"cpu"}, "Torch 2.13.0+cpu is a CPU-only build, the track is CUDA 12.8."),
+    ],
+)
+def test_a_torch_that_is_named_leaves_out_the_tracks_of_another_cuda(torch: str, built: set[str], reason: str) -> None:
+    found = requests_for(wanted("c*-sm90-avx2", "cuda13_0-sm90-av*2", "cpu-av*2", torch=torch), everywhere)
+    assert {variant.track for variant in found.variants} == built
+    assert reason in {left.reason for left in found.left_out}
+    with pytest.raises(BadInput, match=r"the track is CUDA 12\.4"):
+        requests_for(wanted("cuda12_4-sm90-avx2", torch=torch), everywhere)
+
+
+def test_a_stable_release_takes_the_torch_of_the_track() -> None:
+    found = requests_for(wanted("cuda13_2-sm90-avx2", "cuda13_0-sm90-avx2", torchvision="0.29.1"), everywhere)
+    assert {request.variants[0].track: request.torch for request in found.requests} == {
+        "cuda13_2": "2.15.0",
+        "cuda13_0": None,
+    }
+
+
+def test_what_stands_in_says_which_places_were_tried() -> None:
+    class Apt(SourceAvailability):
+        def problem(self, release: Release) -> str | None:
+            return None if release.torchvision == "0.21.0" else "GitHub: no route; the apt mirror: 404"
+
+    (note,) = requests_for(wanted("cpu-avx2"), Apt()).notes
+    assert "cannot be fetched here (GitHub: no route; the apt mirror: 404); 0.21.0 is built instead" in note
+
+
+def test_auto_takes_a_track_whose_source_can_be_had() -> None:
+    """The default track has no release in the distribution, another one has; where none has, the CPU does."""
+    machine = detect(sources(record("l40s")))
+    for within, short, release in (
+        ({"0.27.0"}, "cuda13_0-sm89-avx512bf16", "0.27.0"),
+        ({"0.21.0"}, "cuda12_4-sm89-avx512bf16", "0.21.0"),
+        ({"0.25.0", "0.29.1"}, "cuda12_8-sm89-avx512bf16", "0.25.0"),
+        (set[str](), "cuda12_8-sm89-avx512bf16", "0.25.0"),
+    ):
+
+        def available(row: Release, within: set[str] = within) -> bool:
+            return row.torchvision in within
+
+        variant, why = auto_variant(machine, "313", available=available)
+        assert (variant.short, why) == (short, None)
+        (request,) = requests_for(Wanted(exact=(variant,), auto=True), available).requests
+        assert request.release.torchvision == release

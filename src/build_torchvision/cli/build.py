@@ -25,17 +25,18 @@ from build_torchvision.cli.options import (
     Verbose,
     Without,
     log_to_stderr,
+    show_left_out,
 )
 from build_torchvision.errors import BadInput, VerificationFailed
+from build_torchvision.facts import releases
+from build_torchvision.inputs.source import SourceAvailability, source_version
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.plan_report import describe_plan
 from build_torchvision.requests import (
     ANY,
-    Requests,
     Wanted,
     for_pythons,
-    left_out_by_reason,
     named_variants,
     pythons_named,
     requests_for,
@@ -50,6 +51,7 @@ def plan(
     *names: str,
     torchvision: Release = None,
     torch: Torch = None,
+    torch_index: TorchIndex = None,
     without: Without = (),
     compiler: str = "auto",
     source: Path | None = None,
@@ -66,6 +68,7 @@ def plan(
         matched=matched,
         torchvision=torchvision,
         torch=torch,
+        torch_index=torch_index,
         source=source,
         allow_unpaired=allow_unpaired,
         options={
@@ -163,7 +166,8 @@ def build(
         raise BadInput(
             "build --auto", "it chooses the variant itself, and names were given too.", "Give one of the two."
         )
-    exact, matched = ((auto_choice(torchvision, torch),), ()) if auto else named_variants(names)
+    available = SourceAvailability()
+    exact, matched = ((auto_choice(torchvision, torch, source, available),), ()) if auto else named_variants(names)
     pythons = pythons_named(python)
     wanted = Wanted(
         exact=for_pythons(exact, pythons),
@@ -173,6 +177,7 @@ def build(
         torch_index=torch_index,
         source=source,
         allow_unpaired=allow_unpaired,
+        auto=auto,
         options={
             "without": frozenset(without),
             "compiler": compiler,
@@ -190,7 +195,7 @@ def build(
             "any_python": python == ANY,
         },
     )
-    found = requests_for(wanted)
+    found = requests_for(wanted, available)
     show_left_out(found)
     console = Console(stderr=True, quiet=quiet)
     result = pipeline.build_all(found.requests, console, folder=build_dir, verbose=verbose)
@@ -223,19 +228,21 @@ def build(
         sys.exit(VerificationFailed.exit_code)
 
 
-def show_left_out(found: Requests) -> None:
-    """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
-    for note in found.notes:
-        ERR.print(note, markup=False, highlight=False, soft_wrap=True)
-    for reason, variants in left_out_by_reason(found.left_out).items():
-        names = ", ".join(variant.short for variant in variants)
-        ERR.print(f"left out: {names}: {reason}", markup=False, highlight=False, soft_wrap=True)
-
-
-def auto_choice(torchvision: str | None, torch: str | None) -> Variant:
+def auto_choice(
+    torchvision: str | None,
+    torch: str | None,
+    source: Path | None = None,
+    available: SourceAvailability | None = None,
+) -> Variant:
     """The best variant for this machine; says on standard error what it is, and why it leaves a GPU idle if it does."""
-    machine = detect(this_machine())
-    variant, why = auto_variant(machine, running_python(), torchvision=torchvision, torch=torch_named(torch))
+    machine, own = detect(this_machine()), source_version(source) if source else None
+    variant, why = auto_variant(
+        machine,
+        running_python(),
+        torchvision=torchvision or (own if own in releases() else None),
+        torch=torch_named(torch),
+        available=available,
+    )
     ERR.print(f"this machine's variant: {variant}", highlight=False)
     if why:
         ERR.print(why, markup=False, highlight=False)

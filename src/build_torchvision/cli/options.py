@@ -10,6 +10,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.logging import RichHandler
 
+from build_torchvision.requests import Requests, left_out_by_reason
+
 OUT = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
 ERR = Console(stderr=True)
 
@@ -30,6 +32,15 @@ TorchIndex = Annotated[
 Without = Annotated[
     tuple[str, ...], Parameter(name="--without", negative=(), help="Leave out a codec: jpeg, png or webp.")
 ]
+
+
+def show_left_out(found: Requests) -> None:
+    """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
+    for note in found.notes:
+        ERR.print(note, markup=False, highlight=False, soft_wrap=True)
+    for reason, variants in left_out_by_reason(found.left_out).items():
+        names = ", ".join(variant.short for variant in variants)
+        ERR.print(f"left out: {names}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:

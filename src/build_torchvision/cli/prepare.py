@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,9 +16,11 @@ from build_torchvision.cli.options import (
     Quiet,
     Release,
     Torch,
+    TorchIndex,
     Verbose,
     Without,
     log_to_stderr,
+    show_left_out,
 )
 from build_torchvision.requests import Wanted, named_variants, requests_for
 
@@ -26,6 +29,8 @@ def prepare(
     *names: str,
     torchvision: Release = None,
     torch: Torch = None,
+    torch_index: TorchIndex = None,
+    source: Path | None = None,
     without: Without = (),
     compiler: str = "auto",
     cc_prefix: str | None = None,
@@ -46,10 +51,14 @@ def prepare(
         matched=matched,
         torchvision=torchvision,
         torch=torch,
+        torch_index=torch_index,
+        source=source,
         allow_unpaired=allow_unpaired,
         options={"without": frozenset(without), "compiler": compiler, "cc_prefix": cc_prefix},
     )
-    found = [row for request in requests_for(wanted).requests for row in prefetch.prepare(request)]
+    chosen = requests_for(wanted)
+    show_left_out(chosen)
+    found = [row for request in chosen.requests for row in prefetch.prepare(request)]
     if as_json:
         print(json.dumps(dict(found), indent=2))
         return
