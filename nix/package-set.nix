@@ -83,17 +83,23 @@ let
   has = name: set ? ${name} && ((builtins.tryEval set.${name}).success || (builtins.tryEval plain.${name}).success);
   like = pattern: builtins.filter (name: builtins.match pattern name != null && has name) (builtins.attrNames set);
   list = builtins.concatStringsSep ", ";
+  toolkits = like "cudaPackages_[0-9]+_[0-9]+";
 in
 {
   inherit set;
   problem =
     if codegen != null && !has variant.cudaPackages then
       ''
-        this nixpkgs has no ${variant.cudaPackages}; it has ${list (like "cudaPackages_[0-9]+_[0-9]+")}.
-        Next: choose the track of one of these, or bring the toolkit along: overlays = [ (import (CHECKOUT + "/overlay.nix")) ] with a CHECKOUT of github.com/nixos-cuda/cuda-legacy, which keeps what nixpkgs has removed''
+        this nixpkgs has no ${variant.cudaPackages}; it has ${list toolkits}.
+        Next: choose the track of one of these, or ${
+          if builtins.all (name: builtins.compareVersions name variant.cudaPackages < 0) toolkits then
+            "give a newer nixpkgs: nixpkgs = PATH"
+          else
+            ''bring the toolkit along: overlays = [ (import (CHECKOUT + "/overlay.nix")) ] with a CHECKOUT of github.com/nixos-cuda/cuda-legacy, which keeps what nixpkgs has removed''
+        }''
     else if !has variant.pythonPackages then
       ''
-        this nixpkgs has no ${variant.pythonPackages}; it has ${list (like "python[0-9]+Packages")}.
+        this nixpkgs has no ${variant.pythonPackages}; it has ${list (like "python3[0-9]+Packages")}.
         Next: choose the variant of one of these Pythons''
     else
       null;

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from _nix import ERAS, ERAS_FOLDER, NAMES, ROOT, Nix, default, problems, sharing
+from conftest import build_torchvision
 
-from build_torchvision.facts import isas, releases, toolkits
+from build_torchvision.facts import isas, releases, toolkits, version_key
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.nix import system_features, why_broken
 from build_torchvision.variants import enumerate_variants, parse
@@ -73,7 +74,9 @@ def test_the_recipes_of_each_track_hold_or_say_why_not(track: str, era: str, nix
     reason = of.eval(f"({default()}).all.{name}.brokenReason")
     if toolkit not in TOOLKITS[era]:
         assert f"this nixpkgs has no {parse_packages(track)}; it has cudaPackages_" in reason
-        assert "github.com/nixos-cuda/cuda-legacy" in reason
+        newer = all(version_key(there) < version_key(toolkit) for there in TOOLKITS[era])
+        assert ("give a newer nixpkgs" in reason) is newer
+        assert ("github.com/nixos-cuda/cuda-legacy" in reason) is not newer
     else:
         assert "marks its torch 2.9.1 as broken: Unsupported CUDA version" in reason
     assert " ".join(reason.split()) in " ".join(of.refusal(f"({default()}).all.{name}.drvPath").split())
@@ -108,6 +111,25 @@ def test_a_toolkit_that_nixpkgs_removed_comes_from_an_overlay(era: str, nix: Nix
     assert of.eval(f"({overlay}).all.{name}.drvPath")
     # The other advice: the track of one that is there.
     assert of.eval(f"({default()}).all.{name.replace('cuda12_4', 'cuda12_9')}.drvPath")
+
+
+def test_a_toolkit_that_nixpkgs_does_not_have_yet_comes_from_a_newer_one(nix: Nix) -> None:
+    name = "torchvision-python313-cuda13_2-sm120-avx512"
+    said = nix.refusal(f"({default()}).all.{name}.drvPath")
+    assert "this nixpkgs has no cudaPackages_13_2; it has cudaPackages_12_6" in said
+    assert "or give a newer nixpkgs: nixpkgs = PATH" in said
+    assert "cuda-legacy" not in said
+    newer = f'(build {{ name = "{name}"; nixpkgs = {nix.of("unstable").nixpkgs}; }})'
+    assert nix.eval(f"{newer}.torch.cudaPackages.cudaMajorMinorVersion") == "13.2"
+
+
+def test_a_gpu_that_nixpkgs_refuses_points_to_what_serves_it(nix: Nix) -> None:
+    said = nix.refusal(f"({default()}).all.torchvision-python313-cuda13_0-sm110-avx2.drvPath")
+    assert "on aarch64-linux only, and no computer with such a GPU has an x86_64 CPU" in said
+    command = re.findall(r"Next: `build-torchvision (variants .*)` lists what serves this GPU", said)
+    ran = build_torchvision(*shlex.split(command[0]))
+    assert "torchvision-python313-cuda13_0-sm110-armv9" in ran.out
+    assert nix.eval(f"({default()}).all.torchvision-python313-cuda13_0-sm110-armv9.drvPath")
 
 
 def test_a_torch_that_is_broken_with_a_toolkit_says_so_and_another_nixpkgs_is_used(nix: Nix) -> None:
@@ -145,7 +167,8 @@ def test_a_variant_of_another_platform_is_refused_here_and_built_for_its_own(nix
 
 def test_a_name_that_is_no_variant_points_to_the_list(nix: Nix) -> None:
     said = nix.refusal('(build { name = "torchvision-python313-cuda12_8-sm999-avx512"; }).drvPath')
-    assert "is no variant of the matrix. Next: `build-torchvision variants --all`" in said
+    command = re.findall(r"is no variant of the matrix\. Next: `build-torchvision (.*?)` lists", said)
+    assert CPU in build_torchvision(*shlex.split(command[0])).out
 
 
 @pytest.mark.parametrize("needed", ["99.1", None], ids=["its own minver.nix", "without one"])

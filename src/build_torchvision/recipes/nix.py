@@ -124,7 +124,7 @@ def why_broken(variant: Variant) -> str | None:
         return f"nixpkgs accepts the capability {capability} up to CUDA {bounds.last}, and this track is {cuda}."
     if bounds.jetson and variant.platform != "aarch64":
         return (
-            f"nixpkgs evaluates the Jetson capability {capability} on aarch64-linux only, and {variant.isa} is an ISA "
-            f"of {variant.platform}; no computer with such a GPU has that CPU either."
+            f"nixpkgs evaluates the Jetson capability {capability} on aarch64-linux only, and no computer with such a "
+            f"GPU has an {variant.platform} CPU."
         )
     return None
