@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +14,7 @@ from build_torchvision.inputs.upstream import Extension
 CPU_FOLDER = "cpu"
 # Sources that talk to a GPU library: together with others they no longer compile (0.21.0's encode_jpegs_cuda.cpp).
 CUDA_FOLDER = "cuda"
+SHARED = 2  # the number of readers from which on a header is worth being precompiled
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +93,17 @@ def isolated_text(unit: Unit, root: str, includes: Mapping[str, Sequence[str]]) 
             "}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def shared_headers(extensions: Sequence[Extension]) -> tuple[str, ...]:
+    """torch's headers that two or more C++ sources of `extensions` include, in the order in which they first do."""
+    sources = [names for extension in extensions for source, names in extension.includes.items() if _is_cxx(source)]
+    seen = Counter(name[1:-1] for names in sources for name in set(names) if name.startswith("<torch/"))
+    return tuple(dict.fromkeys(name[1:-1] for names in sources for name in names if seen[name[1:-1]] >= SHARED))
+
+
+def _is_cxx(source: str) -> bool:
+    return PurePosixPath(source).suffix == ".cpp"
 
 
 def precompiled_header(headers: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ class Extension:
     cxx_flags: tuple[str, ...] = ()
     nvcc_flags: tuple[str, ...] = ()
     link_flags: tuple[str, ...] = ()
-    includes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a CUDA source -> what it includes itself
+    includes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # a source -> what it includes itself
 
     @property
     def module(self) -> str:
@@ -132,7 +132,7 @@ def ask_upstream(
             nvcc_flags=tuple(row["nvcc_flags"]),
             link_flags=tuple(row["link_flags"]),
             include_dirs=tuple(row["include_dirs"]),
-            includes={source: _includes(root, source) for source in row["sources"] if source.endswith(".cu")},
+            includes={source: _includes(root, source) for source in row["sources"]},
         )
         for row in answer["extensions"]
     )
