@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from build_torchvision.errors import MissingInput
+from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.codecs import Codecs
 from build_torchvision.inputs.compiler import cross_package
 from build_torchvision.inputs.emulator import PROCESSORS, QEMU_PACKAGE, emulator, is_foreign, qemu_names
@@ -18,6 +19,7 @@ def prepare(request: BuildRequest) -> list[tuple[str, str]]:
     Raises MissingInput naming every missing tool in one command.
     """
     check_buildable(request.variants, request.release)
+    check_cache()
     _check_tools(request)
     found: list[tuple[str, str]] = []
     for part in parts_of(request):

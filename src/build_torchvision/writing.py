@@ -68,6 +68,31 @@ def write_whole(path: Path, data: bytes | str, *, action: str) -> Path:
     return path
 
 
+def is_full(folder: Path) -> bool:
+    """Whether the file system of `folder`, or of the nearest folder above that exists, has less than a MiB left."""
+    return _free(folder) < 2**20
+
+
+def full_disk(action: str, folder: Path, *, hint: str) -> CannotWrite:
+    """The error for a disk that turned out to be full."""
+    return CannotWrite(action, f"{folder}: {REASONS[errno.ENOSPC]}; nothing half-written was kept.", hint)
+
+
+def check_room(folder: Path, needed: int, *, action: str, hint: str) -> None:
+    """Raises CannotWrite unless `needed` bytes are free where `folder` is or will be."""
+    free = _free(folder)
+    if free < needed:
+        problem = f"It needs {needed / 2**20:.0f} MiB, and {free / 2**20:.0f} MiB are free in {folder}."
+        raise CannotWrite(action, problem, hint)
+
+
+def _free(folder: Path) -> int:
+    """Bytes that this user may still write where `folder` is or will be."""
+    there = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    status = os.statvfs(there)
+    return status.f_bavail * status.f_frsize
+
+
 def _concerns(filename: object, where: Path) -> bool:
     """Whether an error about `filename` (None: unknown) is about `where`: something beside or below it, or above it."""
     if not isinstance(filename, str):

@@ -747,7 +747,7 @@ def test_a_wheel_that_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monk
 
     listed = RegistryFile(url="https://index.invalid/torch.whl", sha256=None)
     monkeypatch.setattr(parts, "remote", remote)
-    with pytest.raises(MissingInput, match=r"needs 2199023255552 MiB .* MiB are free"):
+    with pytest.raises(CannotWrite, match=r"needs 2199023255552 MiB, and .* MiB are free"):
         torch_sdk.check_room(tmp_path, listed, "Fetch torch")
     monkeypatch.undo()
     torch_sdk.check_room(tmp_path, RegistryFile(url="file:///nowhere", sha256=None), "Fetch torch")  # cannot be told

@@ -22,7 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 from build_torchvision.errors import BadInput, ProcessFailed
-from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
 from build_torchvision.verify.package import Package, parse_file_name
@@ -129,7 +129,7 @@ def _compiler(wheel: Path) -> str:
 
 def _stock_wheel(release_name: str, version: str, platform: str) -> Path:
     """The published wheel of a release for Python `version` ("313"), kept in the cache."""
-    kept = cache_dir() / "stock" / f"{release_name}-{version}-{platform}"
+    kept = check_cache() / "stock" / f"{release_name}-{version}-{platform}"
     action = f"fetching the stock torchvision {release_name}"
     with FileLock(f"{_made(kept)}.lock"):
         found = list(kept.glob("torchvision-*.whl"))
@@ -146,7 +146,7 @@ def _made(folder: Path) -> Path:
 
 
 def _environment(torch: str, python: str) -> Path:
-    venv = cache_dir() / f"bench-{python}-torch-{torch}"
+    venv = check_cache() / f"bench-{python}-torch-{torch}"
     with FileLock(f"{venv}.lock"):
         if not (venv / "complete").exists():
             shutil.rmtree(venv, ignore_errors=True)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +15,34 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
-from build_torchvision.writing import cannot_write
+from build_torchvision.errors import FetchFailed, ProcessFailed
+from build_torchvision.writing import cannot_write, check_room, full_disk, is_full, writing
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = "BUILD_TORCHVISION_CACHE"
+MINIMUM_ROOM = 16 * 2**20  # bytes: less than any build or environment takes
+ROOM = f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk that you may write."
 
 
 def cache_dir() -> Path:
     """The folder that holds everything fetched: $BUILD_TORCHVISION_CACHE, or the user's own cache folder."""
     chosen = os.environ.get(ENVIRONMENT)
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("build-torchvision")
+
+
+def check_cache() -> Path:
+    """The cache folder, made if it is not there. Raises CannotWrite where it cannot be written or has no room at all.
+
+    Whoever is about to fetch something asks this first, so that a full disk is not met as the failure of a download.
+    """
+    folder = cache_dir()
+    action, hint = "Use the cache", f"Free some space, or point {ENVIRONMENT} at another folder that you may write."
+    with writing(action, folder, hint=hint):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    check_room(folder, MINIMUM_ROOM, action=action, hint=hint)
+    return folder
 
 
 def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], str | None] | None = None) -> Path:
@@ -55,9 +74,12 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
             finally:
                 for rest in dest.parent.glob(f"{part.name}*"):  # downloaders add suffixes of their own
                     remove(rest)
+    except (FetchFailed, ProcessFailed) as error:
+        if is_full(dest.parent):  # the real reason, whatever the program that met it said
+            raise full_disk(f"Write {dest}", dest.parent, hint=ROOM) from error
+        raise
     except OSError as error:
-        hint = f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk that you may write."
-        found = cannot_write(error, f"Write {dest}", dest, hint=hint)
+        found = cannot_write(error, f"Write {dest}", dest, hint=ROOM)
         if found is None:
             raise
         raise found from error

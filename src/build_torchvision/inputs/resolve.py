@@ -15,6 +15,7 @@ from build_torchvision.compatibility import Sm, same_cuda_major
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.flags import cuda_codegen, isa_flags
+from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.codecs import Codecs, find_codecs, pinned_codecs, sysroot
 from build_torchvision.inputs.compiler import Compiler, accepts, find_compiler
 from build_torchvision.inputs.cuda_compiler import CudaCompiler, check_architectures, find_cuda_compiler
@@ -123,6 +124,7 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
 def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
+    check_cache()
     check_told_cuda(request)
     compiler = find_compiler(request.compiler, platform, request.cc_prefix, glibc_of(request))
     for isa, flags in isas_of(request.variants).items():

@@ -6,7 +6,6 @@ import ast
 import hashlib
 import logging
 import re
-import shutil
 import tempfile
 import zipfile
 import zlib
@@ -19,11 +18,11 @@ from urllib.parse import unquote
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from build_torchvision.errors import BadInput, FetchFailed, MissingInput
+from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.cache import (
-    ENVIRONMENT,
-    cache_dir,
+    ROOM,
+    check_cache,
     inventory_fault,
     publish,
     read_facts,
@@ -39,6 +38,7 @@ from build_torchvision.inputs.registry import (
     record_name,
 )
 from build_torchvision.releases import TorchBuild, pairs
+from build_torchvision.writing import check_room as check_free
 
 log = logging.getLogger(__name__)
 FOLDERS = ("torch/include/", "torch/share/cmake/")
@@ -296,20 +296,15 @@ def _listed(wanted: Version, local: str | None, target: Callable[[str], Registry
 
 
 def check_room(folder: Path, listed: RegistryFile, action: str) -> None:
-    """Raises MissingInput where a wheel and its unpacked copy would not fit into `folder`'s file system."""
+    """Raises CannotWrite where a wheel and its unpacked copy would not fit into `folder`'s file system."""
     from build_torchvision.inputs.parts import NotInParts, remote  # httpx, which a build farm lacks
 
     try:
         with remote(listed.url) as (_, size):
-            need, free = 2 * size, shutil.disk_usage(folder).free
+            need = 2 * size
     except NotInParts:
         return  # the server does not tell
-    if need > free:
-        raise MissingInput(
-            action,
-            f"It needs {need / 2**20:.0f} MiB for a while, and {free / 2**20:.0f} MiB are free in {cache_dir()}.",
-            f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk.",
-        )
+    check_free(folder, need, action=action, hint=ROOM)
 
 
 def _cpu_only(action: str, version: Version, platform: str) -> BadInput:
@@ -353,7 +348,7 @@ def _from_wheel(wheel: Path, platform: str, cuda: bool) -> TorchSdk:
 
 def _entry(name: str, cuda: bool) -> Path:
     kept = hashlib.sha256(repr((FOLDERS, EXTENSION_RULES)).encode()).hexdigest()[:8]  # other files are another entry
-    return cache_dir() / "torch" / f"{name}-{'cuda' if cuda else 'cpu'}-{kept}"
+    return check_cache() / "torch" / f"{name}-{'cuda' if cuda else 'cpu'}-{kept}"
 
 
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
