@@ -33,7 +33,7 @@ ASKED = ("default.nix", "--argstr", "release", RELEASE.torchvision)
 # torch with all it needs; what upstream's setup.py imports (pkg_resources went with setuptools 81); what `verify` reads
 # files with, for the proof that runs as a derivation.
 BUILD = ("numpy", "pillow", "setuptools<80", "wheel", "packaging", "ninja")
-READ = ("auditwheel", "filelock", "lz4", "msgspec", "platformdirs", "pyelftools", "zstandard")
+READ = ("auditwheel", "bracex", "filelock", "lz4", "msgspec", "platformdirs", "pyelftools", "zstandard")
 
 
 def site_packages(python: Path) -> Path:

@@ -191,6 +191,9 @@ def test_the_static_proof_as_a_derivation_has_every_library_that_it_loads() -> N
     }
     assert {"msgspec", "pyelftools", "iced-x86"} <= loaded
     assert (loaded & own) - given == set()
+    # The package set of the integration tests has the same, from the host.
+    host = (ROOT / "tests/integration/nix/nixpkgs/python.nix").read_text("utf-8")
+    assert set(re.findall(r"ps\.([\w-]+)", text)) <= set(re.findall(r"(\S+) = ofHost", host))
 
 
 # --- the manifest, by Flox's published schema of version 1 manifests (additional properties are errors there) ---------

@@ -100,6 +100,7 @@ let
       ninja = ofHost "ninja" [ "ninja*" ];
       setuptools = ofHost "setuptools" [ "setuptools*" "pkg_resources" "_distutils_hack" "wheel*" "packaging*" ];
       auditwheel = ofHost "auditwheel" [ "auditwheel*" ];
+      bracex = ofHost "bracex" [ "bracex*" ];
       filelock = ofHost "filelock" [ "filelock*" ];
       lz4 = ofHost "lz4" [ "lz4*" ];
       msgspec = ofHost "msgspec" [ "msgspec*" ];
