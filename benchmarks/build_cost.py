@@ -36,12 +36,13 @@ from uv import find_uv_bin
 from build_torchvision import pipeline
 from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.execute.runner import RunOutcome
-from build_torchvision.facts import Release, release
+from build_torchvision.facts import Release
 from build_torchvision.graph.actions import Action, ActionKind, shell
 from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.inputs.torch_sdk import read_sdk
 from build_torchvision.process import run
+from build_torchvision.releases import release_named
 from build_torchvision.variants import Variant, enumerate_variants, select
 from build_torchvision.verify.runtime import find_python
 
@@ -187,7 +188,7 @@ def main() -> None:
     parser.add_argument("--environment", type=Path, help="a virtual environment with the release's torch, for both")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     options = parser.parse_args()
-    known = release(options.torchvision)
+    known = release_named(options.torchvision)
     given = options.environment
     if given is not None:
         torch = read_sdk(next((given / "lib").glob("python3*/site-packages")), str(given))

@@ -167,6 +167,7 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
         "torch_index": wanted.torch_index,
         "source": wanted.source,
         "allow_unpaired": wanted.allow_unpaired,
+        "optional": frozenset(wanted.matched) - frozenset(wanted.exact),
         **wanted.options,
     }
     return Requests(

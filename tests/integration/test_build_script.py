@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import Build
 
-from build_torchvision.facts import release
 from build_torchvision.inputs.torch_sdk import torch_sdk
 from build_torchvision.process import run
+from build_torchvision.releases import release_named
 from build_torchvision.verify.runtime import environment
 
 SCRIPT = Path(__file__).parents[2] / "test-build.sh"
@@ -67,7 +67,7 @@ def test_what_cannot_be_checked_is_refused_with_the_next_step(
 
 @pytest.mark.compiler
 def test_a_result_is_proved_and_a_result_under_anothers_name_is_not(built: Build, tmp_path: Path) -> None:
-    sdk = torch_sdk(None, release("0.21.0"), "313", "x86_64", cuda=False)
+    sdk = torch_sdk(None, release_named("0.21.0"), "313", "x86_64", cuda=False)
     torch = tmp_path / "torch"
     (torch / SITE).mkdir(parents=True)
     (torch / SITE / "torch").symlink_to(sdk.root / "torch")

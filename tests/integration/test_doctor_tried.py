@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from conftest import Build, Ran, build_torchvision
 
-from build_torchvision.facts import release
 from build_torchvision.inputs.emulator import QEMU_PACKAGE, qemu_names
 from build_torchvision.inputs.registry import download
 from build_torchvision.inputs.torch_sdk import torch_sdk
+from build_torchvision.releases import release_named
 from build_torchvision.wheel import archive
 
 TORCH = "2.13.0"  # of the new C++ ABI; the release's own, 2.6.0, has the old one
@@ -74,7 +74,7 @@ def assembled(built: Build, tmp_path: Path) -> Callable[..., Environment]:
         (root / "bin").mkdir()
         (root / "bin" / "python").touch()
         (root / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.12.1\n")
-        sdk = torch_sdk(None, release("0.21.0"), "312", "x86_64", cuda=False)
+        sdk = torch_sdk(None, release_named("0.21.0"), "312", "x86_64", cuda=False)
         for part in sdk.root.glob("torch*"):
             (site / part.name).symlink_to(part)
         for part in archive.unpack(wheel or built.wheels[isa, "312"], tmp_path / "wheel").iterdir():

@@ -15,8 +15,8 @@ from build_torchvision import pipeline
 from build_torchvision.binary.elf import read_elf
 from build_torchvision.binary.fatbin import architectures
 from build_torchvision.execute.runner import RunOutcome
-from build_torchvision.facts import release
 from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.releases import release_named
 from build_torchvision.variants import parse
 
 pytestmark = pytest.mark.compiler
@@ -42,7 +42,7 @@ def compiled(layout: str, variant: str, known: str, folder: Path, **options: str
     (source / "version.txt").write_text(known, encoding="utf-8")
     request = BuildRequest(
         variants=(parse(f"torchvision-python{OWN}-{variant}"),),
-        release=release(known),
+        release=release_named(known),
         source=source,
         launcher="none",
         **options,  # type: ignore[arg-type]  # the options are BuildRequest's own fields

@@ -15,10 +15,10 @@ import pytest
 from _nix import Nix, make, need_nix
 from uv import find_uv_bin
 
-from build_torchvision.facts import release
 from build_torchvision.inputs.cache import cache_dir, publish, sha256_of
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.process import run
+from build_torchvision.releases import release_named
 from build_torchvision.variants import parse
 from build_torchvision.verify.installed import InstalledTree
 from build_torchvision.verify.runtime import find_python
@@ -27,7 +27,7 @@ from build_torchvision.verify.static import audit_tree
 
 pytestmark = [pytest.mark.nix, pytest.mark.nightly]
 
-RELEASE = release("0.21.0")
+RELEASE = release_named("0.21.0")
 ISAS = ("avx2", "avx512")
 ASKED = ("default.nix", "--argstr", "release", RELEASE.torchvision)
 # torch with all it needs; what upstream's setup.py imports (pkg_resources went with setuptools 81); what `verify` reads

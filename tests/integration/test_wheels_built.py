@@ -16,8 +16,8 @@ from conftest import PYTHONS, TOOL, Build, build_torchvision
 from iced_x86 import Decoder, Mnemonic
 
 from build_torchvision.binary.elf import read_elf
-from build_torchvision.facts import release
 from build_torchvision.inputs.source import fetch_source
+from build_torchvision.releases import release_named
 
 pytestmark = pytest.mark.compiler
 
@@ -62,7 +62,7 @@ def test_the_wheel_carries_its_proof_its_descriptor_and_its_licences(built: Buil
     proof, facts = (json.loads(named[f"build_torchvision{end}"]) for end in (".proof.json", ".json"))
     assert proof["ok"]
     assert {"instructions", "ISA in use", "symbols", "codecs"} <= {check["name"] for check in proof["checks"]}
-    assert facts["source_sha256"] == release("0.21.0").sha256
+    assert facts["source_sha256"] == release_named("0.21.0").sha256
     assert (facts["torch"], facts["paired"], facts["cxx11_abi"]) == ("2.6.0", True, False)
     assert b"x86_64 :: level :: v4" in named["variant.json"].replace(b'": {"level": ["v4', b" :: level :: v4") or (
         json.loads(named["variant.json"])["variants"]["avx512"]["x86_64"]["level"] == ["v4"]
@@ -92,7 +92,7 @@ def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(built: Build, tmp
 
 def test_a_failed_compile_shows_the_compilers_lines_and_the_command_that_repeats_it(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    shutil.copytree(fetch_source(release("0.21.0")).root, source)
+    shutil.copytree(fetch_source(release_named("0.21.0")).root, source)
     kernel = source / "torchvision/csrc/ops/cpu/nms_kernel.cpp"
     kernel.write_text(kernel.read_text() + "\n#error planted\n")
     objects = tmp_path / "objects"

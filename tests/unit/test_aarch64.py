@@ -14,9 +14,10 @@ from build_torchvision.binary.instructions import Scan, allowed_features, beyond
 from build_torchvision.binary.instructions.aarch64 import BASE, NAMES
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.execute.transform_ir import retarget
-from build_torchvision.facts import isas, release
+from build_torchvision.facts import isas
 from build_torchvision.inputs import apt, emulator
 from build_torchvision.inputs.resolve import BuildRequest
+from build_torchvision.releases import release_named
 from build_torchvision.variants import parse
 from build_torchvision.verify import _time_boxed_tests, runtime
 from build_torchvision.verify.processor import check_processor, features_of
@@ -261,7 +262,7 @@ def test_all_that_arm_needs_of_this_machine_is_named_in_one_command(monkeypatch:
     monkeypatch.setattr(prefetch, "is_foreign", lambda platform: platform == "aarch64")
     request = BuildRequest(
         variants=(parse("torchvision-python313-cpu-armv9"), parse("torchvision-python313-cpu-avx2")),
-        release=release("0.21.0"),
+        release=release_named("0.21.0"),
     )
     with pytest.raises(MissingInput, match=r"`sudo apt-get install qemu-user-static`"):
         prefetch.prepare(request)

@@ -21,7 +21,7 @@ from test_audit import MEMCPY, OLD_STRING, TORCH, Wheel, failing, schemas
 from test_cuda import ingredients
 
 from build_torchvision.errors import BadInput, FetchFailed
-from build_torchvision.facts import FactError, isas, release
+from build_torchvision.facts import FactError, isas
 from build_torchvision.facts.codecs import (
     CodecLibrary,
     codec_libraries,
@@ -39,6 +39,7 @@ from build_torchvision.inputs.origins import OriginFailed, from_url, pinned_file
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.inputs.toolchain import Toolchain, unpack_deb
 from build_torchvision.inputs.upstream import Extension
+from build_torchvision.releases import release_named
 from build_torchvision.spec import LibraryIdentity
 from build_torchvision.variants import parse
 from build_torchvision.verify.static import TorchFacts, audit_wheel
@@ -217,7 +218,7 @@ def test_headers_are_written_and_a_placeholder_that_is_left_is_an_error(tmp_path
 
 
 def request(variant: str = "torchvision-python313-cpu-avx2", **options: object) -> BuildRequest:
-    return BuildRequest(variants=(parse(variant),), release=release("0.29.1"), **options)  # type: ignore[arg-type]
+    return BuildRequest(variants=(parse(variant),), release=release_named("0.29.1"), **options)  # type: ignore[arg-type]
 
 
 def test_a_wheel_is_built_for_the_pinned_glibc_unless_this_machines_parts_are_used() -> None:

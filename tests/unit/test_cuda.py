@@ -13,7 +13,7 @@ from _wheels import record_of, wheel_of
 
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.execute.patch_fatbin import splice
-from build_torchvision.facts import gpus, release, toolkits
+from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.graph.actions import ActionKind
@@ -29,6 +29,7 @@ from build_torchvision.inputs.registry import RegistryFile
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
+from build_torchvision.releases import release_named
 from build_torchvision.spec import SourceIdentity, TorchIdentity, WheelSpec
 from build_torchvision.variants import Variant, enumerate_variants, parse, select
 
@@ -295,7 +296,7 @@ def specs(*variants: Variant) -> list[WheelSpec]:
         ptx=("sm120",),
     )
     source = SourceIdentity(version="0.23.0", sha256="0", origin="archive")
-    known = release("0.23.0")
+    known = release_named("0.23.0")
     return [
         WheelSpec(variant=variant, release=known, source=source, torch=identity, compiler="clang 22.1.8")
         for variant in variants
@@ -304,13 +305,27 @@ def specs(*variants: Variant) -> list[WheelSpec]:
 
 def test_a_torch_that_does_not_serve_the_gpu_is_refused_with_what_it_carries() -> None:
     thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
-    known = release("0.23.0")
-    resolve._check_covered(BuildRequest(variants=(hopper,), release=known), torch(), specs(hopper))
+    known = release_named("0.23.0")
+    served = specs(hopper)
+    assert resolve._covered(BuildRequest(variants=(hopper,), release=known), torch(), served) == served
     with pytest.raises(BadInput, match=r"for sm110 .* it carries cubins for sm80, sm90, sm100, sm120 and PTX"):
-        resolve._check_covered(BuildRequest(variants=(thor, hopper), release=known), torch(), specs(thor, hopper))
+        resolve._covered(BuildRequest(variants=(thor, hopper), release=known), torch(), specs(thor, hopper))
     allowed = BuildRequest(variants=(thor,), release=known, allow_unpaired=True)
-    resolve._check_covered(allowed, torch(), specs(thor))
+    assert len(resolve._covered(allowed, torch(), specs(thor))) == 1
     assert [spec.paired for spec in specs(thor, hopper)] == [False, True]
+
+
+def test_what_a_pattern_named_is_left_out_where_torch_does_not_serve_it(caplog: pytest.LogCaptureFixture) -> None:
+    thor, hopper = (parse(f"torchvision-python313-cuda12_8-{sm}-avx2") for sm in ("sm110", "sm90"))
+    known = release_named("0.23.0")
+    both = BuildRequest(variants=(thor, hopper), release=known, optional=frozenset({thor, hopper}))
+    assert resolve._covered(both, torch(), specs(thor, hopper)) == specs(hopper)
+    assert "left out: cuda12_8-sm110-avx2: That torch has no code that runs there" in caplog.text
+    exact = replace(both, optional=frozenset({hopper}))
+    with pytest.raises(BadInput, match="for sm110"):
+        resolve._covered(exact, torch(), specs(thor, hopper))
+    with pytest.raises(BadInput, match="for sm110"):
+        resolve._covered(replace(both, variants=(thor,)), torch(), specs(thor))
 
 
 KERNELS = ("torchvision/csrc/ops/cuda/a_kernel.cu", "torchvision/csrc/ops/cuda/b_kernel.cu")

@@ -14,7 +14,7 @@ import pytest
 from build_torchvision import facts
 from build_torchvision.compatibility import isa_runs_on, toolkit_support
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import FactError, gpus, isas, release, releases, toolkits, version_key
+from build_torchvision.facts import FactError, gpus, isas, releases, toolkits, version_key
 from build_torchvision.facts.actions import actions
 from build_torchvision.facts.cuda_wheels import cuda_wheels
 from build_torchvision.facts.evidence import evidence
@@ -23,6 +23,7 @@ from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
 from build_torchvision.facts.processors import processors
 from build_torchvision.inputs.programs import pinned_clang
 from build_torchvision.process import run
+from build_torchvision.releases import release_named
 
 LOADERS: dict[str, Callable[[], Mapping[str, Any]]] = {
     "gpus": gpus,
@@ -157,7 +158,7 @@ def test_a_new_gpu_and_a_new_release_are_one_row_each(tables: Path) -> None:
         out.write('pythons = ["314"]\nextensions = ["_C_stable"]\nstable_abi = true\ncxx_standard = 20\nsource = "S"\n')
     order = list(gpus())
     assert order.index("sm107") + 1 == order.index("sm108") == order.index("sm110") - 1
-    assert release("0.30.0").torch == "2.15.0"
+    assert release_named("0.30.0").torch == "2.15.0"
     # A higher minor takes the newest older cubin of its major, by the rule alone: no toolkit's row mentions it.
     assert toolkit_support("cuda12_9", "sm108") == ("compatible", "sm103")
     assert toolkit_support("cuda12_8", "sm108") == ("compatible", "sm100")
@@ -303,21 +304,21 @@ def test_the_stable_extensions_and_the_newer_c_plus_plus_begin_where_upstream_be
 
 
 def test_releases_serve_the_pythons_that_their_wheels_do() -> None:
-    assert release("0.21.0").pythons == ("310", "311", "312", "313")
-    assert release("0.20.1").pythons == ("310", "311", "312")
-    assert release("0.23.0").pythons == ("310", "311", "312", "313", "313t")
-    assert release("0.24.1").pythons == ("310", "311", "312", "313", "313t", "314", "314t")
-    assert release("0.29.1").pythons == ("310", "311", "312", "313", "314", "314t")
-    assert release("0.29.2").pythons == ("311", "312", "313", "314", "314t", "315", "315t")
+    assert release_named("0.21.0").pythons == ("310", "311", "312", "313")
+    assert release_named("0.20.1").pythons == ("310", "311", "312")
+    assert release_named("0.23.0").pythons == ("310", "311", "312", "313", "313t")
+    assert release_named("0.24.1").pythons == ("310", "311", "312", "313", "313t", "314", "314t")
+    assert release_named("0.29.1").pythons == ("310", "311", "312", "313", "314", "314t")
+    assert release_named("0.29.2").pythons == ("311", "312", "313", "314", "314t", "315", "315t")
     assert [row.torchvision for row in releases().values() if row.any_python] == ["0.29.2"]
 
 
 def test_an_unknown_release_gets_the_nearest() -> None:
     for asked in ("0.21", "0.21.1", "0.21.0+cpu"):
         with pytest.raises(BadInput, match=r"Did you mean 0\.21\.0"):
-            release(asked)
+            release_named(asked)
     with pytest.raises(BadInput, match=r"Known: 0\.20\.0, "):
-        release("")
+        release_named("")
 
 
 # What each feature is called by the compilers that must turn it on.

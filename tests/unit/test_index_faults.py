@@ -21,7 +21,6 @@ from _sealed import sealed
 from test_install import into_nothing
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, CannotWrite, FetchFailed, VerificationFailed
-from build_torchvision.facts import release
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.install.installer import install
 from build_torchvision.install.remote import Remote, remote
@@ -29,6 +28,7 @@ from build_torchvision.publish import catalogue, exchange
 from build_torchvision.publish import site as site_module
 from build_torchvision.publish.admission import Wheel, admit, admit_all, find_wheels
 from build_torchvision.publish.site import write_site
+from build_torchvision.releases import release_named
 from build_torchvision.wheel import archive
 
 TOOL = (sys.executable, "-m", "build_torchvision.cli.main")
@@ -284,7 +284,7 @@ def source_tree(folder: Path) -> Path:
 
 def test_a_folder_as_source_has_the_digest_of_its_contents(tmp_path: Path) -> None:
     tree = source_tree(tmp_path / "tree")
-    found = fetch_source(release("0.21.0"), tree)
+    found = fetch_source(release_named("0.21.0"), tree)
     assert found.local
     listing = subprocess.run(
         "find . -type f -printf '%P\\n' | LC_ALL=C sort | xargs sha256sum",
@@ -298,9 +298,9 @@ def test_a_folder_as_source_has_the_digest_of_its_contents(tmp_path: Path) -> No
     (tree / ".git/HEAD").write_text("x")
     (tree / "torchvision/__pycache__").mkdir()
     (tree / "torchvision/__pycache__/x.pyc").write_text("x")
-    assert fetch_source(release("0.21.0"), tree).sha256 == found.sha256
+    assert fetch_source(release_named("0.21.0"), tree).sha256 == found.sha256
     (tree / "torchvision/__init__.py").write_text("import os\n")
-    assert fetch_source(release("0.21.0"), tree).sha256 != found.sha256
+    assert fetch_source(release_named("0.21.0"), tree).sha256 != found.sha256
 
 
 def with_descriptor(path: Path, scratch: Path, **fields: object) -> Path:

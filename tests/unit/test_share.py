@@ -12,9 +12,9 @@ from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.execute.launcher import STATISTICS, find_launcher
 from build_torchvision.execute.ninja_file import ninja_file
 from build_torchvision.execute.runner import run_graph
-from build_torchvision.facts import release
 from build_torchvision.graph.actions import Action, ActionKind, Graph
 from build_torchvision.inputs.resolve import BuildRequest, resolve_inputs
+from build_torchvision.releases import release_named
 from build_torchvision.variants import matching, parse
 
 QUIET = Console(file=io.StringIO())
@@ -133,4 +133,4 @@ def test_a_pattern_of_nothing_is_refused() -> None:
 def test_a_release_whose_torch_is_of_another_cuda_is_refused_before_it_is_fetched() -> None:
     variant = parse("torchvision-python313-cuda12_8-sm90-avx2")
     with pytest.raises(BadInput, match=r"Its torch, 2\.6\.0, is built with CUDA 12\.4.*--torch 2\.8\.0"):
-        resolve_inputs(BuildRequest(variants=(variant,), release=release("0.21.0")))
+        resolve_inputs(BuildRequest(variants=(variant,), release=release_named("0.21.0")))

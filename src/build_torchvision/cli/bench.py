@@ -16,9 +16,9 @@ from build_torchvision.bench.report import markdown, to_json, where_of
 from build_torchvision.cli.options import ERR, Json, Quiet, Verbose, log_to_stderr
 from build_torchvision.cli.verify import present
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import release
 from build_torchvision.machine.cpu import read_cpu
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.releases import release_named
 from build_torchvision.verify.gpu import VisibleGpu, choose, groups_of
 from build_torchvision.verify.gpu_run import on
 from build_torchvision.verify.package import Package, parse_file_name
@@ -78,7 +78,7 @@ def bench(
     }
     with arena(
         wheels,
-        torch=release(version).torch,
+        torch=release_named(version).torch,
         python=environment.python if environment else None,
         installed=environment if beside_installed else None,
     ) as (interpreter, contenders):

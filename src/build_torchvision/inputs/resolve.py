@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform as host
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,8 @@ from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.spec import CodecIdentity, LibraryIdentity, TorchIdentity, WheelSpec, distinct, resolved_tuning
 from build_torchvision.variants import Variant
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,8 @@ class BuildRequest:
     with_variant_label: bool = False
     tuning: bool = True
     any_python: bool = False
+    optional: frozenset[Variant] = frozenset()
+    """Variants that only a pattern named: they are left out where torch does not serve them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,8 +174,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
         source=source, torch=torch, codecs=codecs, compiler=compiler, cuda=cuda, cuda_compiler=cuda_compiler
     )
     specs = _specs(request, inputs)
-    _check_covered(request, torch, specs)
-    return replace(inputs, specs=tuple(distinct(specs)))
+    return replace(inputs, specs=tuple(distinct(_covered(request, torch, specs))))
 
 
 def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
@@ -266,18 +270,32 @@ def check_told_cuda(request: BuildRequest) -> None:
         )
 
 
-def _check_covered(request: BuildRequest, torch: TorchSdk, specs: Sequence[WheelSpec]) -> None:
-    """Raises BadInput where torch itself has no code for a variant's SM, unless an unpaired torch is allowed."""
-    lost = sorted({spec.variant.sm for spec in specs if spec.variant.sm and not spec.torch.serves(spec.variant.sm)})
-    if lost and not request.allow_unpaired:
-        cubins, ptx = (", ".join(sms or ()) for sms in (specs[0].torch.cubins, specs[0].torch.ptx))
+def _covered(request: BuildRequest, torch: TorchSdk, specs: Sequence[WheelSpec]) -> list[WheelSpec]:
+    """Those of `specs` whose SM torch itself has code for; all of them where an unpaired torch is allowed.
+
+    What only a pattern named is left out with a warning. Raises BadInput for a variant that was named exactly, and
+    where nothing would be left.
+    """
+    served = [spec for spec in specs if spec.torch.serves(spec.variant.sm)]
+    lost = [spec.variant for spec in specs if spec not in served]
+    if not lost or request.allow_unpaired:
+        return list(specs)
+    sms = ", ".join(dict.fromkeys(str(variant.sm) for variant in lost))
+    cubins, ptx = (", ".join(names or ()) for names in (specs[0].torch.cubins, specs[0].torch.ptx))
+    problem = (
+        f"That torch has no code that runs there: it carries cubins for {cubins or 'nothing'} and "
+        f"{'PTX for ' + ptx if ptx else 'no PTX'}."
+    )
+    action = f"Build {request.variants[0].track} for {sms} against torch {torch.version} ({torch.origin})"
+    if not served or not request.optional.issuperset(lost):
         raise BadInput(
-            f"Build {request.variants[0].track} for {', '.join(lost)} against torch {torch.version} ({torch.origin})",
-            f"That torch has no code that runs there: it carries cubins for {cubins or 'nothing'} and "
-            f"{'PTX for ' + ptx if ptx else 'no PTX'}.",
+            action,
+            problem,
             "Name a torch built for it with --torch, or take --allow-unpaired: the wheel, its version and its report "
             "then say that torch does not serve this GPU.",
         )
+    log.warning("left out: %s: %s", ", ".join(variant.short for variant in lost), problem)
+    return served
 
 
 def isas_of(variants: Sequence[Variant]) -> dict[str, tuple[str, ...]]:

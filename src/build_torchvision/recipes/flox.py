@@ -13,10 +13,10 @@ from typing import Literal, get_args
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
-from build_torchvision.facts import release as find_release
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.recipes.nix import PYTHONS
 from build_torchvision.recipes.text import render
+from build_torchvision.releases import release_named as find_release
 from build_torchvision.variants import Variant, enumerate_variants
 
 Source = Literal["nixpkgs", "recipe", "catalog"]

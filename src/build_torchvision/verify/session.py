@@ -10,10 +10,11 @@ from pathlib import Path
 
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import release
+from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.inputs.torch_sdk import torch_sdk
+from build_torchvision.releases import TorchBuild, release_named, unlisted_release
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.gpu import GpuHost, VisibleGpu, check_gpu, groups_of
@@ -73,7 +74,7 @@ def verify_wheel(
         return report if options.static_only or not report.ok else report + probe_installed(tree)
     variant = variant or claimed_variant(wheel)
     package = Package(wheel)
-    known = release(package.file_name.version.partition("+")[0])
+    known = _release_of(package)
     judged, gpu = (
         _judge_gpu(package, variant, options.gpus) if options.gpus else (Report(variant=str(variant), checks=()), None)
     )
@@ -109,6 +110,18 @@ def verify_wheel(
         processors=PROCESSORS[variant.isa] if emulated else (),
         time_box=options.time_box,
     )
+
+
+def _release_of(package: Package) -> Release:
+    """The release that the wheel was built as: its row of the table, or, where none lists it, what its descriptor says.
+
+    Raises BadInput for an unlisted release without a descriptor, naming the nearest listed ones.
+    """
+    version = package.file_name.version.partition("+")[0]
+    if version in releases() or package.descriptor is None:
+        return release_named(version)
+    torch = package.descriptor.torch
+    return unlisted_release(version, TorchBuild(version=torch.version, local=torch.local, cuda=torch.cuda))
 
 
 def check_verifiable(wheel: Path, variant: Variant | None, options: VerifyOptions) -> None:
