@@ -487,6 +487,12 @@ def test_without_github_it_is_what_the_mirror_has_byte_for_byte(
         assert "apt served sha256" in str(there.problem(replace(release, torchvision="0.27.0")))
     assert asked == ["github", "apt 0.21.0", "apt 0.29.1", "apt 0.27.0"]
     assert source.fetch_source(release).origin == "apt"
+    again = source.SourceAvailability()
+    assert "the apt mirror: 404  Not Found" in str(again.problem(later))
+    assert asked[4:] == ["github"]  # what the mirror lacked is remembered for a while, and only for a while
+    monkeypatch.setattr(source, "FRESH_SECONDS", 0.0)
+    assert "the apt mirror: 404  Not Found" in str(source.SourceAvailability().problem(later))
+    assert asked[5:] == ["github", "apt 0.29.1"]
 
 
 def test_what_is_in_the_cache_can_be_had_and_nobody_is_asked(

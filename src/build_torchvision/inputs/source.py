@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import tarfile
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -44,6 +45,7 @@ from build_torchvision.spec import SourceIdentity
 __all__ = ["Source", "SourceAvailability", "fetch_source", "sha256_of", "source_version", "tree_sha256", "unpack"]
 log = logging.getLogger(__name__)
 GITHUB_ARCHIVE = "https://github.com/pytorch/vision/archive/refs/tags/v{version}.tar.gz"
+FRESH_SECONDS = 6 * 3600.0
 Unreadable = (tarfile.TarError, EOFError, zlib.error)
 
 
@@ -334,11 +336,18 @@ def orig_tarball(print_uris: str, source: str, version: str) -> tuple[str, str |
     return None
 
 
+def _is_fresh(note: Path) -> bool:
+    try:
+        return time.time() - note.stat().st_mtime < FRESH_SECONDS
+    except OSError:
+        return False
+
+
 class SourceAvailability:
     """Tell whether this machine can get a release's source: from the cache, GitHub or apt.
 
     GitHub is asked once, and a silent one costs CONNECT_SECONDS. What apt lists is fetched into the cache at once: a
-    mirror may list what it does not have.
+    mirror may list what it does not have. That it does not is kept in the cache for FRESH_SECONDS.
     """
 
     def __init__(self) -> None:
@@ -361,9 +370,14 @@ class SourceAvailability:
             return "no sha256 is pinned for it"
         if _tarball(release).is_file() or self._github_problem(release) is None:
             return None
+        noted = _tarball(release).with_name(f"torchvision-{release.torchvision}.unavailable")
+        if _is_fresh(noted):
+            return f"GitHub: {self._github}; the apt mirror: {noted.read_text(encoding='utf-8')}"
         try:
             _keep(release, release.sha256, lambda part: _from_apt(release, str(release.sha256), part))
         except (OriginFailed, BuildTorchvisionError) as error:
+            noted.parent.mkdir(parents=True, exist_ok=True)
+            noted.write_text(str(error), encoding="utf-8")
             return f"GitHub: {self._github}; the apt mirror: {error}"
         return None
 
