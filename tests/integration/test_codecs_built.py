@@ -79,7 +79,16 @@ def test_the_same_inputs_give_the_same_bytes_with_another_compiler_on_the_path(b
         (tools / name).chmod(0o755)
     path = f"{tools}:{Path(sys.executable).parent}:{Path(shutil.which('sh') or '/bin/sh').parent}"
     ran = build_torchvision(
-        *("build", "cpu-avx2", "--out", tmp_path / "dist", "--build-dir", tmp_path / "objects"),
+        *(
+            "build",
+            "cpu-avx2",
+            "--torchvision",
+            "0.21.0",
+            "--out",
+            tmp_path / "dist",
+            "--build-dir",
+            tmp_path / "objects",
+        ),
         env={"PATH": path, "CCACHE_DISABLE": "1"},
     )
     assert ran.code == 0, ran.err

@@ -199,7 +199,14 @@ def bay(tmp_path_factory: pytest.TempPathFactory) -> SickBay:
     python = f"{sys.version_info.major}{sys.version_info.minor}"
     wheels = {}
     for names, without in ((("cpu-avx2", "cpu-avx512"), ()), (("cpu-avx2",), ("--without", "webp"))):
-        request = (*names, "--python", python, "--torch", TORCH, "--allow-unpaired", *without, "--json")
+        release = (
+            "--torchvision",
+            "0.21.0",
+            "--torch",
+            TORCH,
+            "--allow-unpaired",
+        )  # whose source every machine can get
+        request = (*names, "--python", python, *release, *without, "--json")
         out = folder / f"dist{len(without)}"
         ran = build_torchvision("build", *request, "--out", out, "--build-dir", folder / f"objects{len(without)}")
         for row in ran.json():
