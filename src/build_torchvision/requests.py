@@ -15,8 +15,9 @@ from urllib.parse import unquote
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from build_torchvision.errors import BadInput
-from build_torchvision.facts import Release
+from build_torchvision.errors import BadInput, FetchFailed
+from build_torchvision.facts import Release, toolkits
+from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.source import SourceAvailability, source_version
 from build_torchvision.inputs.torch_sdk import read_version
@@ -121,11 +122,18 @@ def torch_named(spec: str | None) -> TorchBuild | None:
     return TorchBuild.parse(spec)
 
 
-def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = None) -> Requests:
+def requests_for(
+    wanted: Wanted,
+    available: Callable[[Release], bool] | None = None,
+    *,
+    lists: Callable[[Variant, str], bool] | None = None,
+) -> Requests:
     """Choose the release of every variant of `wanted` and group them into requests, one per release.
 
-    `available` tells whose source can be had (default: asked of this machine, and only where nothing was named). Raises
-    BadInput for an exact variant that no release serves, and where a pattern leaves nothing to build.
+    `available` tells whose source can be had (default: asked of this machine, and only where nothing was named).
+    `lists` tells whether pip, as it is configured, finds a torch version for an exact variant for which the package
+    registry has none. Raises BadInput for an exact variant that no release serves, and where a pattern leaves nothing
+    to build.
     """
     torch = torch_named(wanted.torch)
     source = source_version(wanted.source) if wanted.source else None
@@ -146,6 +154,15 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
             if free and not wanted.allow_unpaired and wanted.torch_index is None:
                 _check_served(variant, selection)
         except BadInput as error:
+            row = newest(variant, any_index=True) if free and variant in wanted.exact else None
+            if (
+                row is not None
+                and newest(variant) is None
+                and lists is not None
+                and lists(variant, local_torch(variant))
+            ):
+                chosen.setdefault((row.torchvision, local_torch(variant)), (row, []))[1].append(variant)
+                continue
             if variant in wanted.exact:
                 raise
             left_out.append(LeftOut(variant=variant, reason=error.problem))
@@ -178,6 +195,23 @@ def requests_for(wanted: Wanted, available: Callable[[Release], bool] | None = N
         left_out=tuple(left_out),
         notes=tuple(notes),
     )
+
+
+def local_torch(variant: Variant) -> str:
+    """The torch of the newest release of the variant's track with its local version: "2.10.0+cu128"."""
+    row = newest(variant, any_index=True)
+    assert row is not None, "asked only where there is one"
+    return f"{row.torch}+{toolkits()[variant.track].torch_local}"
+
+
+def pip_lists(variant: Variant, torch: str) -> bool:
+    """Whether pip, with the indexes that it is configured with, finds `torch` ("2.10.0+cu128") for `variant`."""
+    action = f"Find torch {torch} for {variant.platform}"
+    try:
+        locate(f"torch=={torch}", platform=variant.platform, python=variant.python, action=action, hint="")
+    except FetchFailed:
+        return False
+    return True
 
 
 Chosen = dict[tuple[str, str | None], tuple[Release, list[Variant]]]

@@ -22,7 +22,7 @@ from build_torchvision.requests import (
     requests_for,
     torch_named,
 )
-from build_torchvision.variants import parse
+from build_torchvision.variants import Variant, parse
 
 
 def wanted(*names: str, **options: object) -> Wanted:
@@ -189,3 +189,21 @@ def test_auto_takes_a_track_whose_source_can_be_had() -> None:
         assert (variant.short, why) == (short, None)
         (request,) = requests_for(Wanted(exact=(variant,), auto=True), available).requests
         assert request.release.torchvision == release
+
+
+def test_an_exact_arm_name_of_cuda_12_is_built_where_pips_own_configuration_lists_its_torch() -> None:
+    asked: list[str] = []
+
+    def lists(variant: Variant, torch: str) -> bool:
+        asked.append(torch)
+        return variant.isa == "armv9"
+
+    (request,) = requests_for(wanted("cuda12_8-sm90-armv9"), everywhere, lists=lists).requests
+    assert (request.release.torchvision, request.torch) == ("0.25.0", "2.10.0+cu128")
+    with pytest.raises(BadInput, match=r"no torch for aarch64.*--torch-index"):
+        requests_for(wanted("cuda12_8-sm90-armv8_2"), everywhere, lists=lists)
+    with pytest.raises(BadInput, match=r"no code for sm110"):
+        requests_for(wanted("cuda12_8-sm110-avx2"), everywhere, lists=lists)  # an index does not change that
+    assert asked == ["2.10.0+cu128"] * 2
+    with pytest.raises(BadInput, match="None of them can be built"):
+        requests_for(wanted("cuda12_8-sm90-arm*"), everywhere, lists=lists)  # a pattern asks nobody

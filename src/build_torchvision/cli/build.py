@@ -38,6 +38,7 @@ from build_torchvision.requests import (
     Wanted,
     for_pythons,
     named_variants,
+    pip_lists,
     pythons_named,
     requests_for,
     running_python,
@@ -195,7 +196,7 @@ def build(
             "any_python": python == ANY,
         },
     )
-    found = requests_for(wanted, available)
+    found = requests_for(wanted, available, lists=pip_lists)
     show_left_out(found)
     console = Console(stderr=True, quiet=quiet)
     result = pipeline.build_all(found.requests, console, folder=build_dir, verbose=verbose)

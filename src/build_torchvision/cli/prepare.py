@@ -22,7 +22,7 @@ from build_torchvision.cli.options import (
     log_to_stderr,
     show_left_out,
 )
-from build_torchvision.requests import Wanted, named_variants, requests_for
+from build_torchvision.requests import Wanted, named_variants, pip_lists, requests_for
 
 
 def prepare(
@@ -56,7 +56,7 @@ def prepare(
         allow_unpaired=allow_unpaired,
         options={"without": frozenset(without), "compiler": compiler, "cc_prefix": cc_prefix},
     )
-    chosen = requests_for(wanted)
+    chosen = requests_for(wanted, lists=pip_lists)
     show_left_out(chosen)
     found = [row for request in chosen.requests for row in prefetch.prepare(request)]
     if as_json:
