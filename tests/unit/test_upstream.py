@@ -230,6 +230,8 @@ def test_the_standard_is_torchs_unless_setup_py_names_one(root: Path) -> None:
     ("rules", "header", "standard"),
     [
         ("cflags = ['-sycl-std=2020']\ncommon = ['-std=c++17', '-fPIC']", "", "c++17"),
+        ('def f():\n    """As in\n    >>> load(["-std=c++20"])\n    """\n    return ["-std=c++17"]', "", "c++17"),
+        ("print 'an older or newer Python'", "#if __cplusplus < 202002L\n#error C++20\n", "c++20"),
         ('cflags += ["-std=c++20"]', "#if !defined(_MSC_VER) && __cplusplus < 201703L\n", "c++20"),
         (None, "#if !defined(_MSC_VER) && __cplusplus < 202002L\n#error C++20\n", "c++20"),
         ("cflags += ['-std=c++17']", "#if __cplusplus < 202002L\n#error C++20\n", "c++20"),

@@ -223,18 +223,28 @@ def _cxx11_abi(action: str, package: Path) -> bool:
 def _cxx_standard(package: Path) -> str:
     """The C++ standard for users of this torch's headers: what its cpp_extension.py compiles extensions with.
 
-    Where that file is not there, what the headers insist on (`#if __cplusplus < 202002L`, then `#error`); C++17 without
-    either, which every torch of the tables takes at least.
+    The file is parsed, not run, and its documentation does not count: from 2.7 to 2.11 an example there names C++20,
+    and the code C++17. The headers may insist on a newer one (`#if __cplusplus < 202002L`, then `#error`). C++17 where
+    neither says anything.
     """
     rules = package.parent / EXTENSION_RULES
-    text = rules.read_text(encoding="utf-8", errors="replace") if rules.is_file() else ""
-    standards = [int(year) for year in re.findall(r"""['"]-std=c\+\+(\d\d)['"]""", text)]
+    standards = _standards(rules.read_text(encoding="utf-8", errors="replace")) if rules.is_file() else []
     for name in CHECKING_HEADERS:
         header = package / "include" / name
         text = header.read_text(encoding="utf-8", errors="replace") if header.is_file() else ""
         # 202002L: the year and month of the standard, which -std= calls by its year
         standards += [int(year) for year in re.findall(r"__cplusplus < 20(\d\d)\d\dL", text)]
     return f"c++{max(standards, default=17)}"
+
+
+def _standards(text: str) -> list[int]:
+    """The years of the arguments `-std=c++NN` in a Python text."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except SyntaxError:  # written for a newer Python than this one
+        return []
+    words = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return [int(found[1]) for word in words if (found := re.fullmatch(r"-std=c\+\+(\d\d)", word))]
 
 
 def _from_registry(
