@@ -44,7 +44,7 @@ from build_torchvision.inputs.torch_sdk import read_sdk
 from build_torchvision.process import run
 from build_torchvision.releases import release_named
 from build_torchvision.variants import Variant, enumerate_variants, select
-from build_torchvision.verify.runtime import find_python
+from build_torchvision.verify.environments import find_python
 
 CPU = "avx512"
 GOAL_ONE, GOAL_FURTHER, GOAL_MEMORY = 1 / 4, 1 / 8, 1536  # of upstream's CPU seconds; MiB a process

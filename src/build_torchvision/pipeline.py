@@ -22,6 +22,7 @@ from build_torchvision.inputs.upstream import Upstream, ask_upstream
 from build_torchvision.spec import WheelSpec
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
+from build_torchvision.verify.decoding import scan_wheels_ahead
 from build_torchvision.verify.static import audit_wheel, torch_facts
 from build_torchvision.wheel.assemble import WheelContents, draft_wheels, embed_report
 from build_torchvision.writing import writing
@@ -167,6 +168,7 @@ def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=outcome.folder) as scratch:
         console.print(f"packing {len(specs)} wheel{'s' * (len(specs) != 1)}", highlight=False)
         drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch))
+        scan_wheels_ahead(drafts)
         for spec, draft in zip(specs, drafts, strict=True):
             console.print(f"auditing {spec.variant}", highlight=False)
             report = audit_wheel(draft, spec.variant, torch_facts(part.inputs.torch))

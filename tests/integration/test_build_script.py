@@ -14,7 +14,7 @@ from conftest import Build
 from build_torchvision.inputs.torch_sdk import torch_sdk
 from build_torchvision.process import run
 from build_torchvision.releases import release_named
-from build_torchvision.verify.runtime import environment
+from build_torchvision.verify.environments import environment
 
 SCRIPT = Path(__file__).parents[2] / "test-build.sh"
 NAME = "torchvision-python313-cpu-avx512"

@@ -20,8 +20,8 @@ from build_torchvision.inputs.source import fetch_source
 from build_torchvision.process import run
 from build_torchvision.releases import release_named
 from build_torchvision.variants import parse
+from build_torchvision.verify.environments import find_python
 from build_torchvision.verify.installed import InstalledTree
-from build_torchvision.verify.runtime import find_python
 from build_torchvision.verify.session import verify_wheel
 from build_torchvision.verify.static import audit_tree
 

@@ -34,13 +34,21 @@ from build_torchvision.spec import (
     variant_label,
 )
 from build_torchvision.variants import Variant, every_variant, parse
-from build_torchvision.verify import operators, runtime
+from build_torchvision.verify import environments, operators
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.package import parse_file_name
 from build_torchvision.verify.run_probe import read_results
 from build_torchvision.verify.static import TorchFacts, audit_wheel, claimed_variant
 from build_torchvision.verify.target import Place
-from build_torchvision.verify.upstream import judge, read_report, upstream_tests
+from build_torchvision.verify.upstream import (
+    NEED_NETWORK,
+    Suite,
+    cpu_suite,
+    gpu_suite,
+    judge,
+    read_report,
+    upstream_tests,
+)
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 RET = bytes.fromhex("c3")
@@ -600,9 +608,31 @@ def test_upstreams_tests_need_no_failure_and_enough_passes(cases: str, ok: bool,
     assert said in check.detail
 
 
+def test_upstreams_floors_are_those_of_the_release() -> None:
+    every = ("jpeg", "png", "webp")
+    old, new, never = (releases()[version] for version in ("0.21.0", "0.28.0", "0.22.0"))
+    assert cpu_suite(old, every) == Suite(files=("test_ops.py",), at_least=755)
+    images = cpu_suite(new, every)
+    assert images.files == ("test_ops.py", "test_image.py")
+    assert images.at_least == new.upstream_tests["ops"] + new.upstream_tests["image"]
+    assert images.deselected == NEED_NETWORK
+    assert cpu_suite(new, ("jpeg",)).files == ("test_ops.py",), "without its codecs the image tests cannot pass"
+    assert cpu_suite(never, every).at_least is None
+    assert gpu_suite(old, nvjpeg=True).at_least == 434
+    assert gpu_suite(old, nvjpeg=False).at_least == 410
+
+
+def test_where_no_floor_is_known_one_must_pass_and_the_report_says_so() -> None:
+    one = read_report("<testsuites><testsuite><testcase name='t'/></testsuite></testsuites>")
+    check = judge(one, None)
+    assert check.ok
+    assert "how many should pass is not known for this release" in check.detail
+    assert not judge([], None).ok
+
+
 def test_the_running_interpreter_is_found_first() -> None:
     python = f"{sys.version_info.major}{sys.version_info.minor}"
-    assert runtime.find_python(python) == Path(sys.executable)
+    assert environments.find_python(python) == Path(sys.executable)
 
 
 def test_a_shim_of_a_version_that_is_not_installed_is_passed_over(
@@ -612,12 +642,12 @@ def test_a_shim_of_a_version_that_is_not_installed_is_passed_over(
     shim.write_text("#!/bin/sh\necho 'not installed' >&2\nexit 127\n")
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(MissingInput, match=r"uv python install 3\.99"):
-        runtime.find_python("399")
+    with pytest.raises(MissingInput, match=r"Install Python 3\.99"):
+        environments.find_python("399", install=False)
     shim.write_text("#!/bin/sh\necho 3 99 0\n")
-    assert runtime.find_python("399") == shim
+    assert environments.find_python("399") == shim
 
 
 def test_the_tests_of_a_folder_without_tests_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no test/test_ops\.py"):
-        upstream_tests(tmp_path, Place(python=tmp_path))
+        upstream_tests(tmp_path, Place(python=tmp_path), Suite(files=("test_ops.py",), at_least=1))

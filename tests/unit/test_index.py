@@ -84,7 +84,7 @@ def test_a_file_changed_after_the_proof_is_refused_though_record_is_right(tmp_pa
     path = rewritten(
         lambda tree: (tree / "torchvision/__init__.py").write_text("import os"), sealed(tmp_path / "dist"), tmp_path
     )
-    with pytest.raises(VerificationFailed, match="changed after its proof"):
+    with pytest.raises(VerificationFailed, match="changed after its report"):
         admit(path)
 
 
@@ -104,7 +104,7 @@ def test_a_forged_proof_does_not_pass_off_another_isa(tmp_path: Path) -> None:
 
 
 def test_a_wheel_without_proof_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VerificationFailed, match="carries no proof"):
+    with pytest.raises(VerificationFailed, match="carries no report"):
         admit(Wheel().write(tmp_path))
 
 

@@ -587,8 +587,8 @@ def torch_wheel(
     wheel = folder / name
     with zipfile.ZipFile(wheel, "w") as archive:
         for path, data in files.items():
-            archive.writestr(path, b"spoiled" if path == alter else data)
-        archive.writestr("torch-2.6.0+cu124.dist-info/RECORD", record)
+            archive.writestr(zipfile.ZipInfo(path), b"spoiled" if path == alter else data)
+        archive.writestr(zipfile.ZipInfo("torch-2.6.0+cu124.dist-info/RECORD"), record)
     return wheel
 
 

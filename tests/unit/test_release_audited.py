@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from _elf import Object
 from test_audit import Wheel, failing, schemas
+from test_hostile_wheels import torch_site
 
 from build_torchvision.binary.elf import Elf, read_elf
 from build_torchvision.facts import releases
@@ -17,6 +18,7 @@ from build_torchvision.verify import libraries as lib
 from build_torchvision.verify.libraries import TorchFacts, check_abi, check_extensions, policies
 from build_torchvision.verify.operators import check_operators, computing_modules, registered_in
 from build_torchvision.verify.package import Package, check_requirement
+from build_torchvision.verify.session import VerifyOptions, verify_wheel
 from build_torchvision.verify.stable_abi import check_stable_abi
 from build_torchvision.verify.static import audit_wheel
 
@@ -191,12 +193,26 @@ def test_levels_are_those_of_auditwheel() -> None:
     assert dict(policies("aarch64"))[2, 28].libraries
 
 
-def test_a_release_that_no_row_lists_is_judged_as_far_as_possible(tmp_path: Path) -> None:
+def unlisted(folder: Path) -> Path:
     wheel = Wheel()
     local = wheel.version.partition("+")[2]
     wheel.version, wheel.requirement = f"0.30.0a0+{local}.unlisted", "torch==2.6.0"
     wheel.descriptor |= {"torchvision": "0.30.0a0", "listed": False, "paired": False}
     wheel.descriptor["source"] = {**wheel.descriptor["source"], "version": "0.30.0a0", "origin": "local"}
-    report = audit_wheel(wheel.write(tmp_path))
+    return wheel.write(folder)
+
+
+def test_a_release_that_no_row_lists_is_judged_as_far_as_possible(tmp_path: Path) -> None:
+    report = audit_wheel(unlisted(tmp_path))
     assert failing(report) == {}
     assert {check.name for check in report.not_judged} == {"extensions", "operators"}
+    beside = VerifyOptions(static_only=True, torch=str(torch_site(tmp_path / "torch", None)))
+    assert verify_wheel(unlisted(tmp_path), options=beside).ok
+
+
+def test_a_fault_of_an_unlisted_release_is_seen_all_the_same(tmp_path: Path) -> None:
+    path = unlisted(tmp_path)
+    renamed = path.rename(path.with_name(path.name.replace("avx512", "avx2")))
+    failed = failing(audit_wheel(renamed))
+    assert "renamed" in failed["identity"]
+    assert "beyond avx2" in failed["instructions"]

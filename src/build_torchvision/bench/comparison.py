@@ -25,8 +25,8 @@ from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
+from build_torchvision.verify.environments import fill, find_python
 from build_torchvision.verify.package import Package, parse_file_name
-from build_torchvision.verify.runtime import fill, find_python
 from build_torchvision.verify.target import PythonTarget
 
 WORKER = Path(__file__).with_name("_worker.py")

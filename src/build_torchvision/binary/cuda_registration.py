@@ -8,7 +8,6 @@ nothing depends on how kernels are called.
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 import struct
@@ -19,14 +18,23 @@ from typing import Any
 
 import capstone
 import iced_x86
-from elftools.elf.elffile import ELFFile
 from iced_x86 import Decoder, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RegisterExt
 
-from build_torchvision.binary.elf import SHF_EXECINSTR, UNREADABLE, NotElf
+from build_torchvision.binary.elf_file import (
+    EM_AARCH64,
+    EM_X86_64,
+    PT_LOAD,
+    SHF_EXECINSTR,
+    SHT_NOBITS,
+    SHT_RELA,
+    UNREADABLE,
+    ElfFile,
+    NotElf,
+)
 
 SYMBOL = "__cudaRegisterFunction"
 WINDOW = 400  # bytes before a call in which its arguments are set; compilers set them in a dozen instructions
-_SLOTS = {"EM_X86_64": (6, 7), "EM_AARCH64": (1025, 1026)}  # GLOB_DAT, JUMP_SLOT (the processor supplements of the ABI)
+_SLOTS = {EM_X86_64: (6, 7), EM_AARCH64: (1025, 1026)}  # GLOB_DAT, JUMP_SLOT (the processor supplements of the ABI)
 _NAME = re.compile(rb"[\w$.]+")
 _CALLER_SAVED = frozenset(range(18))  # x0 to x17 of AArch64's procedure call standard
 _WRITES = frozenset(
@@ -52,17 +60,16 @@ class _Code:
 def registrations(data: bytes) -> Registrations:
     """The registrations in the shared object `data`; none where it does not use the CUDA runtime. Raises NotElf."""
     try:
-        file = ELFFile(io.BytesIO(data))
-        machine = file["e_machine"]
-        slots = _slots(file, _SLOTS.get(machine, ()))
+        file = ElfFile(data)
+        slots = _slots(file, _SLOTS.get(file.machine, ()))
         if not slots:
             return Registrations(names=frozenset())
         codes = [
-            _Code(name=section.name, address=section["sh_addr"], data=section.data())
-            for section in file.iter_sections()
-            if section["sh_flags"] & SHF_EXECINSTR and section["sh_type"] != "SHT_NOBITS"
+            _Code(name=section.name, address=section.address, data=file.contents(section))
+            for section in file.sections
+            if section.flags & SHF_EXECINSTR and section.type != SHT_NOBITS
         ]
-        calls = _calls_x86_64 if machine == "EM_X86_64" else _calls_aarch64
+        calls = _calls_x86_64 if file.machine == EM_X86_64 else _calls_aarch64
         names, unreadable = set[str](), []
         for call, address in calls(codes, slots):
             name = _text_at(file, data, address) if address is not None else None
@@ -75,28 +82,28 @@ def registrations(data: bytes) -> Registrations:
     return Registrations(names=frozenset(names), unreadable=tuple(unreadable))
 
 
-def _slots(file: Any, kinds: tuple[int, ...]) -> frozenset[int]:
+def _slots(file: ElfFile, kinds: tuple[int, ...]) -> frozenset[int]:
     """The addresses of the global offset table's entries for SYMBOL."""
     found = set()
-    for section in file.iter_sections():
-        if section["sh_type"] != "SHT_RELA":
+    for section in file.sections:
+        if section.type != SHT_RELA or section.link >= len(file.sections):
             continue
-        symbols = file.get_section(section["sh_link"])
-        wanted = {i for i, symbol in enumerate(symbols.iter_symbols()) if symbol.name == SYMBOL}
+        symbols = file.symbols(file.sections[section.link])
+        wanted = {i for i, symbol in enumerate(symbols) if symbol.name == SYMBOL}
         if not wanted:
             continue
-        for offset, info, _ in struct.iter_unpack("<QQq", section.data()):
+        data = file.contents(section)
+        for offset, info, _ in struct.iter_unpack("<QQq", data[: len(data) // 24 * 24]):
             if info >> 32 in wanted and info & 0xFFFFFFFF in kinds:
                 found.add(offset)
     return frozenset(found)
 
 
-def _text_at(file: Any, data: bytes, address: int) -> str | None:
+def _text_at(file: ElfFile, data: bytes, address: int) -> str | None:
     """The C string at a virtual address that the file itself fills, if it is a name."""
-    for segment in file.iter_segments():
-        start = segment["p_vaddr"]
-        if segment["p_type"] == "PT_LOAD" and start <= address < start + segment["p_filesz"]:
-            match = _NAME.match(data, segment["p_offset"] + address - start)
+    for segment in file.segments:
+        if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.size:
+            match = _NAME.match(data, segment.offset + address - segment.address)
             return match[0].decode() if match and data[match.end() : match.end() + 1] == b"\0" else None
     return None
 

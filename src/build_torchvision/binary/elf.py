@@ -1,28 +1,39 @@
-"""What a proof asks of an ELF shared object. Symbol tables are read in bulk: libtorch_cpu.so holds 200 000 symbols."""
+"""Read what an audit asks of an ELF shared object. Symbol tables are read in bulk: libtorch_cpu.so has 200 000."""
 
 from __future__ import annotations
 
-import io
+import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from build_torchvision.binary.elf_file import (
+    EM_AARCH64,
+    EM_X86_64,
+    PF_X,
+    PT_DYNAMIC,
+    PT_LOAD,
+    SHF_EXECINSTR,
+    SHT_DYNSYM,
+    SHT_GNU_VERNEED,
+    SHT_GNU_VERSYM,
+    SHT_NOBITS,
+    UNREADABLE,
+    ElfFile,
+    NotElf,
+    text_at,
+)
 
-SHF_EXECINSTR = 0x4
-PF_X = 0x1
-_SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym: name, info, other, shndx, value, size
+__all__ = ["UNREADABLE", "Elf", "NotElf", "Section", "Undefined", "defined_symbols", "read_elf"]
+
+MAX_CODE = 32 << 20  # bytes of machine code; TorchVision's modules have one or two MiB
+MAX_ENTRIES = 4096  # dynamic tags, and versions of other libraries' symbols
 _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
-# What pyelftools raises for bytes that are no whole ELF file.
-UNREADABLE = (ELFError, struct.error, IndexError, UnicodeDecodeError, AssertionError, KeyError, TypeError)
-_MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
-
-
-class NotElf(ValueError):
-    """The bytes are no whole 64-bit little-endian ELF file with section headers."""
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
+_VERNEED, _VERNAUX = struct.Struct("<HHIII"), struct.Struct("<IHHII")
+_MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,69 +76,105 @@ class Elf:
 def read_elf(data: bytes) -> Elf:
     """Raises NotElf for anything but a whole 64-bit ELF file."""
     try:
-        return _read(data)
+        return _read(ElfFile(data))
     except UNREADABLE as error:
+        if isinstance(error, NotElf):
+            raise
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
 
 
 def defined_symbols(path: Path) -> frozenset[str]:
-    """The names that the library at `path` brings; of a large file only its symbol table is read. Raises NotElf."""
+    """The names that the library at `path` brings; of a large file only its symbol table is read. Raises NotElf.
+
+    It is read once per command: every wheel is resolved against the same torch.
+    """
+    status = path.stat()
+    return _defined_symbols(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=64)
+def _defined_symbols(path: Path, changed: int, size: int) -> frozenset[str]:
     try:
-        with path.open("rb") as stream:
-            return frozenset(_symbols(ELFFile(stream), {})[1])
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return frozenset(_symbols(ElfFile(data), {})[1])
     except UNREADABLE as error:
         raise NotElf(f"{path.name} is not a whole ELF file ({error or type(error).__name__})") from error
 
 
-def _read(data: bytes) -> Elf:
-    file = ELFFile(io.BytesIO(data))
-    if file.elfclass != 64 or not file.little_endian:
-        raise NotElf("not a 64-bit little-endian ELF file")
-    if not file.num_sections():
-        raise NotElf("an ELF file without section headers, whose code cannot be told from its data")
+def _read(file: ElfFile) -> Elf:
     needed: list[str] = []
     run_paths: list[tuple[str, str]] = []
     soname: str | None = None
-    dynamic = next((s for s in file.iter_segments() if s["p_type"] == "PT_DYNAMIC"), None)
-    for tag in dynamic.iter_tags() if dynamic is not None else ():
-        if tag.entry.d_tag == "DT_NEEDED":
-            needed.append(tag.needed)
-        elif tag.entry.d_tag == "DT_SONAME":
-            soname = tag.soname
-        elif tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH"):
-            run_paths.append((tag.entry.d_tag[3:], tag.rpath if tag.entry.d_tag == "DT_RPATH" else tag.runpath))
+    for tag, text in _dynamic(file):
+        if tag == _DT_NEEDED:
+            needed.append(text)
+        elif tag == _DT_SONAME:
+            soname = text
+        else:
+            run_paths.append(("RPATH" if tag == _DT_RPATH else "RUNPATH", text))
     by_index, versions = _versions(file)
     undefined, defined = _symbols(file, by_index)
     code = tuple(_code(file))
     return Elf(
-        machine=_MACHINES.get(file["e_machine"], str(file["e_machine"])),
+        machine=_MACHINES.get(file.machine, f"machine {file.machine}"),
         soname=soname,
         needed=tuple(needed),
         run_paths=tuple(run_paths),
         code=code,
-        code_outside_sections=_loose_code(file, code),
+        code_outside_sections=_loose_code(file),
         undefined=tuple(undefined),
         defined=frozenset(defined),
         versions=tuple(versions),
     )
 
 
-def _code(file: Any) -> Iterator[Section]:
-    for section in file.iter_sections():
-        if section["sh_flags"] & SHF_EXECINSTR and section["sh_type"] != "SHT_NOBITS" and section["sh_size"]:
-            yield Section(name=section.name, address=section["sh_addr"], data=section.data())
+def _dynamic(file: ElfFile) -> Iterator[tuple[int, str]]:
+    """The entries of the dynamic segment whose value is a string."""
+    segment = next((segment for segment in file.segments if segment.type == PT_DYNAMIC), None)
+    if segment is None:
+        return
+    data = file.contents(segment)
+    entries: list[tuple[int, int]] = []
+    for tag, value in struct.iter_unpack("<qQ", data[: len(data) // 16 * 16]):
+        if tag == _DT_NULL or len(entries) == MAX_ENTRIES:
+            break
+        entries.append((tag, value))
+    strings = _strings(file, dict(entries).get(_DT_STRTAB))
+    for tag, value in entries:
+        if tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH):
+            yield tag, text_at(strings, value)
 
 
-def _loose_code(file: Any, code: tuple[Section, ...]) -> int:
-    """Bytes of executable segments outside the executable sections that are not padding (0x00, 0x90, 0xcc)."""
+def _strings(file: ElfFile, address: int | None) -> bytes:
+    """The string table of the dynamic segment: by the address that it names, else that of the dynamic symbols."""
+    if address is not None:
+        for section in file.sections:
+            if section.address == address and section.size:
+                return file.contents(section)
+    table = next((section for section in file.sections if section.type == SHT_DYNSYM), None)
+    return file.contents(file.sections[table.link]) if table else b""
+
+
+def _code(file: ElfFile) -> Iterator[Section]:
+    sections = [s for s in file.sections if s.flags & SHF_EXECINSTR and s.type != SHT_NOBITS and s.size]
+    total = sum(section.size for section in sections)
+    if total > MAX_CODE:
+        raise NotElf(f"an ELF file with {total >> 20} MiB of machine code, more than {MAX_CODE >> 20}")
+    for section in sections:
+        yield Section(name=section.name, address=section.address, data=file.contents(section))
+
+
+def _loose_code(file: ElfFile) -> int:
+    """Bytes of executable segments outside the sections that are not padding (0x00, 0x90, 0xcc)."""
     loose = 0
-    for segment in file.iter_segments():
-        if segment["p_type"] != "PT_LOAD" or not segment["p_flags"] & PF_X:
-            continue
-        rest = bytearray(segment.data())
-        start = segment["p_vaddr"]
-        covered = [(section["sh_addr"], section["sh_size"]) for section in file.iter_sections() if section["sh_addr"]]
-        covered.append((start, 0 if segment["p_offset"] else file["e_ehsize"] + file["e_phnum"] * file["e_phentsize"]))
+    segments = [segment for segment in file.segments if segment.type == PT_LOAD and segment.flags & PF_X]
+    if sum(segment.size for segment in segments) > 4 * MAX_CODE:
+        raise NotElf("an ELF file that maps more as code than it can hold")
+    for segment in segments:
+        rest = bytearray(file.contents(segment))
+        start = segment.address
+        covered = [(section.address, section.size) for section in file.sections if section.address]
+        covered.append((start, 0 if segment.offset else file.header_size))
         for address, size in covered:
             low, high = max(address - start, 0), min(address - start + size, len(rest))
             if low < high:
@@ -136,34 +183,44 @@ def _loose_code(file: Any, code: tuple[Section, ...]) -> int:
     return loose
 
 
-def _versions(file: Any) -> tuple[dict[int, tuple[str, str]], list[tuple[str, str]]]:
+def _versions(file: ElfFile) -> tuple[dict[int, tuple[str, str]], list[tuple[str, str]]]:
+    """(version index -> (library, version), all pairs), of the versions that other libraries must bring."""
     by_index: dict[int, tuple[str, str]] = {}
-    for section in file.iter_sections():
-        if section["sh_type"] == "SHT_GNU_verneed":
-            for need, auxiliaries in section.iter_versions():
-                for auxiliary in auxiliaries:
-                    by_index[auxiliary["vna_other"] & 0x7FFF] = (need.name, auxiliary.name)
+    for section in file.sections:
+        if section.type != SHT_GNU_VERNEED:
+            continue
+        data, strings, at = file.contents(section), file.contents(file.sections[section.link]), 0
+        for _ in range(MAX_ENTRIES):
+            _, count, library, first, following = _VERNEED.unpack_from(data, at)
+            place = at + first
+            for _ in range(min(count, MAX_ENTRIES)):
+                _, _, index, version, step = _VERNAUX.unpack_from(data, place)
+                by_index[index & 0x7FFF] = (text_at(strings, library), text_at(strings, version))
+                if not step:
+                    break
+                place += step
+            if not following:
+                break
+            at += following
     return by_index, sorted(set(by_index.values()))
 
 
-def _symbols(file: Any, by_index: dict[int, tuple[str, str]]) -> tuple[list[Undefined], set[str]]:
-    sections = {section["sh_type"]: section for section in file.iter_sections()}
-    table = sections.get("SHT_DYNSYM")
+def _symbols(file: ElfFile, by_index: dict[int, tuple[str, str]]) -> tuple[list[Undefined], set[str]]:
+    sections = {section.type: section for section in file.sections}
+    table = sections.get(SHT_DYNSYM)
     if table is None:
         raise NotElf("an ELF file without a dynamic symbol table")
-    names: bytes = file.get_section(table["sh_link"]).data()
-    versym = sections.get("SHT_GNU_versym")
-    indices = struct.unpack(f"<{table['sh_size'] // _SYMBOL.size}H", versym.data()) if versym is not None else None
+    versym = sections.get(SHT_GNU_VERSYM)
+    data = file.contents(versym) if versym is not None else b""
+    indices = struct.unpack(f"<{len(data) // 2}H", data[: len(data) // 2 * 2])
     undefined: list[Undefined] = []
     defined: set[str] = set()
-    for position, (offset, info, _, shndx, _, _) in enumerate(_SYMBOL.iter_unpack(table.data())):
-        bind = info >> 4
-        if not offset or bind not in (_GLOBAL, _WEAK, _UNIQUE):
+    for position, symbol in enumerate(file.symbols(table)):
+        if not symbol.name or symbol.bind not in (_GLOBAL, _WEAK, _UNIQUE):
             continue
-        name = names[offset : names.index(b"\0", offset)].decode()
-        if shndx:
-            defined.add(name)
+        if symbol.section:
+            defined.add(symbol.name)
             continue
         library, version = by_index.get(indices[position] & 0x7FFF, (None, None)) if indices else (None, None)
-        undefined.append(Undefined(name=name, weak=bind == _WEAK, library=library, version=version))
+        undefined.append(Undefined(name=symbol.name, weak=symbol.bind == _WEAK, library=library, version=version))
     return undefined, defined

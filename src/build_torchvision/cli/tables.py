@@ -58,5 +58,6 @@ def proof_table(proof: Report) -> Table:
     verdict = "[green]holds[/]" if proof.ok else "[red]does not hold[/]"
     table = Table("", "check", "what was seen", title=f"{proof.variant}: {verdict}", title_justify="left", box=None)
     for check in proof.checks:
-        table.add_row("[green]ok[/]" if check.ok else "[red]FAIL[/]", check.name, Text(check.detail))
+        mark = "[red]FAIL[/]" if not check.ok else "[green]ok[/]" if check.judged else "[yellow]-[/]"
+        table.add_row(mark, check.name, Text(check.detail))
     return table

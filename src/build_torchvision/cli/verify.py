@@ -39,7 +39,7 @@ def verify(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Prove that WHEELS are what their names say: every instruction decoded, then run beside their torch.
+    """Check that WHEELS are what their names say: decode every instruction, then run them beside their torch.
 
     A folder is taken as an installed tree: the result of `flox build NAME` or `nix-build -A NAME`.
 
@@ -50,23 +50,24 @@ def verify(
     static
         Only read the files; install and run nothing.
     upstream_tests
-        Also run upstream's own test_ops.py, copied out of its source tree; with --device its CUDA tests instead.
+        Also run upstream's own tests of operators and images, copied out of its source tree; with --device those for
+        CUDA instead.
     device
         Also run every CUDA operator on this machine's GPU; a wheel that it cannot run is refused before any launch.
     python
-        An environment that has torch (its interpreter or its folder): the wheel is laid over it for the time of the
-        proof, and nothing in it is changed. Default: an environment of its own, with torch installed.
+        An environment that has torch (its interpreter or its folder): the wheel is laid over it for the run, and
+        nothing in it is changed. Default: an environment of its own, with torch installed.
     source
         A source folder or tarball with upstream's tests instead of the download.
     time_box
-        Minutes after which no further test is begun; which ran is told.
+        Stop starting new tests after this many minutes; the report lists the tests that ran.
     emulate
         Run another platform's wheels under qemu, in a root that is fetched once: armv8_2 as a Neoverse N1, armv9 with
         vectors of 128 and of 512 bits, which must give the same results.
     for_cpu
         A processor on which it should run, by reading alone: graviton2, graviton3, graviton4, grace, archspec's name.
     save
-        Keep each proof beside its wheel, WHEEL.proof.json, for `index` to take up.
+        Keep each report beside its wheel, WHEEL.proof.json, for `index` to take up.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
@@ -74,7 +75,7 @@ def verify(
     if static and (device or python):
         raise BadInput("verify --static", "it runs nothing, and --device or --python was given too.", "Give one.")
     if save and (static or any(wheel.is_dir() for wheel in wheels)):
-        raise BadInput("verify --save", "only the proof of a wheel's run is kept.", "Leave out --static and folders.")
+        raise BadInput("verify --save", "only the report of a wheel's run is kept.", "Leave out --static and folders.")
     if time_box is not None and (time_box <= 0 or not upstream_tests):
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
@@ -89,16 +90,16 @@ def verify(
         gpus=present() if device else None,
         source=source,
     )
-    proofs: list[Report] = []
-    for proof in verify_all([(wheel, chosen) for wheel in wheels], options):
-        if save and proof.ok:
-            save_run(wheels[len(proofs)], proof)
-        proofs.append(proof)
+    reports: list[Report] = []
+    for report in verify_all([(wheel, chosen) for wheel in wheels], options):
+        if save and report.ok:
+            save_run(wheels[len(reports)], report)
+        reports.append(report)
         if not as_json:
-            OUT.print(tables.proof_table(proof))
+            OUT.print(tables.proof_table(report))
     if as_json:
-        print(json.dumps([proof.to_json() for proof in proofs], indent=2))
-    if not all(proof.ok for proof in proofs):
+        print(json.dumps([report.to_json() for report in reports], indent=2))
+    if not all(report.ok for report in reports):
         sys.exit(VerificationFailed.exit_code)
 
 

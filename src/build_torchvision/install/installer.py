@@ -19,7 +19,7 @@ from build_torchvision.publish.catalogue import Record
 from build_torchvision.publish.provenance import check_signed
 from build_torchvision.verify.embedded import read_embedded_report
 from build_torchvision.verify.package import Package, parse_file_name
-from build_torchvision.verify.static import audit_wheel
+from build_torchvision.verify.static import audit_package
 from build_torchvision.writing import writing
 
 INSTALL_SECONDS = 3600.0
@@ -49,10 +49,11 @@ def install(
     with _scratch() as folder:
         wheel = remote.fetch(row.url, folder, row.file, sha256=row.sha256, size=row.size, progress=progress)
         hint = "Nothing was installed. Do not use this index."
-        proof = read_embedded_report(Package(wheel))
+        package = Package(wheel)
+        proof = read_embedded_report(package)
         if proof.variant != row.variant:
             raise VerificationFailed(f"Install {row.file}", f"Its proof is one of {proof.variant}.", hint)
-        (proof + audit_wheel(wheel, row.parsed)).require(hint)
+        (proof + audit_package(package, row.parsed)).require(hint)
         if trust is not None:
             statement = remote.read(row.provenance, PROVENANCE_BYTES).decode(errors="replace")
             check_signed(statement, trust, name=row.file, sha256=row.sha256)

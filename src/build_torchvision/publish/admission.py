@@ -24,9 +24,10 @@ from build_torchvision.publish.run_report import read_run
 from build_torchvision.spec import Descriptor
 from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.checks import Report
+from build_torchvision.verify.decoding import scan_wheels_ahead
 from build_torchvision.verify.embedded import CHECKS_NEEDING_TORCH, read_embedded_report
 from build_torchvision.verify.package import FileName, Package, parse_file_name
-from build_torchvision.verify.static import audit_wheel, claimed_variant
+from build_torchvision.verify.static import audit_package, variant_of
 from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON
 
 AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
@@ -125,12 +126,13 @@ def admit_all(
     known = known or {}
     admitted, refused = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        digests = pool.map(_digest, wheels)
-        for path, digest in zip(wheels, digests, strict=True):
+        digests = dict(zip(wheels, pool.map(_digest, wheels), strict=True))
+        scan_wheels_ahead(path for path in wheels if not _is_known(path, digests[path], known))
+        for path, digest in digests.items():
             earlier = known.get(path.name)
             wheel = None
             try:
-                if earlier is not None and earlier.sha256 == digest:
+                if earlier is not None and _is_known(path, digest, known):
                     wheel = _admit_again(path, earlier)
                 admitted.append(wheel or admit(path))
             except BuildTorchvisionError as error:
@@ -143,6 +145,11 @@ def admit_all(
             "Mend or leave out those files, then type the same again.",
         )
     return admitted
+
+
+def _is_known(path: Path, digest: str | None, known: Mapping[str, Known]) -> bool:
+    """Whether an index has these very bytes."""
+    return path.name in known and known[path.name].sha256 == digest
 
 
 def _digest(path: Path) -> str | None:
@@ -160,7 +167,7 @@ def admit(path: Path) -> Wheel:
     """
     action = f"Index {path.name}"
     package = Package(path)
-    variant = claimed_variant(path)
+    variant = variant_of(package)
     rebuild = f"Build it again: `build-torchvision build {variant}`."
     proof = read_embedded_report(package)
     if proof.variant != str(variant):
@@ -171,7 +178,7 @@ def admit(path: Path) -> Wheel:
     absent = sorted(set(CHECKS_NEEDING_TORCH) - {check.name for check in proof.checks})
     if absent:
         raise VerificationFailed(action, f"Its proof does not cover {', '.join(absent)}.", rebuild)
-    audit_wheel(path, variant).require(rebuild)
+    audit_package(package, variant).require(rebuild)
     digest = sha256_of(path)
     bundled = {PurePosixPath(name).name: hashlib.sha256(held).hexdigest() for name, held in package.bundled.items()}
     return _wheel(path, digest, variant, package.dist_info, package.files, proof, bundled=bundled)

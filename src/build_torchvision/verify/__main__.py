@@ -1,7 +1,7 @@
-"""`python -m build_torchvision.verify VARIANT FOLDER`: the static proof of an installed tree, as JSON.
+"""`python -m build_torchvision.verify VARIANT FOLDER`: audit an installed tree and print the report, as JSON.
 
 For a build farm, which has the source and the few libraries that reading ELF files takes: see nix/verify.nix.
-Ends with exit code 1 if the proof does not hold.
+Ends with exit code 1 if a check does not hold.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from build_torchvision.verify.static import audit_tree
 
 
 def main(name: str, folder: str) -> int:
-    """Print the proof of `folder` as the variant `name`; 0 if it holds."""
-    proof = audit_tree(InstalledTree(Path(folder)), parse(name))
-    print(proof.dumps(), end="")
-    for check in proof.failed:
+    """Print the report of `folder` as the variant `name`; 0 if it holds."""
+    report = audit_tree(InstalledTree(Path(folder)), parse(name))
+    print(report.dumps(), end="")
+    for check in report.failed:
         print(f"{check.name}: {check.detail}", file=sys.stderr)
-    return 0 if proof.ok else VerificationFailed.exit_code
+    return 0 if report.ok else VerificationFailed.exit_code
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from build_torchvision.errors import VerificationFailed
 
@@ -79,8 +79,14 @@ class Report:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
-        """The inverse of `to_json`; "ok" is computed anew."""
-        return cls(variant=data["variant"], checks=tuple(Check(**check) for check in data["checks"]))
+        """The inverse of `to_json`; "ok" is computed anew. Raises KeyError or TypeError for another shape."""
+        checks = tuple(Check(**check) for check in data["checks"])
+        for check in checks:
+            if not (isinstance(check.name, str) and isinstance(check.detail, str)):
+                raise TypeError("a check whose name or detail is no text")
+            if not (isinstance(check.ok, bool) and isinstance(check.judged, bool) and check.part in get_args(Part)):
+                raise TypeError(f"a check {check.name!r} whose outcome cannot be read")
+        return cls(variant=str(data["variant"]), checks=checks)
 
     def require(self, hint: str) -> None:
         """Raises VerificationFailed, naming every check that does not hold; `hint` completes the error."""

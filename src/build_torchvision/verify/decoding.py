@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 from build_torchvision.binary.elf import Elf, NotElf, read_elf
 from build_torchvision.binary.instructions import DECODERS, Scan, scan
+from build_torchvision.verify.package import UNREADABLE
 
-WORTH_A_PROCESS = 2 << 20  # bytes of shared objects; below, starting processes costs more than it saves
+WORTH_A_PROCESS = 8 << 20  # bytes of shared objects; below, starting processes costs more than it saves
+AT_ONCE = 256 << 20  # bytes of shared objects that are held while they wait
 _read: dict[str, Elf | NotElf] = {}
 _scanned: dict[tuple[str, str], Scan] = {}
 
@@ -59,6 +64,25 @@ def scan_ahead(objects: Iterable[bytes]) -> None:
         keys = sorted(waiting, key=lambda key: -len(waiting[key]))  # the largest first: none is waited for at the end
         for key, result in zip(keys, pool.map(_scan, [(waiting[key], key[1]) for key in keys]), strict=True):
             _scanned[key] = result
+
+
+def scan_wheels_ahead(wheels: Iterable[Path]) -> None:
+    """`scan_ahead` of the extension modules of many wheels, each distinct one once.
+
+    What cannot be read is left to the audit of that wheel.
+    """
+    waiting: dict[str, bytes] = {}
+    for wheel in wheels:
+        with suppress(*UNREADABLE), zipfile.ZipFile(wheel) as archive:
+            for entry in archive.infolist():
+                name = entry.filename
+                if name.startswith("torchvision/") and name.endswith(".so") and entry.file_size <= AT_ONCE:
+                    data = archive.read(entry)
+                    waiting[hashlib.sha256(data).hexdigest()] = data
+        if sum(map(len, waiting.values())) > AT_ONCE:
+            scan_ahead(waiting.values())
+            waiting.clear()
+    scan_ahead(waiting.values())
 
 
 def _scan(work: tuple[bytes, str]) -> Scan:

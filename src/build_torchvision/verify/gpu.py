@@ -53,7 +53,7 @@ class GpuHost:
             raise MissingInput(
                 f"Verify {what} on a GPU",
                 f"no NVIDIA GPU is known here ({self.trouble or 'the driver lists none'}).",
-                "Leave out --device to prove what can be proved without one, or run this where the GPU is.",
+                "Leave out --device to verify what can be verified without one, or run this where the GPU is.",
             )
 
 

@@ -6,13 +6,14 @@ import base64
 import csv
 import email.parser
 import hashlib
+import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from email.message import Message
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -33,7 +34,12 @@ from build_torchvision.variants import DEFAULT_PYTHON, Variant
 from build_torchvision.verify.checks import Check
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
-MAX_BYTES = 4 << 30  # a wheel that unpacks to more than this is no TorchVision
+MAX_FILE, MAX_BYTES, MAX_MEMBERS = 256 << 20, 256 << 20, 20_000
+"""Bytes of a wheel and of all its files, and their number; a TorchVision with CUDA code for one SM has 30 MB in 300."""
+MAX_TEXT = 8 << 20  # bytes of a file in .dist-info, which is text to parse
+MAX_TAG = 1000  # characters; a compressed set of tags multiplies
+# What reading a member that is damaged or hostile raises: its checksum, its stream, its method, a password, its size.
+UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError, MemoryError)
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -117,21 +123,41 @@ class Package:
     def __init__(self, wheel: Path) -> None:
         self.path = wheel
         self.file_name = parse_file_name(wheel.name)
+        self.damaged: dict[str, str] = {}
+        """Member -> why it cannot be read."""
         try:
+            if wheel.stat().st_size > MAX_FILE:
+                raise BadInput(f"reading {wheel}", f"it is larger than {MAX_FILE >> 20} MiB.", "Do not use it.")
             with zipfile.ZipFile(wheel) as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-                if sum(entry.file_size for entry in entries) > MAX_BYTES:
-                    raise BadInput(f"reading {wheel}", f"it unpacks to more than {MAX_BYTES} bytes.", "Do not use it.")
+                total = sum(entry.file_size for entry in entries)
+                if total > MAX_BYTES or len(entries) > MAX_MEMBERS:
+                    raise BadInput(
+                        f"reading {wheel}",
+                        f"its {len(entries)} files unpack to {total >> 20} MiB, more than any TorchVision.",
+                        "Do not use it.",
+                    )
                 self.names = [entry.filename for entry in entries]
-                self.files: dict[str, bytes] = {entry.filename: archive.read(entry) for entry in entries}
-        except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError) as error:
+                self.files: dict[str, bytes] = dict(self._members(archive, entries))
+        except UNREADABLE as error:
             raise BadInput(
                 f"reading {wheel}", f"it is not a whole wheel ({error}).", "Build or fetch it again."
             ) from error
-        folders = {PurePosixPath(name).parts[0] for name in self.names if name.split("/")[0].endswith(".dist-info")}
+        folders = {name.split("/")[0] for name in self.names if name.split("/")[0].endswith(".dist-info")}
         if len(folders) != 1:
             raise BadInput(f"reading {wheel}", f"it has {len(folders)} .dist-info folders, not one.", "Build it again.")
         self.dist_info = folders.pop()
+
+    def _members(self, archive: zipfile.ZipFile, entries: Sequence[zipfile.ZipInfo]) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of each member that can be read."""
+        for entry in entries:
+            if entry.file_size > MAX_TEXT and ".dist-info/" in entry.filename:
+                self.damaged[entry.filename] = f"it has {entry.file_size >> 20} MiB, more than text would"
+                continue
+            try:
+                yield entry.filename, archive.read(entry)
+            except UNREADABLE as error:
+                self.damaged[entry.filename] = str(error) or type(error).__name__
 
     @cached_property
     def metadata(self) -> Message:
@@ -140,7 +166,11 @@ class Package:
     @cached_property
     def tags(self) -> frozenset[Tag]:
         """Those of the WHEEL file."""
-        return frozenset(tag for text in self._headers("WHEEL").get_all("Tag", []) for tag in parse_tag(text))
+        found: set[Tag] = set()
+        for text in self._headers("WHEEL").get_all("Tag", []):
+            if len(str(text)) <= MAX_TAG and str(text).count("-") == 2:  # another one is in no file name, which is red
+                found |= parse_tag(str(text))
+        return frozenset(found)
 
     @cached_property
     def descriptor(self) -> Descriptor | None:
@@ -248,9 +278,9 @@ def _requirement(package: Package, torch_version: str) -> Iterator[str]:
     found: list[Requirement] = []
     for text in package.metadata.get_all("Requires-Dist", []):
         try:
-            requirement = Requirement(text)
-        except InvalidRequirement as error:
-            yield f"Requires-Dist {text!r} cannot be read ({error})"
+            requirement = Requirement(str(text))
+        except (InvalidRequirement, RecursionError) as error:
+            yield f"Requires-Dist {str(text)[:200]!r} cannot be read ({type(error).__name__})"
             continue
         if requirement.name == "torch" and requirement.marker is None:
             found.append(requirement)
@@ -272,6 +302,12 @@ def _requirement(package: Package, torch_version: str) -> Iterator[str]:
         yield f"it requires torch{specifier}; the release pins torch{known.torch_requirement}"
     if not paired and not stable and not any(part.operator in ("==", "===") for part in specifier):
         yield f"torch{specifier} is no pin, and this extension works beside one release of torch only"
+
+
+def check_archive(package: Package) -> Check:
+    """Every member can be read, once and in full, and lies inside the wheel."""
+    problems = [f"{name} cannot be read: {why}" for name, why in package.damaged.items()]
+    return Check.of("archive", problems, f"{len(package.files)} files read")
 
 
 def check_record(package: Package) -> Check:

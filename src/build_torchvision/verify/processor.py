@@ -23,7 +23,7 @@ def features_of(name: str) -> frozenset[str]:
         names = [*processors(), *TARGETS]
         near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.3) or list(processors())
         raise BadInput(
-            f"Prove a package for the processor {name}",
+            f"Verify a package for the processor {name}",
             "It is neither a name of archspec's nor one of this project's.",
             f"Did you mean {' or '.join(near)}?",
         )

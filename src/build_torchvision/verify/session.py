@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform as host
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,24 @@ from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.inputs.torch_sdk import torch_sdk
-from build_torchvision.releases import TorchBuild, release_named, unlisted_release
+from build_torchvision.releases import release_named, unlisted_release
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
+from build_torchvision.verify.decoding import scan_wheels_ahead
+from build_torchvision.verify.environments import environments_folder
 from build_torchvision.verify.gpu import GpuHost, VisibleGpu, check_gpu, groups_of
 from build_torchvision.verify.installed import InstalledTree
-from build_torchvision.verify.package import Package
+from build_torchvision.verify.package import Package, parse_file_name
 from build_torchvision.verify.processor import check_processor, features_of
 from build_torchvision.verify.runtime import probe_installed, run_in_place, run_in_venv
-from build_torchvision.verify.static import audit_tree, audit_wheel, claimed_variant, scans_of, torch_facts
+from build_torchvision.verify.static import (
+    audit_package,
+    audit_tree,
+    claimed_variant,
+    scans_of,
+    torch_facts,
+    variant_of,
+)
 from build_torchvision.verify.target import PythonTarget, existing
 
 
@@ -72,9 +80,9 @@ def verify_wheel(
         tree = InstalledTree(wheel)
         report = audit_tree(tree, variant, Path(options.torch).expanduser() if options.torch else None)
         return report if options.static_only or not report.ok else report + probe_installed(tree)
-    variant = variant or claimed_variant(wheel)
     package = Package(wheel)
-    known = _release_of(package)
+    variant = variant or variant_of(package)
+    known = release_of(package)
     judged, gpu = (
         _judge_gpu(package, variant, options.gpus) if options.gpus else (Report(variant=str(variant), checks=()), None)
     )
@@ -90,17 +98,20 @@ def verify_wheel(
         cuda=variant.cuda is not None,
         allow_unpaired=package.descriptor is not None and not package.descriptor.paired,
     )
-    report = audit_wheel(wheel, variant, torch_facts(sdk)) + judged
+    report = audit_package(package, variant, torch_facts(sdk)) + judged
     if options.processor:
-        report += Report(variant=report.variant, checks=(check_processor(variant, options.processor, scans_of(wheel)),))
+        report += Report(
+            variant=report.variant, checks=(check_processor(variant, options.processor, scans_of(package)),)
+        )
     if options.static_only or not report.ok:
         return report
     upstream = fetch_source(known, options.source).root if options.upstream_tests else None
     if found:
-        return report + run_in_place(wheel, found, upstream=upstream, gpu=gpu)
+        return report + run_in_place(package, known, found, upstream=upstream, gpu=gpu)
     emulated = options.emulate and variant.isa in PROCESSORS
     return report + run_in_venv(
-        wheel,
+        package,
+        known,
         torch_requirement=f"=={sdk.version}",
         python=variant.python,
         cache=environments,
@@ -112,18 +123,6 @@ def verify_wheel(
     )
 
 
-def _release_of(package: Package) -> Release:
-    """The release that the wheel was built as: its row of the table, or, where none lists it, what its descriptor says.
-
-    Raises BadInput for an unlisted release without a descriptor, naming the nearest listed ones.
-    """
-    version = package.file_name.version.partition("+")[0]
-    if version in releases() or package.descriptor is None:
-        return release_named(version)
-    torch = package.descriptor.torch
-    return unlisted_release(version, TorchBuild(version=torch.version, local=torch.local, cuda=torch.cuda))
-
-
 def check_verifiable(wheel: Path, variant: Variant | None, options: VerifyOptions) -> None:
     """Raises BadInput, before any work, for what `verify_wheel` could not do here."""
     if options.processor:
@@ -132,7 +131,7 @@ def check_verifiable(wheel: Path, variant: Variant | None, options: VerifyOption
         return
     if not wheel.is_file():
         raise BadInput(f"Verify {wheel}", "There is no such file.", "Check the path; `build` prints it.")
-    variant = variant or claimed_variant(wheel)
+    variant = variant or _claimed_by_name(wheel) or claimed_variant(wheel)
     foreign = is_foreign(variant.platform)
     if foreign and not options.static_only and not (options.emulate and variant.isa in PROCESSORS):
         way = "Add --emulate to run it under qemu, or" if variant.isa in PROCESSORS else "Add"
@@ -143,13 +142,35 @@ def check_verifiable(wheel: Path, variant: Variant | None, options: VerifyOption
         )
 
 
+def _claimed_by_name(wheel: Path) -> Variant | None:
+    """The variant that the file name alone names, without opening the wheel."""
+    name = parse_file_name(wheel.name)
+    claim = name.claim()
+    return claim.variant if claim is not None and not name.any_python else None
+
+
+def release_of(package: Package) -> Release:
+    """The release that a wheel was built from: its row of the table, or, where none lists it, what its descriptor says.
+
+    An unlisted one is judged as far as possible. Raises BadInput for one without a descriptor, naming the nearest ones.
+    """
+    version = package.file_name.version.partition("+")[0]
+    if version in releases() or package.descriptor is None:
+        return release_named(version)
+    return unlisted_release(version, package.descriptor.torch.build)
+
+
 def verify_all(wheels: Sequence[tuple[Path, Variant | None]], options: VerifyOptions) -> Iterator[Report]:
     """`verify_wheel` each wheel, one after the other; those of one Python and torch share an environment."""
     for wheel, variant in wheels:
         check_verifiable(wheel, variant, options)
-    with tempfile.TemporaryDirectory(prefix="verify-", ignore_cleanup_errors=True) as name:
+    scan_wheels_ahead(wheel for wheel, _ in wheels if wheel.is_file())
+    if options.static_only:
+        yield from (verify_wheel(wheel, variant, options) for wheel, variant in wheels)
+        return
+    with environments_folder() as folder:
         for wheel, variant in wheels:
-            yield verify_wheel(wheel, variant, options, environments=Path(name))
+            yield verify_wheel(wheel, variant, options, environments=folder)
 
 
 def _judge_gpu(

@@ -75,6 +75,7 @@ def audit_package(package: pkg.Package, variant: Variant | None = None, torch: T
         pkg.check_identity(package, variant),
         pkg.check_requirement(package, torch.version),
         _check_pair(package, variant, torch),
+        pkg.check_archive(package),
         pkg.check_record(package),
     ]
     broken: list[str] = []
@@ -152,9 +153,8 @@ def audit_installed(tree: inst.InstalledTree, variant: Variant, torch: TorchFact
     return Report(variant=str(variant), checks=checks)
 
 
-def scans_of(wheel: Path) -> list[Scan]:
-    """What the code of each extension of `wheel` is made of. Raises BadInput for what is no wheel."""
-    package = pkg.Package(wheel)
+def scans_of(package: pkg.Package) -> list[Scan]:
+    """What the code of each extension of a wheel is made of."""
     loaded = dict(_read_all(package.extensions, []))
     return [scan_of(package.extensions[path], elf.machine) for path, elf in loaded.items()]
 
@@ -240,7 +240,7 @@ def _beyond(path: str, found: Scan, isa: str) -> Iterator[str]:
     for feature, count in beyond(found, isa).items():
         yield f"{path} has {count} {feature} instructions, beyond {isa}: {found.first[feature]}"
     if found.invalid:
-        yield f"{path} holds {len(found.invalid)} byte sequences that are no instruction, first at {found.invalid[0]}"
+        yield f"{path} holds {found.invalid_total} byte sequences that are no instruction, first at {found.invalid[0]}"
 
 
 def _check_used(scans: Mapping[str, Scan], computing: Sequence[str], isa: str) -> Check:

@@ -1,4 +1,4 @@
-"""Where a package is run: an interpreter that has torch, and folders laid over its packages for the time of a proof."""
+"""Where a package is run: an interpreter that has torch, and folders laid over its packages for the time of a run."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class PythonTarget:
 def existing(given: Path) -> PythonTarget:
     """The environment of an interpreter, or of a folder with bin/python. It is asked, and nothing in it is imported.
 
-    Raises BadInput where there is none or it has no torch, MissingInput naming what the proof needs and it lacks.
+    Raises BadInput where there is none or it has no torch, MissingInput naming what the checks need and it lacks.
     """
     action = f"Verify in the environment of {given}"
     python = given / "bin" / "python" if given.is_dir() else given

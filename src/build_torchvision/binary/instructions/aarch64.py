@@ -101,18 +101,22 @@ def decode(section: Section, found: Scan) -> None:
     whole = len(section.data) & ~3
     words = struct.unpack(f"<{whole // 4}I", section.data[:whole])
     if whole != len(section.data):
-        found.invalid.append(f"{section.name}+{whole:#x}")
+        found.no_instruction(f"{section.name}+{whole:#x}")
     counts = Counter(words)
     found.total += counts.total() - counts.pop(PADDING, 0)
+    first = {word: place for place, word in reversed(list(enumerate(words)))}
+    unknown: set[int] = set()
     for word, count in counts.items():
         meaning = _meaning(word)
         if meaning is None:
-            places = (i for i, other in enumerate(words) if other == word)
-            found.invalid += [f"{section.name}+{4 * place:#x}" for place in places]
+            unknown.add(word)
             continue
         text, features = meaning
         for name in features:
             found.features[name] += count
-            found.first.setdefault(name, f"{text} at {section.address + 4 * words.index(word):#x}")
+            found.first.setdefault(name, f"{text} at {section.address + 4 * first[word]:#x}")
         found.shown["sve"] += count * any("SVE" in name for name in features)
         found.shown["lse"] += count * ("HasLSE" in features and text.partition(" ")[2] not in HELPERS)
+    for place, word in enumerate(words) if unknown else ():
+        if word in unknown:
+            found.no_instruction(f"{section.name}+{4 * place:#x}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+SHOWN = 8  # places to name
+
 
 @dataclass(kw_only=True)
 class Scan:
@@ -17,9 +19,17 @@ class Scan:
     first: dict[str, str] = field(default_factory=dict)
     """feature -> the first instruction that needs it, with its address."""
     invalid: list[str] = field(default_factory=list)
-    """Where bytes decode to no instruction."""
+    """Where bytes decode to no instruction: the first places."""
+    invalid_total: int = 0
+    """How many such places there are."""
     shown: Counter[str] = field(default_factory=Counter)
     """Instructions that only a compiler told of an ISA writes, by kind (a decoder's EVIDENCE)."""
+
+    def no_instruction(self, where: str) -> None:
+        """Count a place whose bytes decode to no instruction."""
+        self.invalid_total += 1
+        if len(self.invalid) < SHOWN:
+            self.invalid.append(where)
 
 
 @dataclass(frozen=True, kw_only=True)

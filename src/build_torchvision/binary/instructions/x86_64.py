@@ -80,7 +80,7 @@ def decode(section: Section, found: Scan) -> None:
         if code in evex:
             found.shown["avx512"] += _is_wide(instruction)
         elif code == Code.INVALID:
-            found.invalid.append(f"{section.name}+{instruction.ip - section.address:#x}")
+            found.no_instruction(f"{section.name}+{instruction.ip - section.address:#x}")
     found.total += counts.total()
     for code, count in counts.items():
         if code == Code.INVALID:

@@ -31,6 +31,7 @@ Check = tuple[str, tuple[str, ...], Callable[[Probe], Outcome]]
 WITH_GRADIENTS = (roi_align, roi_pool, ps_roi_align, ps_roi_pool, deform_conv2d)
 EVERYWHERE: tuple[Check, ...] = (
     ("nms", nms.OPERATORS, nms.check),
+    ("nms of many boxes", nms.OPERATORS, nms.check_many),
     *(
         row
         for module in WITH_GRADIENTS

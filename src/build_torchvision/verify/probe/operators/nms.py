@@ -43,6 +43,38 @@ def check(probe: Probe) -> Outcome:
     return Outcome(detail=f"of 700 boxes {counts} kept at 0.2, 0.5, 0.8, as the reference")
 
 
+MANY = 3000  # more than any implementation settles at a time
+MARGIN = 5e-7  # between a threshold and every overlap: float32 rounds an overlap by less
+
+
+def overlaps(boxes: Tensor) -> Tensor:
+    """(boxes, boxes): intersection over union of each pair."""
+    sides = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:]) - torch.maximum(
+        boxes[:, None, :2], boxes[None, :, :2]
+    )
+    both = sides.clamp(min=0).prod(dim=2)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return both / (area[:, None] + area[None, :] - both)
+
+
+def check_many(probe: Probe) -> Outcome:
+    """MANY boxes whose coordinates and scores every precision holds, at a threshold that no overlap comes near."""
+    corner, size = torch.randint(0, 1600, (MANY, 2)).double() / 8, torch.randint(40, 400, (MANY, 2)).double() / 8
+    boxes, scores = torch.cat([corner, corner + size], dim=1), torch.randperm(MANY).double() - MANY / 2
+    order = scores.argsort(descending=True)
+    overlap = overlaps(boxes[order])
+    threshold = next(t for t in (0.4937, 0.4941, 0.5077, 0.5113) if float((overlap - t).abs().min()) > MARGIN)
+    removed, kept = torch.zeros(MANY, dtype=torch.bool), []
+    for place in range(MANY):
+        if not removed[place]:
+            kept.append(int(order[place]))
+            removed |= overlap[place] > threshold
+    for dtype in (*TOLERANCE, *((torch.float16,) if probe.on_gpu else ())):
+        found = probe.op("torchvision::nms")(boxes.to(dtype), scores.to(dtype), threshold)
+        probe.kept(f"nms of {MANY} boxes in {dtype}", found, kept)
+    return Outcome(detail=f"of {MANY} boxes {len(kept)} kept at {threshold}, as the reference")
+
+
 def half(probe: Probe) -> None:
     """300 boxes whose coordinates float16 holds."""
     corner, size = torch.randint(0, 480, (300, 2)).double() / 8, torch.randint(40, 200, (300, 2)).double() / 8
