@@ -20,6 +20,7 @@ FOLDER = ROOT / ".github/workflows"
 WORKFLOWS = sorted(FOLDER.glob("*.yml"))
 BIN = Path(sys.executable).parent
 MAY_WRITE = {
+    ("tool", "publish"): {"id-token", "attestations"},
     ("release", "index"): {"id-token", "attestations"},
     ("release", "publish"): {"contents"},
     ("facts", "update"): {"contents", "pull-requests"},
@@ -45,8 +46,8 @@ def lint(tmp_path: Path, text: str) -> subprocess.CompletedProcess[str]:
     return run(BIN / "shellcheck", "--shell=bash", script)
 
 
-def test_the_four_workflows_are_there() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["facts", "nightly", "pull-request", "release"]
+def test_the_workflows_are_there() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["facts", "nightly", "pull-request", "release", "tool"]
 
 
 def test_every_action_is_pinned_as_the_table_says_and_the_table_has_no_other() -> None:
@@ -140,3 +141,38 @@ def test_a_hand_edited_workflow_is_drift(tmp_path: Path) -> None:
     found[".github/workflows/nightly.yml"] += "\n"
     changed = [one.path for one in tree.drift(tree.generate(found), found) if one.change == "changed"]
     assert changed == [".github/workflows/nightly.yml"]
+
+
+# --- the reusable action ----------------------------------------------------------------------------------------------
+
+ACTION = ROOT / "action.yml"
+
+
+def action_steps() -> list[dict[str, str]]:
+    found: list[dict[str, str]] = yaml.safe_load(ACTION.read_text(encoding="utf-8"))["runs"]["steps"]
+    return found
+
+
+def test_the_action_holds_to_its_schema_and_passes_the_linters(tmp_path: Path) -> None:
+    command = [BIN / "check-jsonschema", "--builtin-schema", "vendor.github-actions"]
+    done = run(*command, ACTION)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "action.yml").write_text(ACTION.read_text().replace("using: composite", "using: magic"))
+    assert run(*command, tmp_path / "action.yml").returncode != 0
+    done = audit(ACTION)
+    assert done.returncode == 0, done.stdout
+    done = lint(tmp_path, "\n".join(step["run"] for step in action_steps() if "run" in step))
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_actions_commands_and_options_exist() -> None:
+    texts = [step["run"] for step in action_steps() if "run" in step]
+    commands = [arguments for text in texts for arguments in ours(text)]
+    assert [arguments[0] for arguments in commands] == ["build", "verify"]
+    for options in (["--torchvision", "0.21.0"], ["--python", "313"]):
+        assert refusal(["build", "cpu-avx2", *options, "--out", "x"]) is None
+
+
+def test_what_the_action_uses_is_pinned_as_the_table_says() -> None:
+    (used,) = re.findall(r"uses: (\S+)@(\S+) # (\S+)\n", ACTION.read_text())
+    assert used[1:] == (actions()[used[0]].commit, actions()[used[0]].version)

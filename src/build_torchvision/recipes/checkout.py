@@ -26,13 +26,15 @@ def find_checkout(start: Path) -> Path:
 
 
 def read(root: Path) -> dict[str, str]:
-    """Texts by path relative to `root`: documents of the top folder, nix's data, all of the generated folders.
+    """Texts by path relative to `root`: documents of the top folder, the action, nix's data, all of the generated
+    folders.
 
     Bytes that are no UTF-8 come as replacement characters, so that such a file counts as changed.
     """
     paths = [
         *root.glob("*.md"),
         *root.glob("nix/*.json"),
+        *root.glob("action.yml"),
         *(path for folder in FOLDERS for path in (root / folder).rglob("*")),
     ]
     return {
