@@ -15,6 +15,7 @@ ORDER = (
     "errors",
     "process",
     "writing",
+    "progress",
     "facts",
     "compatibility",
     "variants",

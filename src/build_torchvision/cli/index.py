@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput
+from build_torchvision.progress import counting
 from build_torchvision.publish.admission import admit_all, find_wheels
 from build_torchvision.publish.provenance import load_signer
 from build_torchvision.publish.site import check_replaceable, held, known_wheels, write_site
@@ -53,7 +54,8 @@ def index(
     kept, kept_stock = held(out_dir) if add else ([], [])
     paths = find_wheels([*wheels, *kept])
     plain = {path.name: path for path in [*kept_stock, *stock]}
-    admitted = admit_all(paths, known_wheels(out_dir))
+    with counting("Check wheels", len(paths)) as one_more:
+        admitted = admit_all(paths, known_wheels(out_dir), lambda path, audited: one_more())
     records = write_site(admitted, out_dir, signer=signer, stock=[read_stock(path) for path in plain.values()])
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))

@@ -62,7 +62,7 @@ COMMANDS = {
     ),
     "doctor": (
         "doctor:doctor",
-        "Say why TorchVision does not work in a Python environment, from its files alone, and what mends it.",
+        "Find out why TorchVision does not work in a Python environment, from its files alone, and what mends it.",
     ),
     "recipes": (
         "recipes:recipes",

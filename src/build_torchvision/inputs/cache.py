@@ -16,6 +16,7 @@ import platformdirs
 from filelock import FileLock
 
 from build_torchvision.errors import FetchFailed, ProcessFailed
+from build_torchvision.progress import waiting
 from build_torchvision.writing import cannot_write, check_room, full_disk, is_full, writing
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,8 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
                 remove(dest)
             part = dest.parent / f".{dest.name}.{uuid.uuid4().hex}.part"
             try:
-                fill(part)
+                with waiting(f"Fetch {dest.parent.name}/{dest.name}", part):
+                    fill(part)
                 part.replace(dest)
             finally:
                 for rest in dest.parent.glob(f"{part.name}*"):  # downloaders add suffixes of their own

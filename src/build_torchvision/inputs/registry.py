@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import re
 import shutil
 import sys
@@ -78,8 +79,9 @@ def download(
     quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
     command = [*pip(action), "download", *quiet, *wheels_for(platform, python), *_index(index)]
     log.info("%s", action)
+    env = {**os.environ, "TMPDIR": str(folder)}  # where pip writes as it comes: beside what it becomes, not in memory
     try:
-        run([*command, "--dest", folder, requirement], action=action, timeout=DOWNLOAD_SECONDS)
+        run([*command, "--dest", folder, requirement], action=action, timeout=DOWNLOAD_SECONDS, env=env)
     except ProcessFailed as error:
         raise FetchFailed(action, error.problem, hint) from error
     name = re.split(r"[=<>!~ ]", requirement)[0].replace("-", "_")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from build_torchvision.errors import BuildTorchvisionError, CannotWrite, ProcessFailed, VerificationFailed
 from build_torchvision.inputs.programs import uv as uv_program
-from build_torchvision.install.remote import Progress, Remote
+from build_torchvision.install.remote import Remote
 from build_torchvision.machine.environment import PythonEnvironment, read_environment
 from build_torchvision.process import run
+from build_torchvision.progress import waiting
 from build_torchvision.publish.catalogue import Record
 from build_torchvision.publish.provenance import check_signed
 from build_torchvision.verify.embedded import read_embedded_report
@@ -35,7 +36,6 @@ def install(
     *,
     trust: Path | None = None,
     deps: bool = True,
-    progress: Progress | None = None,
 ) -> None:
     """Fetch the wheel of `row`, verify it, and install it into `environment` with uv.
 
@@ -47,7 +47,7 @@ def install(
     action = f"Install {row.file} into {environment.executable}"
     _check_writable(environment.paths[:1], action)
     with _scratch() as folder:
-        wheel = remote.fetch(row.url, folder, row.file, sha256=row.sha256, size=row.size, progress=progress)
+        wheel = remote.fetch(row.url, folder, row.file, sha256=row.sha256, size=row.size)
         hint = "Nothing was installed. Do not use this index."
         package = Package(wheel)
         proof = read_embedded_report(package)
@@ -62,7 +62,8 @@ def install(
         with zipfile.ZipFile(plain) as archive:
             needed = sum(member.file_size for member in archive.infolist())
         _check_writable(environment.paths[:1], action, needed)
-        _uv(plain, environment, deps=deps, action=action)
+        with waiting(f"Install {plain.name}" + (" and what it requires" if deps else "")):
+            _uv(plain, environment, deps=deps, action=action)
     found = read_environment(environment.executable).torchvision
     if found is None or found.version != row.version:
         raise ProcessFailed(

@@ -6,7 +6,7 @@ import hashlib
 import ipaddress
 import logging
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from urllib.request import url2pathname
 import httpx
 
 from build_torchvision.errors import BadInput, FetchFailed, VerificationFailed
+from build_torchvision.progress import waiting
 from build_torchvision.writing import writing
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,6 @@ REDIRECTS = 5  # one or two are common in front of object stores
 CHUNK = 1 << 18  # bytes
 MOST_DATA = 64 << 20
 """The largest description (index.json, provenance) that is read, in bytes: about 70,000 wheels."""
-
-Progress = Callable[[int, int], None]
-"""Called with (bytes so far, bytes of the whole) while a wheel comes in."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +66,7 @@ class Remote:
             raise BadInput(action, "It ends too early.", _DISTRUST)
         return text
 
-    def fetch(
-        self, address: str, folder: Path, name: str, *, sha256: str, size: int, progress: Progress | None = None
-    ) -> Path:
+    def fetch(self, address: str, folder: Path, name: str, *, sha256: str, size: int) -> Path:
         """Fetch one file into `folder`.
 
         Raises VerificationFailed when its bytes are not those that the index lists, CannotWrite for a full disk.
@@ -80,13 +76,11 @@ class Remote:
         action, path = f"Fetch {urljoin(self.base, address)}", folder / name
         digest, arrived = hashlib.sha256(), 0
         hint = "Free some space, or name a larger folder for temporary files: TMPDIR."
-        with writing(action, folder, hint=hint), path.open("wb") as file:
+        with writing(action, folder, hint=hint), waiting(f"Fetch {name}", path, size), path.open("wb") as file:
             for chunk in self._chunks(address, size + 1, cut=True):
                 file.write(chunk)
                 digest.update(chunk)
                 arrived += len(chunk)
-                if progress is not None:
-                    progress(min(arrived, size), size)
         if arrived != size or digest.hexdigest() != sha256:
             path.unlink()
             got = "more" if arrived > size else f"{arrived} bytes with sha256 {digest.hexdigest()}"
