@@ -91,6 +91,15 @@ def test_the_other_tables_are_checked_alike(
         load.cache_clear()
 
 
+def test_one_loader_reads_every_table() -> None:
+    folder = Path(facts.__file__).parent
+    readers = {path.name for path in folder.glob("*.py") if "tomllib" in path.read_text(encoding="utf-8")}
+    assert readers == {"_schema.py"}
+    named = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    unread = [path.stem for path in folder.glob("*.toml") if f'rows("{path.stem}")' not in named]
+    assert unread == []
+
+
 @pytest.mark.parametrize("table", LOADERS)
 def test_every_row_names_its_source(table: str) -> None:
     rows = LOADERS[table]()

@@ -63,8 +63,8 @@ class Row:
         return bool(self._take(field, bool, False))
 
     def words(self, field: str, pattern: str = r".+", *, empty: bool = False) -> tuple[str, ...]:
-        """Distinct strings that `pattern` matches whole; at least one, unless `empty` allows none."""
-        items = self._take(field, list, _REQUIRED)
+        """Distinct strings that `pattern` matches whole; at least one, unless `empty` allows none or no such field."""
+        items = self._take(field, list, [] if empty else _REQUIRED)
         bad = [item for item in items if not isinstance(item, str) or not re.fullmatch(pattern, item)]
         if bad or not (items or empty) or len(set(items)) != len(items):
             raise FactError(f"{self.where}: `{field}` must be distinct strings like {pattern}, not {items!r}.")
@@ -110,6 +110,10 @@ class Row:
             raise FactError(f"{self.where}: `{field}` must not be empty.")
         return [Row(f"{self.where} {field}[{index}]", item) for index, item in enumerate(items)]
 
+    def table(self, field: str) -> Row:
+        """The table of that name inside this one, as a row; an empty one where the field is absent."""
+        return Row(f"{self.where} {field}", self._take(field, dict, {}))
+
     def tables(self, pattern: str) -> list[tuple[str, Row]]:
         """All fields that are left, each a table by itself under a key that `pattern` matches whole."""
         left, self.values = self.values, {}
@@ -127,4 +131,9 @@ class Row:
 def rows(table: str) -> list[tuple[str, Row]]:
     """(key, row) pairs of TABLE.toml, in their order."""
     text = resources.files("build_torchvision.facts").joinpath(f"{table}.toml").read_text(encoding="utf-8")
+    return rows_of(table, text)
+
+
+def rows_of(table: str, text: str) -> list[tuple[str, Row]]:
+    """(key, row) pairs of `text`, which has the form of TABLE.toml, in their order."""
     return [(key, Row(f"{table}.toml [{key}]", values)) for key, values in tomllib.loads(text).items()]

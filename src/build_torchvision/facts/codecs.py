@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
-from typing import Any
 
-from build_torchvision.facts import PLATFORMS, FactError, isas
+from build_torchvision.facts._isas import isas
+from build_torchvision.facts._schema import PLATFORMS, SHA256, FactError, Row, rows, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,21 +70,25 @@ class CodecLibrary:
         return (self.common, self.platforms.get(isas()[isa].platform, SourceSet()), *chain)
 
 
-_SET = {field.name for field in fields(SourceSet)}
+_SET = tuple(field.name for field in fields(SourceSet))
+_TEXT = r"(?s).*"
 
 
 @cache
 def codec_libraries() -> Mapping[str, CodecLibrary]:
     """All libraries by name, each after those that it uses. Raises FactError for a malformed table."""
-    text = resources.files("build_torchvision.facts").joinpath("codecs.toml").read_text(encoding="utf-8")
-    return MappingProxyType(read_codec_libraries(text))
+    return MappingProxyType(_libraries(rows("codecs")))
 
 
 def read_codec_libraries(text: str) -> dict[str, CodecLibrary]:
     """`text` in the form of codecs.toml. Raises FactError for a missing, unknown or malformed field."""
+    return _libraries(rows_of("codecs", text))
+
+
+def _libraries(table: Iterable[tuple[str, Row]]) -> dict[str, CodecLibrary]:
     found: dict[str, CodecLibrary] = {}
-    for name, row in tomllib.loads(text).items():
-        found[name] = _library(name, dict(row), found)
+    for name, row in table:
+        found[name] = _library(name, row, found)
     return found
 
 
@@ -105,70 +106,49 @@ def reported_advisories(libraries: Iterable[CodecLibrary] | None = None) -> list
     return [f"{row.name} {row.version}: {advisory}" for row in rows for advisory in row.advisories]
 
 
-def _library(name: str, row: dict[str, Any], known: Mapping[str, CodecLibrary]) -> CodecLibrary:
-    where = f"codecs.toml [{name}]"
-    common = _source_set(where, {key: row.pop(key) for key in list(row) if key in _SET})
-    platforms = {key: _source_set(f"{where} {key}", row.pop(key)) for key in PLATFORMS if key in row}
-    per_isa = {key: _source_set(f"{where} isa.{key}", values) for key, values in row.pop("isa", {}).items()}
-
-    def texts(key: str) -> Mapping[str, str]:
-        return MappingProxyType(dict(row.pop(key, {})))
-
-    def words(key: str) -> tuple[str, ...]:
-        return _words(where, key, row.pop(key, []))
-
-    try:
-        library = CodecLibrary(
-            name=name,
-            version=row.pop("version"),
-            codec=row.pop("codec", None),
-            licence=row.pop("licence"),
-            purl=row.pop("purl"),
-            debian_pool=row.pop("debian_pool", None),
-            sdist=row.pop("sdist", None),
-            sha256=row.pop("sha256"),
-            evidence=row.pop("evidence"),
-            folder=row.pop("folder", "."),
-            source=row.pop("source"),
-            common=common,
-            platforms=MappingProxyType(platforms),
-            isas=MappingProxyType(per_isa),
-            headers=texts("headers"),
-            templates=texts("templates"),
-            substitute=texts("substitute"),
-            uses=words("uses"),
-            licence_files=words("licence_files"),
-            urls=words("urls"),
-            advisories=words("advisories"),
-            prefixes=words("prefixes"),
-        )
-    except KeyError as error:
-        raise FactError(f"{where}: `{error.args[0]}` is missing.") from error
-    if row:
-        raise FactError(f"{where}: unknown field(s) {', '.join(row)}.")
-    if not re.fullmatch(r"[0-9a-f]{64}", library.sha256):
-        raise FactError(f"{where}: `sha256` = {library.sha256!r} is no SHA-256.")
+def _library(name: str, row: Row, known: Mapping[str, CodecLibrary]) -> CodecLibrary:
+    common = _source_set(row)
+    platforms = {key: _source_set(row.table(key), done=True) for key in PLATFORMS if key in row.values}
+    per_isa = {key: _source_set(table, done=True) for key, table in row.table("isa").tables(r"\w+")}
+    library = CodecLibrary(
+        name=name,
+        version=row.text("version"),
+        codec=row.optional("codec"),
+        licence=row.text("licence"),
+        purl=row.text("purl"),
+        debian_pool=row.optional("debian_pool"),
+        sdist=row.optional("sdist"),
+        sha256=row.text("sha256", SHA256),
+        evidence=row.text("evidence"),
+        folder=row.optional("folder") or ".",
+        source=row.text("source"),
+        common=common,
+        platforms=MappingProxyType(platforms),
+        isas=MappingProxyType(per_isa),
+        headers=row.mapping("headers", r".+", _TEXT),
+        templates=row.mapping("templates", r".+"),
+        substitute=row.mapping("substitute", r".+", _TEXT),
+        uses=row.words("uses", empty=True),
+        licence_files=row.words("licence_files", empty=True),
+        urls=row.words("urls", empty=True),
+        advisories=row.words("advisories", empty=True),
+        prefixes=row.words("prefixes", empty=True),
+    )
+    row.done()
     if not (library.urls or library.sdist):
-        raise FactError(f"{where}: neither `urls` nor `sdist` says where the source is.")
+        raise FactError(f"{row.where}: neither `urls` nor `sdist` says where the source is.")
     for used in library.uses:
         if used not in known:
-            raise FactError(f"{where}: uses {used}, which no row above describes.")
+            raise FactError(f"{row.where}: uses {used}, which no row above describes.")
     for isa in per_isa:
         if isa not in isas():
-            raise FactError(f"{where}: isa.{isa} is no CPU ISA of isas.toml.")
+            raise FactError(f"{row.where}: isa.{isa} is no CPU ISA of isas.toml.")
     return library
 
 
-def _source_set(where: str, values: Mapping[str, Any]) -> SourceSet:
-    unknown = values.keys() - _SET
-    if unknown:
-        raise FactError(f"{where}: unknown field(s) {', '.join(sorted(unknown))}.")
-    return SourceSet(**{key: _words(where, key, items) for key, items in values.items()})
-
-
-def _words(where: str, key: str, items: Any) -> tuple[str, ...]:
-    if not isinstance(items, list) or not all(isinstance(item, str) and item for item in items):
-        raise FactError(f"{where}: `{key}` must be a list of strings, not {items!r}.")
-    if len(set(items)) != len(items):
-        raise FactError(f"{where}: `{key}` names something twice.")
-    return tuple(items)
+def _source_set(row: Row, *, done: bool = False) -> SourceSet:
+    """The source set whose fields stand in `row`; `done`: it has no other fields."""
+    found = SourceSet(**{key: row.words(key, empty=True) for key in _SET if key in row.values})
+    if done:
+        row.done()
+    return found

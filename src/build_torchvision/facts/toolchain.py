@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, cast
 
-from build_torchvision.facts import FactError
+from build_torchvision.facts._schema import SHA256, FactError, rows
 
 ARCHITECTURES = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})  # platform -> Debian's architecture
 # Keeps every version of every package of Debian under the time at which it was in the archive.
@@ -55,18 +52,19 @@ class ToolchainPackage:
 @cache
 def toolchain_packages() -> Mapping[str, ToolchainPackage]:
     """All rows by name. Raises FactError for a malformed table."""
-    text = resources.files("build_torchvision.facts").joinpath("toolchain.toml").read_text(encoding="utf-8")
     found: dict[str, ToolchainPackage] = {}
-    for name, row in tomllib.loads(text).items():
-        where = f"toolchain.toml [{name}]"
-        try:
-            found[name] = ToolchainPackage(**row)
-        except TypeError as error:
-            raise FactError(f"{where}: {error}") from error
+    for name, row in rows("toolchain"):
+        found[name] = ToolchainPackage(
+            package=row.text("package"),
+            version=row.text("version"),
+            runs_on=cast(Literal["host", "target"], row.text("runs_on", "host|target")),
+            pool=row.text("pool"),
+            keep=row.mapping("keep", r".+"),
+            sha256=row.mapping("sha256", "|".join(ARCHITECTURES.values()), SHA256),
+            licence=row.text("licence"),
+            source=row.text("source"),
+        )
+        row.done()
         if set(found[name].sha256) != set(ARCHITECTURES.values()):
-            raise FactError(f"{where}: `sha256` must name {', '.join(ARCHITECTURES.values())}.")
-        if not all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in found[name].sha256.values()):
-            raise FactError(f"{where}: a `sha256` is no SHA-256.")
-        if found[name].runs_on not in ("host", "target"):
-            raise FactError(f"{where}: `runs_on` must be host or target.")
+            raise FactError(f"{row.where}: `sha256` must name {', '.join(ARCHITECTURES.values())}.")
     return MappingProxyType(found)
