@@ -24,7 +24,7 @@ import httpx
 import pytest
 from _wheels import record_of
 
-from build_torchvision.errors import BadInput, CannotWrite, FetchFailed, MissingInput
+from build_torchvision.errors import BadInput, CannotWrite, FetchFailed, MissingInput, ProcessFailed
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs import apt, codecs, compiler, parts, registry, source, torch_sdk
 from build_torchvision.inputs.cache import cache_dir, publish
@@ -532,6 +532,21 @@ def test_an_unlisted_source_is_taken_as_the_version_that_it_says(tmp_path: Path)
 def test_a_release_without_a_pinned_source_says_what_to_name_or_to_take_instead() -> None:
     with pytest.raises(BadInput, match=r"No sha256 is pinned.*--source DIR.*--torchvision 0\.29\.1"):
         source.fetch_source(releases()["0.29.2"])
+
+
+def test_a_suite_that_cannot_be_read_stops_a_strict_apt_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "bin", "apt-get", "echo 'E: The repository is not signed.' >&2; exit 100")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    archive = apt.AptArchive(uri="http://m.example/debian", suite="sid", components="main", signed_by=None)
+    with pytest.raises(ProcessFailed, match="not signed"), apt.private_apt([archive], "Ask"):
+        pass
+    with apt.private_apt([archive], "Ask", partly=True) as asked:
+        assert any("Check-Valid-Until=false" in option for option in asked.options)
+    binary = replace(archive, kind="deb")
+    with apt.private_apt([binary, archive], "Ask", partly=True) as asked:
+        assert not any("Check-Valid-Until" in option for option in asked.options)
 
 
 def test_only_the_original_tarball_of_that_version_is_taken() -> None:
