@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
 from _elf import Object
-from _mutations import INSIDE, WHOLE, Cost, cost_of, mutants
+from _mutations import INSIDE, WHOLE, Cost, cost_of, mutants, read_members, write
 from test_audit import MEMCPY, OLD_STRING, TORCH, Wheel
 from test_device import FATBINS, TABLE, TINY
 
+from build_torchvision.errors import BadInput
 from build_torchvision.variants import parse
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.session import VerifyOptions, verify_wheel
@@ -111,6 +113,29 @@ def test_what_a_command_raises_is_seen() -> None:
 
     assert "subsection not found" in cost_of(fails).traceback
     assert cost_of(lambda: bytearray(300 << 20) and 0).mebibytes > 300
+
+
+def refused(wheel: Path) -> bool:
+    try:
+        return not audit_wheel(wheel).ok
+    except BadInput:
+        return True
+
+
+def test_an_empty_name_and_a_module_of_zeros_are_named(bases: list[Path], tmp_path: Path) -> None:
+    members = read_members(bases[0])
+    nameless = zipfile.ZipInfo("placeholder")
+    nameless.filename = ""
+    entries = [(zipfile.ZipInfo(name), data) for name, data in members.items()]
+    path = tmp_path / bases[0].name
+    write(path, [*entries, (nameless, b"import os")])
+    assert refused(path)
+    write(path, [(info, data + bytes(60 << 20) if info.filename.endswith("_C.so") else data) for info, data in entries])
+    cost = cost_of(lambda: int(not audit_wheel(path).ok))
+    assert (cost.code, cost.traceback) == (1, "")
+    assert cost.seconds < SECONDS
+    failed = {check.name: check.detail for check in audit_wheel(path).failed}
+    assert "60 MiB, more than any extension module" in failed["archive"]
 
 
 def test_a_member_with_a_flipped_byte_is_named(bases: list[Path], tmp_path: Path) -> None:

@@ -38,8 +38,12 @@ MAX_FILE, MAX_BYTES, MAX_MEMBERS = 256 << 20, 256 << 20, 20_000
 """Bytes of a wheel and of all its files, and their number; a TorchVision with CUDA code for one SM has 30 MB in 300."""
 MAX_TEXT = 8 << 20  # bytes of a file in .dist-info, which is text to parse
 MAX_TAG = 1000  # characters; a compressed set of tags multiplies
-# What reading a member that is damaged or hostile raises: its checksum, its stream, its method, a password, its size.
-UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError, MemoryError)
+MAX_MODULE = 48 << 20  # bytes of an extension module; the published ones, with code for every SM, have 9 MB
+# What reading a member that is damaged or hostile raises: checksum, stream, method, password, size, an empty name.
+UNREADABLE = (
+    *(OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError, MemoryError),
+    IndexError,
+)
 UNHASHED = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
 
@@ -153,6 +157,9 @@ class Package:
         for entry in entries:
             if entry.file_size > MAX_TEXT and ".dist-info/" in entry.filename:
                 self.damaged[entry.filename] = f"it has {entry.file_size >> 20} MiB, more than text would"
+                continue
+            if entry.file_size > MAX_MODULE and entry.filename.endswith(".so"):
+                self.damaged[entry.filename] = f"it has {entry.file_size >> 20} MiB, more than any extension module"
                 continue
             try:
                 yield entry.filename, archive.read(entry)
