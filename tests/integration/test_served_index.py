@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from _sealed import SOURCE, sealed
+from _sealed import sealed
 from _serve import Served, serve
 from conftest import build_torchvision
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from test_audit import SOURCE
 from test_index import keys
 from uv import find_uv_bin
 
@@ -187,6 +188,20 @@ def test_an_address_that_is_no_index_is_refused(env: Path, site: Path) -> None:
         assert "index.json" in ran.err
     ran = build_torchvision("install", "--from", elsewhere.url, "--python", env)
     assert ran.code == 5  # the server is gone
+
+
+def test_a_wheel_for_every_python_is_taken_by_all_three(env: Path, tmp_path: Path) -> None:
+    sealed(tmp_path / "dist", any_python=True, variant="torchvision-python313-cpu-avx2")
+    ran = build_torchvision("index", tmp_path / "dist", "--out", tmp_path / "site")
+    assert ran.code == 0, ran.err
+    with serve(tmp_path / "site") as served:
+        ran = build_torchvision("install", "--from", served.url, "--python", env, "--no-deps")
+        assert (ran.code, installed(env)) == (0, "0.21.0+cpu.avx2"), ran.err
+        assert not any(path.endswith("/index.json") for path in served.asked), served.asked
+        for tool, option in ((pip, "--index-url"), (uv, "--default-index")):
+            reinstall = "--force-reinstall" if tool is pip else "--reinstall"
+            done = tool(env, reinstall, option, f"{served.url}cpu-avx2/simple", "torchvision")
+            assert done.returncode == 0, done.stderr
 
 
 # --- what lies beside the wheels --------------------------------------------------------------------------------------

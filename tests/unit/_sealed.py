@@ -24,13 +24,18 @@ def torch_beside(folder: Path) -> TorchFacts:
 
 
 def sealed(
-    folder: Path, variant: str = "torchvision-python313-cpu-avx512", *, with_variant_label: bool = False
+    folder: Path,
+    variant: str = "torchvision-python313-cpu-avx512",
+    *,
+    with_variant_label: bool = False,
+    any_python: bool = False,
 ) -> Path:
     """A wheel of `variant` in `folder`, with its descriptor, variant.json and a proof that was really made."""
     folder.mkdir(exist_ok=True)
     parsed = parse(variant)
     python = f"cp{parsed.python}"
-    wheel = replace(Wheel(variant), tag=f"{python}-{python}-manylinux_2_28_x86_64")
+    tag = "py3-none" if any_python else f"{python}-{python}"
+    wheel = replace(Wheel(variant), tag=f"{tag}-manylinux_2_28_x86_64")
     if with_variant_label:
         wheel.version = "0.21.0"
         wheel.file_name = f"torchvision-{wheel.version}-{wheel.tag}-{variant_label(parsed)}.whl"

@@ -18,12 +18,13 @@ import httpx
 import pytest
 from _disks import on_full_disk, on_read_only_disk
 from _sealed import sealed
-from test_install import into_nothing
+from test_install import into_nothing, machine
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, CannotWrite, FetchFailed, VerificationFailed
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.install.installer import install
 from build_torchvision.install.remote import Remote, remote
+from build_torchvision.install.select import judge
 from build_torchvision.publish import catalogue, exchange
 from build_torchvision.publish import site as site_module
 from build_torchvision.publish.admission import Wheel, admit, admit_all, find_wheels
@@ -448,6 +449,7 @@ def test_no_index_json_is_a_traceback(wheels: list[Wheel], tmp_path: Path) -> No
     for text in texts:
         try:
             rows = catalogue.load(text, "x")
+            judge(machine("haswell"), rows)
             for row in rows:
                 if row != first:
                     install(Remote(base=f"file://{tmp_path}/site/"), row, into_nothing())

@@ -198,3 +198,32 @@ def test_places_are_addresses_or_folders(tmp_path: Path) -> None:
     for wrong in ("/no/such/folder", "ftp://host/"):
         with pytest.raises(BadInput):
             remote(wrong)
+
+
+# --- wheels for every Python ------------------------------------------------------------------------------------------
+
+
+def for_any(name: str, requires: str = ">=3.10") -> Record:
+    file = f"torchvision-0.21.0+{name.replace('-', '.')}-py3-none-manylinux_2_28_x86_64.whl"
+    return wheel(name, file=file, requires_python=requires)
+
+
+@pytest.mark.parametrize("python", ["310", "311", "313", "314"])
+def test_a_wheel_for_every_python_fits_each_that_it_allows(python: str) -> None:
+    found = best(machine("haswell", python=python), [for_any("cpu-avx2"), wheel("cpu-avx2")], "x")
+    assert found[0].record.any_python or python == "313"
+    assert found[0].fits
+
+
+def test_a_python_that_the_wheel_does_not_allow_is_refused_by_number() -> None:
+    (found,) = judge(machine("haswell", python="310"), [for_any("cpu-avx2", ">=3.11")])
+    assert not found.fits
+    assert "it needs Python >=3.11, and the environment has 3.10" in found.why
+
+
+def test_the_page_asks_for_no_python_where_every_wheel_is_for_every_one() -> None:
+    from build_torchvision.publish.front import front_page, page_data
+
+    rows = [for_any("cpu-avx2"), for_any("cpu-avx512")]
+    assert {row["python"] for row in page_data(rows)["wheels"]} == {"any"}
+    assert "any, &gt;=3.10" in front_page(rows, signed=False)

@@ -14,7 +14,7 @@ from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import isas, version_key
 from build_torchvision.machine.report import Machine
 from build_torchvision.publish.catalogue import Record
-from build_torchvision.variants import TRACKS, Variant, enumerate_variants
+from build_torchvision.variants import PYTHONS, TRACKS, Variant, enumerate_variants
 from build_torchvision.verify.package import parse_file_name
 
 NEAREST = 3
@@ -40,16 +40,18 @@ def judge(machine: Machine, records: Sequence[Record]) -> list[Judged]:
     the one with its own torch and no PTX added.
     """
     fitting = [row for row in records if not list(_obstacles(machine, row))]
-    ranked = choose(machine, dict.fromkeys(row.parsed for row in fitting))
+    ranked = choose(machine, dict.fromkeys(_variant(machine, row) for row in fitting))
     judged = [
         Judged(record=row, why=choice.why, obstacles=() if choice.fits else (choice.why,))
         for choice in ranked
-        for row in _of(choice.variant, fitting)
+        for row in _of([row for row in fitting if _variant(machine, row) == choice.variant])
     ]
     rest = [row for row in records if row not in fitting]
-    about = {choice.variant: choice for choice in choose(machine, dict.fromkeys(row.parsed for row in rest))}
+    about = {
+        choice.variant: choice for choice in choose(machine, dict.fromkeys(_variant(machine, row) for row in rest))
+    }
     for row in rest:
-        choice, obstacles = about[row.parsed], tuple(_obstacles(machine, row))
+        choice, obstacles = about[_variant(machine, row)], tuple(_obstacles(machine, row))
         obstacles = obstacles if choice.fits else (choice.why, *obstacles)
         judged.append(Judged(record=row, why="; ".join(obstacles), obstacles=obstacles))
     judged.sort(key=lambda found: not found.fits)
@@ -77,7 +79,7 @@ def best(machine: Machine, records: Sequence[Record], origin: str) -> list[Judge
 
 
 def _against_all(machine: Machine, found: Judged) -> str:
-    variant = found.record.parsed
+    variant = _variant(machine, found.record)
     ranked = choose(machine, enumerate_variants(variant.python, TRACKS, None))
     if ranked[0].variant == variant:
         return ranked[0].why
@@ -85,9 +87,15 @@ def _against_all(machine: Machine, found: Judged) -> str:
     return f"the best of those wheels; against {ranked[0].variant}, the best that could be built, {why}"
 
 
-def _of(variant: Variant, records: Sequence[Record]) -> list[Record]:
+def _variant(machine: Machine, row: Record) -> Variant:
+    """The variant that a wheel is on `machine`: of its environment's Python, where the wheel is for every one."""
+    python = machine.environment.python if machine.environment else None
+    return replace(row.parsed, python=python) if row.any_python and python in PYTHONS else row.parsed
+
+
+def _of(records: Sequence[Record]) -> list[Record]:
     marked = sorted(
-        (row for row in records if row.parsed == variant),
+        records,
         key=lambda row: ("unpaired" in row.version, ".ptx" in row.version),
     )
     return sorted(marked, key=lambda row: version_key(row.torchvision), reverse=True)
@@ -100,6 +108,11 @@ def _obstacles(machine: Machine, row: Record) -> Iterator[str]:
         yield "this system has no glibc"
     elif level and version_key(machine.glibc)[:2] < (int(level[1]), int(level[2])):
         yield f"it needs glibc {level[1]}.{level[2]}, and this system has {machine.glibc}"
+    environment = machine.environment
+    if row.any_python and environment is not None and row.requires_python:
+        python = environment.python_version
+        if not SpecifierSet(row.requires_python).contains(python):
+            yield f"it needs Python {row.requires_python}, and the environment has {python}"
     torch = machine.environment.torch if machine.environment else None
     if torch is not None and not SpecifierSet(row.torch_requirement).contains(torch.public, prereleases=True):
         yield f"it goes with torch{row.torch_requirement}, and torch {torch.version} is installed"

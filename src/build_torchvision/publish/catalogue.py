@@ -13,6 +13,9 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
+
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.publish.admission import Wheel
@@ -59,6 +62,18 @@ class Record:
     @property
     def parsed(self) -> Variant:
         return parse(self.variant)
+
+    @property
+    def any_python(self) -> bool:
+        """Whether the wheel is for every Python (py3-none) that `requires_python` allows."""
+        return parse_file_name(self.file).any_python
+
+    @property
+    def python_text(self) -> str:
+        """The Python as people write it: "3.13", or what a wheel for every Python requires: "any, >=3.10"."""
+        if not self.any_python:
+            return self.parsed.python_version
+        return f"any, {self.requires_python}" if self.requires_python else "any"
 
     @property
     def with_variant_label(self) -> bool:
@@ -127,13 +142,14 @@ def load(text: str, origin: str) -> list[Record]:
         records = [_read(row) for row in rows]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BadInput(action, f"Its {NAME} is not one of ours ({_short(error)}).", hint) from error
-    known, unknown = [], []
+    known: list[Record] = []
+    unknown: list[str] = []
     for row in records:
-        try:
-            if parse_file_name(row.file).name and row.parsed:
-                known.append(row)
-        except BadInput as error:
-            unknown.append(f"{row.file} ({error.problem})")
+        fault = _fault(row)
+        if fault is None:
+            known.append(row)
+        else:
+            unknown.append(f"{row.file} ({fault})")
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         log.warning("%s: wheels that this version does not know are left out: %s%s", origin, unknown[0], more)
@@ -194,6 +210,21 @@ def _read(row: Mapping[str, Any]) -> Record:
             raise TypeError(f"{field.name} is {type(value).__name__}")
         values[field.name] = value
     return Record(**values)
+
+
+def _fault(row: Record) -> str | None:
+    """Why nothing can be chosen by a record; None where it can."""
+    try:
+        parse_file_name(row.file)
+        parse(row.variant)
+        for text in (row.torch_requirement, row.requires_python):
+            SpecifierSet(text)
+        Version(row.torchvision)
+    except BadInput as error:
+        return error.problem
+    except (InvalidSpecifier, InvalidVersion) as error:
+        return str(error)
+    return None
 
 
 def _short(error: Exception) -> str:

@@ -96,7 +96,7 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
         "wheels": [
             {
                 "name": row.parsed.short,
-                "python": row.python,
+                "python": "any" if row.any_python else row.python,
                 "release": row.torchvision,
                 "version": row.version,
                 "torch": row.torch,

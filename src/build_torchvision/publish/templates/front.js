@@ -41,7 +41,8 @@
   const KINDS = ["native", "compatible", "ptx", "cpu"];
   const isaOf = (name) => data.isas.find((isa) => isa.name === name);
   const chain = (name) => (name ? [name, ...chain(isaOf(name).contains)] : []);
-  const pythons = [...new Set(data.wheels.map((wheel) => wheel.python))].sort();
+  const ANY = "any"; // a wheel for every Python
+  const pythons = [...new Set(data.wheels.map((wheel) => wheel.python))].filter((python) => python !== ANY).sort();
   const trackOf = (name) => data.tracks.find((row) => row.track === name);
   const kindOf = (track, sm) => (sm ? trackOf(track)?.kinds[sm] : "cpu");
   const rank = (kind) => KINDS.indexOf(kind);
@@ -52,7 +53,7 @@
   };
   const wheelsOf = (name, python) =>
     data.wheels
-      .filter((wheel) => wheel.name === name && wheel.python === python)
+      .filter((wheel) => wheel.name === name && [python, ANY].includes(wheel.python))
       .sort(
         (a, b) =>
           a.with_variant_label - b.with_variant_label ||
@@ -83,7 +84,7 @@
     const isas = chain(isa);
     const fits = data.wheels.filter((wheel) => {
       const part = partsOf(wheel.name);
-      return wheel.python === python && isas.includes(part.isa) && (part.sm === sm || !part.sm);
+      return [python, ANY].includes(wheel.python) && isas.includes(part.isa) && (part.sm === sm || !part.sm);
     });
     const worth = (wheel) => {
       const part = partsOf(wheel.name);
@@ -191,8 +192,10 @@
     ...[...data.gpus].reverse().map((gpu) => option(gpu.sm, `${gpu.sm}: ${gpu.products.join(", ")} (${gpu.architecture})`)),
   );
   $("isa").append(...data.isas.map((isa) => option(isa.name, `${isa.name}: ${isa.cpus}`)));
-  $("python").append(...pythons.map((python) => option(python, dotted(python))));
-  $("python").value = pythons.includes(data.python) ? data.python : pythons.at(-1);
+  // Where every wheel is for every Python there is nothing to choose: the names are those of the default one.
+  $("python-field").hidden = !pythons.length;
+  $("python").append(...(pythons.length ? pythons : [data.python]).map((python) => option(python, dotted(python))));
+  $("python").value = pythons.includes(data.python) || !pythons.length ? data.python : pythons.at(-1);
 
   const choose = (remarks) =>
     answer(bestName($("gpu").value, $("isa").value, $("python").value), $("python").value, remarks);
