@@ -23,7 +23,8 @@ here="$(dirname "$0")"
 echo "$*" >> "$here/calls"
 case "$*" in
   "cache dir") echo "$here/cache" ;;
-  venv*) for last; do :; done; mkdir -p "$last/bin" ;;
+  venv*) [ -f "$here/novenv" ] && { echo "  cause: I/O error" >&2; exit 2; }
+    for last; do :; done; mkdir -p "$last/bin" ;;
   "python find"*) cat "$here/found" 2>/dev/null ;;
   "python install"*) [ -f "$here/offline" ] && { echo "  cause: no route to host" >&2; exit 2; }
     printf '#!/bin/sh\\necho 3 99 0\\n' > "$here/python3.99"
@@ -105,6 +106,15 @@ def test_too_little_space_is_met_before_anything_is_fetched(uv: Path, monkeypatc
 def test_a_disk_that_fills_up_is_named_as_the_cause(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (uv / "exit").write_text("2", encoding="utf-8")
     free(monkeypatch, 7 << 30, 7 << 30, 1 << 20)
+    with pytest.raises(CannotWrite, match="no space is left"):
+        filled(uv)
+
+
+def test_an_environment_that_cannot_be_made_is_no_verdict(uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (uv / "novenv").touch()
+    with pytest.raises(MissingInput, match=r"no environment can be made in .*: I/O error"):
+        filled(uv)
+    free(monkeypatch, 1 << 20)
     with pytest.raises(CannotWrite, match="no space is left"):
         filled(uv)
 

@@ -24,6 +24,7 @@ from build_torchvision.writing import writing
 TORCH_BYTES = 6 << 30
 """Free space to ask for before torch and its CUDA libraries are fetched: 5 GB unpacked, and uv's own files."""
 FULL = 64 << 20  # bytes; with less left after a failure, the disk is what failed
+ANOTHER_DISK = f"Free space there, or set {ENVIRONMENT} and UV_CACHE_DIR to folders on a larger disk."
 ATTEMPTS = 3
 NETWORK_FAILED = 2  # uv's exit code for what no other requirement would mend; 1 stands for requirements (its reference)
 _PYTHON_FACTS = "import sys, sysconfig; print(*sys.version_info[:2], sysconfig.get_config_var('Py_GIL_DISABLED') or 0)"
@@ -90,8 +91,8 @@ def environments_folder() -> Iterator[Path]:
     folder may be memory. What a killed command left there is swept. Raises CannotWrite.
     """
     root = cache_dir() / "environments"
-    with writing("Make an environment", root, hint=f"Free space there, or set {ENVIRONMENT} to another folder."):
-        root.mkdir(parents=True, exist_ok=True)
+    with writing("Make an environment", root, hint=ANOTHER_DISK):
+        _made(root)
     for left in root.glob("verify-*"):
         _sweep(left)
     with (
@@ -137,8 +138,11 @@ def environment(
             yield venv
         return
     venv = cache / f"{python}-{kind}-{re.sub(r'[^A-Za-z0-9.]+', '_', torch)}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{venv}.lock"), tempfile.TemporaryDirectory(prefix="wheel-", dir=cache) as scratch:
+    with (
+        writing(f"Make an environment for {wheel.name}", cache, hint=ANOTHER_DISK),
+        FileLock(f"{_made(cache) / venv.name}.lock"),
+        tempfile.TemporaryDirectory(prefix="wheel-", dir=cache) as scratch,
+    ):
         if not (venv / "complete").exists():
             shutil.rmtree(venv, ignore_errors=True)
             fill(venv, interpreter, torch, action=f"installing {torch} for Python {python}")
@@ -178,7 +182,13 @@ def fill(venv: Path, interpreter: Path, torch: str, *wanted: str | Path, action:
     uv, env = uv_program(), _environ()
     venv.parent.mkdir(parents=True, exist_ok=True)
     if not venv.exists():
-        run([uv, "venv", "-q", "--no-project", "--python", interpreter, venv], action=action, env=env)
+        made = run(
+            [uv, "venv", "-q", "--no-project", "--python", interpreter, venv], action=action, env=env, check=False
+        )
+        if made.returncode:
+            _require_space(action, FULL, venv)
+            problem = f"no environment can be made in {venv.parent}: {cause(made.stderr)}."
+            raise MissingInput(action, problem, "Check the folder, or name an environment with --python.")
     command: list[str | Path] = [uv, "pip", "install", "-q", "--python", venv / "bin" / "python"]
     command += [torch, *BESIDE.values(), *wanted]
     offline = run([*command, "--offline"], action=action, env=env, check=False, timeout=3600)
@@ -220,12 +230,17 @@ def _require_space(action: str, wanted: int, venv: Path) -> None:
                     action,
                     f"no space is left for torch: {folder} has {free / 2**30:.1f} GiB free, and "
                     f"{wanted / 2**30:.1f} GiB are needed.",
-                    f"Free space there, or set {ENVIRONMENT} and UV_CACHE_DIR to folders on a larger disk.",
+                    ANOTHER_DISK,
                 )
 
 
 def _uv_cache() -> str:
     return run([uv_program(), "cache", "dir"], action="asking uv for its cache", check=False).stdout.strip() or "."
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _existing_parent(folder: Path) -> Path:
