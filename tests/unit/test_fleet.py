@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -18,6 +19,8 @@ from build_torchvision.install.remote import remote
 from build_torchvision.publish import admission, catalogue
 from build_torchvision.publish.admission import admit_all, find_wheels
 from build_torchvision.publish.site import held, known_wheels, write_site
+from build_torchvision.verify.checks import Report
+from build_torchvision.verify.package import Package
 
 ISAS = ("avx2", "avx512")
 
@@ -26,13 +29,13 @@ ISAS = ("avx2", "avx512")
 def audited(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the wheels that are audited."""
     names: list[str] = []
-    real = admission.audit_wheel
+    real = admission.audit_package
 
-    def audit(path: Path, *arguments: object) -> object:
-        names.append(path.name)
-        return real(path, *arguments)  # type: ignore[arg-type]
+    def audit(package: Package, *arguments: Any) -> Report:
+        names.append(package.path.name)
+        return real(package, *arguments)
 
-    monkeypatch.setattr(admission, "audit_wheel", audit)
+    monkeypatch.setattr(admission, "audit_package", audit)
     return names
 
 
