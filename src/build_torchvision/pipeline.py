@@ -19,6 +19,7 @@ from build_torchvision.graph.plan import GraphInputs, plan_graphs
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.resolve import BuildRequest, ResolvedInputs, isas_of, resolve_inputs, tracks_of
 from build_torchvision.inputs.upstream import Upstream, ask_upstream
+from build_torchvision.operators import operators_for
 from build_torchvision.spec import WheelSpec
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
@@ -108,6 +109,7 @@ def _graph_inputs(part: Part) -> GraphInputs:
         shared=cache_dir() / "headers",
         device=_cuda_build(inputs),
         tuning=inputs.specs[0].tuning,
+        operators=operators_for(part.request.release, part.request.operators, inputs.source.root),
         identity=inputs.digest,
     )
 

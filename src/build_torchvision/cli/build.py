@@ -32,6 +32,7 @@ from build_torchvision.facts import releases
 from build_torchvision.inputs.source import SourceAvailability, source_version
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.operators import Choice
 from build_torchvision.plan_report import describe_plan
 from build_torchvision.requests import (
     ANY,
@@ -113,6 +114,7 @@ def build(
     launcher: str = "auto",
     allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
     no_tuning: Annotated[bool, Parameter(negative=())] = False,
+    operators: Choice = Choice.TUNED,
     out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
     build_dir: Path | None = None,
     with_variant_label: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
@@ -152,6 +154,8 @@ def build(
         Build against a torch that is not the release's own; the wheel, its version and its proof say so.
     no_tuning
         Compile the CPU operators as upstream does: no relaxed floating-point flags, no change of the compiler's IR.
+    operators
+        tuned: operators of our own in place of upstream's CPU kernels, which give the same bits faster; or upstream.
     jobs
         Compilers at once; default: from the cores and the memory.
     build_dir
@@ -193,6 +197,7 @@ def build(
             "out": out_dir,
             "with_variant_label": with_variant_label,
             "tuning": not no_tuning,
+            "operators": operators,
             "any_python": python == ANY,
         },
     )

@@ -21,7 +21,7 @@ from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, gen
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
-from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags
+from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags, vector_flags
 from build_torchvision.graph.units import (
     SHARED,
     Unit,
@@ -29,6 +29,7 @@ from build_torchvision.graph.units import (
     plan_units,
     precompiled_header,
     shared_headers,
+    source_path,
     unity_text,
 )
 from build_torchvision.inputs.codecs import Codecs
@@ -36,6 +37,7 @@ from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
+from build_torchvision.operators import Operators
 
 # ATen's and the dispatcher's headers, which nearly every source of a module of the unstable ABI includes. torch/torch.h
 # is left out on purpose: it doubles the header's cost and slows every unit that reads it, and one unit alone needs it.
@@ -64,7 +66,8 @@ class GraphInputs:
 
     `transform_ir` is the command that copies an IR file without its target CPU. `shared` is a folder that is the same
     for every build of this machine: precompiled headers are made of files there, since clang writes their full path.
-    `tuning` has the flags of the CPU operators and the changes to their IR. `identity` is a digest of what compilers
+    `tuning` has the flags of upstream's CPU operators and the changes to their IR, and `operators` what replaces them.
+    `identity` is a digest of what compilers
     read: under another one, every source is compiled anew.
     """
 
@@ -79,6 +82,7 @@ class GraphInputs:
     shared: Path
     device: CudaBuild | None = None
     tuning: Tuning = field(default_factory=Tuning)
+    operators: Operators = field(default_factory=Operators)
     identity: str = ""
 
 
@@ -151,15 +155,15 @@ class _Planner:
         return Counter(
             (extension.cxx_flags, isa)
             for extension in self.want.upstream.extensions
-            for unit in plan_units(extension, split=self.split)
-            if unit.language == "c++"
+            for unit in plan_units(extension, split=self.split, operators=self.want.operators)
+            if unit.language == "c++" and not unit.kernel
             for isa in (self.want.isas if unit.isa_dependent and not self.clang else (None,))
         )
 
     def graph(self) -> Graph:
         for extension in self.want.upstream.extensions:
             objects: dict[tuple[str, str | None], list[str]] = {target: [] for target in self.targets}
-            for unit in plan_units(extension, split=self.split):
+            for unit in plan_units(extension, split=self.split, operators=self.want.operators):
                 for (isa, sm), outputs in self._unit(extension, unit).items():
                     for target in self.targets:
                         if isa in (None, target[0]) and sm in (None, target[1]):
@@ -227,7 +231,7 @@ class _Planner:
             command = (*self.cc, *OPTIMIZE, *self.prefix_maps, *settings, *own, *flags, "-x", "c", "-c", source)
             return self._add(_compile(output, command, (source,), label, key))
         if self.clang and isa:
-            waits, use = self._header(extension, None)
+            waits, use = ((), ()) if unit.kernel else self._header(extension, None)
             parsed, bitcode = f"{platform}/parsed/{stem}.ll", f"{platform}/ir/{stem}.ll"
             front = (
                 *self.cxx,
@@ -235,6 +239,7 @@ class _Planner:
                 *use,
                 *settings,
                 *extension.cxx_flags,
+                *unit.flags,
                 *parse_flags(unit, self.want.tuning),
                 *UNOPTIMIZED_IR,
                 source,
@@ -261,10 +266,10 @@ class _Planner:
                     depfile=False,
                 )
             )
-            code = (*flags, *codegen_flags(unit, self.want.tuning))
+            code = (*flags, *codegen_flags(unit, self.want.tuning), *vector_flags(unit, isa))
             return self._add(generate(bitcode, output, label, platform, code))
-        waits, use = self._header(extension, isa)
-        command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *flags, "-c", source)
+        waits, use = ((), ()) if unit.kernel else self._header(extension, isa)
+        command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *unit.flags, *flags, "-c", source)
         return self._add(_compile(output, command, (source, *waits), label, key))
 
     def _header(self, extension: Extension, isa: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -386,7 +391,7 @@ class _Planner:
     def _source(self, unit: Unit, extension: Extension) -> str:
         root = str(self.want.source_root)
         if len(unit.sources) == 1:
-            return f"{root}/{unit.sources[0]}"
+            return source_path(root, unit.sources[0])
         cuda = unit.language == "cuda"
         suffix = ".cu" if cuda else ".cpp"
         path = str(PurePosixPath(self.want.platform, "units", unit.extension, f"{unit.name}{suffix}"))

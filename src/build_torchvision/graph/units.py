@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from build_torchvision.inputs.upstream import Extension
+from build_torchvision.operators import ADAPTOR_FLAGS, KERNEL_FLAGS, Operators, Replacement
 
 # Upstream keeps what computes on the CPU in folders of this name; everything else dispatches and registers.
 CPU_FOLDER = "cpu"
@@ -19,12 +20,19 @@ SHARED = 2  # the number of readers from which on a header is worth being precom
 
 @dataclass(frozen=True, kw_only=True)
 class Unit:
-    """One translation unit: `sources` relative to the release's root, compiled as one file when there are several."""
+    """One translation unit: `sources` relative to the release's root, compiled as one file when there are several.
+
+    Sources of our own are given by their whole path.
+    """
 
     extension: str
     name: str
     sources: tuple[str, ...]
     isa_dependent: bool
+    flags: tuple[str, ...] = ()
+    """Compiler flags of a unit of our own operators."""
+    kernel: bool = False
+    """Whether it is one of our kernels, which includes no header of torch."""
 
     @property
     def language(self) -> str:
@@ -36,16 +44,23 @@ def is_isa_dependent(source: str) -> bool:
     return CPU_FOLDER in PurePosixPath(source).parts
 
 
-def plan_units(extension: Extension, *, split: Set[str] = frozenset()) -> tuple[Unit, ...]:
+def plan_units(
+    extension: Extension, *, split: Set[str] = frozenset(), operators: Operators | None = None
+) -> tuple[Unit, ...]:
     """Group an extension's sources into translation units.
 
     Dispatch code (operators' schemas, autograd, autocast), image I/O and CUDA kernels become one unit each; a CPU
     operator stays alone, since upstream's files define the same names in anonymous namespaces. A unit whose name is in
-    `split` was found not to compile as one: its files stand alone.
+    `split` was found not to compile as one: its files stand alone. What `operators` replaces is left out, and their
+    adaptors and kernels come in its place.
     """
+    own = operators.of(extension.sources) if operators else ()
+    replaced = {row.source for row in own}
     groups: dict[tuple[str, bool], list[str]] = {}
     alone: list[tuple[str, bool]] = []
     for source in extension.sources:
+        if source in replaced:
+            continue
         path = PurePosixPath(source)
         isa_dependent = is_isa_dependent(source)
         if path.suffix == ".cu":
@@ -65,12 +80,42 @@ def plan_units(extension: Extension, *, split: Set[str] = frozenset()) -> tuple[
     for source, isa_dependent in alone:
         name = source.removeprefix("torchvision/csrc/").replace("/", ".")
         units.append(Unit(extension=extension.module, name=name, sources=(source,), isa_dependent=isa_dependent))
+    if operators and own:
+        units += _own_units(extension.module, own, operators.macros)
     return tuple(sorted(units, key=lambda unit: unit.name))
+
+
+def _own_units(module: str, rows: Sequence[Replacement], macros: Sequence[str]) -> list[Unit]:
+    """The adaptors of `rows` as one unit, and each of their kernels."""
+    adaptors = Unit(
+        extension=module,
+        name="operators.adaptors",
+        sources=tuple(str(row.adaptor_source) for row in rows),
+        isa_dependent=False,
+        flags=(*ADAPTOR_FLAGS, *macros),
+    )
+    kernels = [
+        Unit(
+            extension=module,
+            name=f"operators.{path.name}",
+            sources=(str(path),),
+            isa_dependent=True,
+            flags=KERNEL_FLAGS,
+            kernel=True,
+        )
+        for path in dict.fromkeys(path for row in rows for path in row.kernel_sources)
+    ]
+    return [adaptors, *kernels]
 
 
 def unity_text(unit: Unit, root: str) -> str:
     """The text of a file that includes every source of `unit`."""
-    return "".join(f'#include "{root}/{source}"\n' for source in unit.sources)
+    return "".join(f'#include "{source_path(root, source)}"\n' for source in unit.sources)
+
+
+def source_path(root: str, source: str) -> str:
+    """The whole path of a unit's source."""
+    return str(PurePosixPath(root, source))
 
 
 def isolated_text(unit: Unit, root: str, includes: Mapping[str, Sequence[str]]) -> str:

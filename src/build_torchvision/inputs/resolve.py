@@ -26,6 +26,7 @@ from build_torchvision.inputs.identity import codec_digest, tree_digest
 from build_torchvision.inputs.source import Source, fetch_source
 from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
+from build_torchvision.operators import FOLDER, Choice, described
 from build_torchvision.spec import CodecIdentity, LibraryIdentity, TorchIdentity, WheelSpec, distinct, resolved_tuning
 from build_torchvision.variants import Variant
 
@@ -40,8 +41,8 @@ class BuildRequest:
     registry's. `ptx` adds PTX to the cubins. `cc_prefix` is as in `find_compiler`. `launcher` names a compiler cache.
     `glibc` is "2.28", "2.34" or "host", and `codecs` says whose image libraries are used; None is the pinned ones,
     unless another option takes something of this machine.
-    Without `tuning` the operators are compiled as upstream compiles them. `any_python` asks for one wheel for every
-    Python.
+    Without `tuning` upstream's operators are compiled as upstream compiles them; `operators` says whether ours replace
+    them on the CPU. `any_python` asks for one wheel for every Python.
     """
 
     variants: tuple[Variant, ...]
@@ -63,6 +64,7 @@ class BuildRequest:
     out: Path = Path("dist")
     with_variant_label: bool = False
     tuning: bool = True
+    operators: Choice = Choice.TUNED
     any_python: bool = False
     optional: frozenset[Variant] = frozenset()
     """Variants that only a pattern named: they are left out where torch does not serve them."""
@@ -94,6 +96,7 @@ class ResolvedInputs:
         root = self.source.root
         facts: tuple[object, ...] = (
             tree_digest(root / name for name in ("setup.py", "torchvision/csrc")),
+            tree_digest([FOLDER]),
             tree_digest(self.torch.include_dirs[:1]),
             self.torch.version,
             tree_digest(self.cuda.include_dirs) if self.cuda else None,
@@ -213,6 +216,7 @@ def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
             ),
             glibc=inputs.compiler.toolchain.glibc if inputs.compiler.toolchain else None,
             tuning=resolved_tuning(variant, enabled=request.tuning and inputs.compiler.family == "clang"),
+            operators=described(request.release, request.operators, inputs.source.root),
             any_python=request.any_python or request.release.stable_abi,
             with_variant_label=request.with_variant_label,
         )

@@ -1,0 +1,158 @@
+"""Operators of our own, as data: which of upstream's sources each replaces, and of which files it consists.
+
+A kernel (kernels/*.cpp) is plain C++ on pointers and strides, without a header of torch; it is compiled once per ISA.
+An adaptor (adaptors/*.cpp) registers kernels with torch in place of upstream's source, through torch's dispatcher or
+its stable ABI, whichever upstream's source uses; it does not depend on the ISA. For every type and input that upstream
+admits the results are the same bits as those of upstream's kernel compiled with the same floating-point flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from packaging.version import Version
+
+from build_torchvision.facts import Release
+
+FOLDER = Path(__file__).parent
+CSRC = "torchvision/csrc"
+# Two operations are never fused into one that rounds once: results are the same on every ISA, and those of a compiler
+# for the baseline, as the published x86-64 wheels are. Nothing reads errno or the exception flags after math.
+KERNEL_FLAGS = ("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fvisibility=hidden")
+ADAPTOR_FLAGS = ("-fvisibility=hidden",)
+
+
+class Choice(StrEnum):
+    """Whose CPU kernels a wheel has."""
+
+    TUNED = "tuned"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement:
+    """What stands in place of `upstream`, a source below CSRC: an adaptor and the kernels that it calls.
+
+    `operators` are the names it registers. `stable_abi` says whether the adaptor can be built for that ABI too.
+    """
+
+    upstream: str
+    adaptor: str
+    kernels: tuple[str, ...]
+    operators: tuple[str, ...]
+    stable_abi: bool = True
+
+    @property
+    def source(self) -> str:
+        """Upstream's source, relative to the release's root."""
+        return f"{CSRC}/{self.upstream}"
+
+    @property
+    def adaptor_source(self) -> Path:
+        return FOLDER / "adaptors" / self.adaptor
+
+    @property
+    def kernel_sources(self) -> tuple[Path, ...]:
+        return tuple(FOLDER / "kernels" / name for name in self.kernels)
+
+
+def _pair(name: str) -> tuple[str, str]:
+    return f"torchvision::{name}", f"torchvision::_{name}_backward"
+
+
+REPLACEMENTS = (
+    Replacement(
+        upstream="ops/cpu/nms_kernel.cpp", adaptor="nms.cpp", kernels=("nms.cpp",), operators=("torchvision::nms",)
+    ),
+    Replacement(
+        upstream="ops/cpu/roi_align_kernel.cpp",
+        adaptor="roi_align.cpp",
+        kernels=("regions.cpp", "roi_align.cpp"),
+        operators=_pair("roi_align"),
+    ),
+    Replacement(
+        upstream="ops/cpu/roi_pool_kernel.cpp",
+        adaptor="roi_pool.cpp",
+        kernels=("regions.cpp", "roi_pool.cpp"),
+        operators=_pair("roi_pool"),
+    ),
+    Replacement(
+        upstream="ops/cpu/ps_roi_align_kernel.cpp",
+        adaptor="ps_roi_align.cpp",
+        kernels=("regions.cpp", "ps_roi.cpp"),
+        operators=_pair("ps_roi_align"),
+    ),
+    Replacement(
+        upstream="ops/cpu/ps_roi_pool_kernel.cpp",
+        adaptor="ps_roi_pool.cpp",
+        kernels=("regions.cpp", "ps_roi.cpp"),
+        operators=_pair("ps_roi_pool"),
+    ),
+    Replacement(
+        upstream="ops/cpu/deform_conv2d_kernel.cpp",
+        adaptor="deform_conv2d.cpp",
+        kernels=("deform_conv2d.cpp",),
+        operators=_pair("deform_conv2d"),
+        stable_abi=False,
+    ),
+    Replacement(
+        upstream="ops/cpu/box_iou_rotated_kernel.cpp",
+        adaptor="box_iou_rotated.cpp",
+        kernels=("box_iou_rotated.cpp",),
+        operators=("torchvision::box_iou_rotated",),
+    ),
+    Replacement(
+        upstream="ops/quantized/cpu/qnms_kernel.cpp",
+        adaptor="qnms.cpp",
+        kernels=("nms.cpp",),
+        operators=("torchvision::qnms",),
+    ),
+    Replacement(
+        upstream="ops/quantized/cpu/qroi_align_kernel.cpp",
+        adaptor="qroi_align.cpp",
+        kernels=("quantized_roi_align.cpp",),
+        operators=("torchvision::qroi_align",),
+    ),
+)
+# What an adaptor has to be told of a release: (macro, first release, first release for which it is not so any more).
+DIFFERENCES = (
+    ("BUILD_TORCHVISION_QUANTIZED_TENSORS", "0", "0.28"),  # qnms and qroi_align are nms and roi_align of such tensors
+    ("BUILD_TORCHVISION_UNCLAMPED_OVERLAPS", "0", "0.27"),  # box_iou_rotated of 0.26 may exceed 1 by rounding
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operators:
+    """The replacements that a build takes, and the macros for their adaptors."""
+
+    rows: tuple[Replacement, ...] = ()
+    macros: tuple[str, ...] = ()
+
+    def of(self, sources: Iterable[str]) -> tuple[Replacement, ...]:
+        """Those of an extension that is built from `sources`."""
+        named = set(sources)
+        return tuple(row for row in self.rows if row.source in named)
+
+
+def operators_for(release: Release, choice: Choice, source_root: Path) -> Operators:
+    """What is replaced in `release`, whose source is at `source_root`.
+
+    Of a release that the tables do not describe nothing is: its operators may compute something else.
+    """
+    if choice is Choice.UPSTREAM or not release.listed:
+        return Operators()
+    version = Version(release.torchvision)
+    return Operators(
+        rows=tuple(row for row in REPLACEMENTS if (source_root / row.source).is_file()),
+        macros=tuple(f"-D{name}" for name, first, end in DIFFERENCES if Version(first) <= version < Version(end)),
+    )
+
+
+def described(release: Release, choice: Choice, source_root: Path) -> Mapping[str, str]:
+    """Operator -> whose CPU kernel it has, for a wheel's descriptor; empty where all are upstream's."""
+    return {
+        name: Choice.TUNED.value for row in operators_for(release, choice, source_root).rows for name in row.operators
+    }

@@ -1,0 +1,81 @@
+// nms of quantized boxes in place of upstream's ops/quantized/cpu/qnms_kernel.cpp.
+//
+// Up to release 0.27 it is nms of quantized tensors; from 0.28 on it is an operator of its own, on plain integers.
+// BUILD_TORCHVISION_QUANTIZED_TENSORS says which.
+
+#include "tensor.h"
+
+namespace build_torchvision {
+namespace {
+
+#ifdef BUILD_TORCHVISION_QUANTIZED_TENSORS
+constexpr bool kExactAreas = true;
+template <class T>
+using Stored = typename T::underlying;
+#define DISPATCH_STORED AT_DISPATCH_QINT_TYPES
+#else
+constexpr bool kExactAreas = false;
+template <class T>
+using Stored = T;
+#define DISPATCH_STORED DISPATCH_INTEGRAL
+#endif
+
+#ifdef BUILD_TORCHVISION_QUANTIZED_TENSORS
+// A quantized tensor's options say that it is quantized, which the numbers of boxes are not.
+Tensor new_empty_numbers(const Tensor&, int64_t count) {
+  return at::empty({count}, at::TensorOptions().dtype(at::kLong));
+}
+#else
+Tensor new_empty_numbers(const Tensor& like, int64_t count) {
+  return empty_as(like, {count}, ScalarType::Long);
+}
+#endif
+
+Tensor quantized_nms_on_cpu(const Tensor& dets, const Tensor& scores, double iou_threshold) {
+  CHECK(dets.dim() == 2, "boxes should be a 2d tensor, got ", dets.dim(), "D");
+  CHECK(dets.size(1) == 4, "boxes should have 4 elements in dimension 1, got ", dets.size(1));
+  CHECK(scores.dim() == 1, "scores should be a 1d tensor, got ", scores.dim(), "D");
+  CHECK(
+      dets.size(0) == scores.size(0),
+      "boxes and scores should have same number of elements in dimension 0, got ",
+      dets.size(0),
+      " and ",
+      scores.size(0));
+  CHECK(dets.is_cpu(), "dets must be a CPU tensor");
+  CHECK(scores.is_cpu(), "scores must be a CPU tensor");
+  CHECK(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
+  Tensor keep = new_empty_numbers(dets, dets.size(0));
+  int64_t kept = 0;
+  DISPATCH_STORED(dets.scalar_type(), "qnms_kernel", [&] {
+    kept = quantized_nms(
+        torch_threads(),
+        reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(dets)),
+        dets.stride(0),
+        dets.stride(1),
+        reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(scores)),
+        scores.stride(0),
+        dets.size(0),
+        iou_threshold,
+        kExactAreas,
+        write<int64_t>(keep));
+  });
+  return first_of(keep, kept);
+}
+
+} // namespace
+
+#ifdef BUILD_TORCHVISION_QUANTIZED_TENSORS
+TORCH_LIBRARY_IMPL(torchvision, QuantizedCPU, m) {
+  m.impl(OPERATOR_NAME("nms"), OPERATOR_FUNCTION(quantized_nms_on_cpu));
+}
+#else
+DEFINE_OPERATORS(m) {
+  m.def(OPERATOR_SCHEMA("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"));
+}
+
+IMPLEMENT_ON_CPU(m) {
+  m.impl(OPERATOR_NAME("qnms"), OPERATOR_FUNCTION(quantized_nms_on_cpu));
+}
+#endif
+
+} // namespace build_torchvision

@@ -1,0 +1,76 @@
+// The adaptors' view of torch through its stable ABI, with that ABI's headers alone. Included by tensor.h.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/Dispatch_v2.h>
+
+#define CHECK STD_TORCH_CHECK
+#define DISPATCH_FLOATING(TYPE, NAME, ...) THO_DISPATCH_V2(TYPE, NAME, AT_WRAP(__VA_ARGS__), AT_EXPAND(AT_FLOATING_TYPES))
+#define DISPATCH_FLOATING_AND_HALF(TYPE, NAME, ...) \
+  THO_DISPATCH_V2(                                  \
+      TYPE, NAME, AT_WRAP(__VA_ARGS__), AT_EXPAND(AT_FLOATING_TYPES), torch::headeronly::ScalarType::Half)
+#define DISPATCH_INTEGRAL(TYPE, NAME, ...) THO_DISPATCH_V2(TYPE, NAME, AT_WRAP(__VA_ARGS__), AT_EXPAND(AT_INTEGRAL_TYPES))
+#define IMPLEMENT_ON_CPU(library) STABLE_TORCH_LIBRARY_IMPL(torchvision, CPU, library)
+#define DEFINE_OPERATORS(library) STABLE_TORCH_LIBRARY_FRAGMENT(torchvision, library)
+#define OPERATOR_NAME(name) name
+#define OPERATOR_SCHEMA(schema) schema
+#define OPERATOR_FUNCTION(function) TORCH_BOX(&function)
+
+namespace build_torchvision {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using TorchHalf = torch::headeronly::Half;
+using Sizes = torch::headeronly::IntHeaderOnlyArrayRef;
+
+inline Tensor empty_as(const Tensor& like, Sizes sizes) {
+  return torch::stable::new_empty(like, sizes);
+}
+inline Tensor empty_as(const Tensor& like, Sizes sizes, ScalarType type) {
+  return torch::stable::new_empty(like, sizes, type);
+}
+inline Tensor zeros_as(const Tensor& like, Sizes sizes) {
+  return torch::stable::new_zeros(like, sizes);
+}
+inline Tensor as_contiguous(const Tensor& tensor) {
+  return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
+}
+inline Tensor first_of(Tensor& tensor, int64_t count) {
+  return torch::stable::narrow(tensor, 0, 0, count);
+}
+
+template <class T>
+const T* data_of(const Tensor& tensor) {
+  return tensor.const_data_ptr<T>();
+}
+template <class T>
+T* writable_data_of(const Tensor& tensor) {
+  return tensor.mutable_data_ptr<T>();
+}
+
+inline void check_same_type(
+    const char*,
+    const Tensor& first,
+    const char* first_name,
+    const Tensor& second,
+    const char* second_name) {
+  CHECK(first.scalar_type() == second.scalar_type(), first_name, " should have the same type as ", second_name);
+}
+
+inline void run_in_threads(
+    int64_t count,
+    int64_t grain,
+    void (*body)(int64_t begin, int64_t end, void* context),
+    void* context) {
+  TORCH_ERROR_CODE_CHECK(torch_parallel_for(0, count, grain, body, context));
+}
+
+inline Threads torch_threads() {
+  return {static_cast<int64_t>(torch::stable::get_num_threads()), run_in_threads};
+}
+
+} // namespace
+} // namespace build_torchvision

@@ -1,0 +1,301 @@
+// Greedy non-maximum suppression.
+//
+// Boxes are copied once into the order of their scores, one array a coordinate. A kept box is then compared with whole
+// vectors of boxes that come after it, where upstream follows an index to each box and branches on it. Boxes are kept
+// in groups: a group's boxes first settle among themselves, then strike out of the rest, a cache's worth at a time; and
+// where many of the rest are struck out, the remaining ones are moved together.
+// Which boxes are kept is upstream's, bit for bit: an overlap is compared with the threshold as if it had been divided
+// and rounded as upstream does.
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <type_traits>
+
+#include "kernels.h"
+#include "lanes.h"
+
+namespace build_torchvision {
+
+namespace {
+
+constexpr int64_t kGroup = 64;     // boxes that settle among themselves
+constexpr int64_t kChunk = 512;    // boxes that stay in the first-level cache while a group strikes
+constexpr int64_t kShortSort = 48; // below this an insertion is faster than counting digits
+
+// A key whose unsigned order is the order of scores, the best first: NaN is better than anything, -0 equals 0.
+inline uint32_t order_key(float score) {
+  if (score != score) {
+    return 0;
+  }
+  score += 0.0f;
+  uint32_t bits;
+  std::memcpy(&bits, &score, sizeof bits);
+  return ~(bits & 0x80000000u ? ~bits : bits | 0x80000000u);
+}
+inline uint64_t order_key(double score) {
+  if (score != score) {
+    return 0;
+  }
+  score += 0.0;
+  uint64_t bits;
+  std::memcpy(&bits, &score, sizeof bits);
+  return ~(bits >> 63 ? ~bits : bits | 0x8000000000000000u);
+}
+template <class T>
+inline uint64_t order_key(T score) {
+  return ~(static_cast<uint64_t>(static_cast<int64_t>(score)) ^ 0x8000000000000000u);
+}
+
+template <class Key>
+struct Scored {
+  Key key;
+  int64_t number;
+};
+
+// Stable: equal scores keep their order, as in torch.sort(stable=True, descending=True).
+template <class Key>
+void sort_by_key(Scored<Key>* items, int64_t count) {
+  if (count <= kShortSort) {
+    for (int64_t i = 1; i < count; ++i) {
+      const Scored<Key> item = items[i];
+      int64_t j = i;
+      for (; j > 0 && items[j - 1].key > item.key; --j) {
+        items[j] = items[j - 1];
+      }
+      items[j] = item;
+    }
+    return;
+  }
+  constexpr int kDigit = 8, kValues = 1 << kDigit, kDigits = sizeof(Key) * 8 / kDigit;
+  int64_t counts[kDigits][kValues] = {};
+  for (int64_t i = 0; i < count; ++i) {
+    for (int d = 0; d < kDigits; ++d) {
+      ++counts[d][items[i].key >> (d * kDigit) & (kValues - 1)];
+    }
+  }
+  Buffer<Scored<Key>> other(count);
+  Scored<Key>*from = items, *to = other;
+  for (int d = 0; d < kDigits; ++d) {
+    int64_t* starts = counts[d];
+    if (starts[from[0].key >> (d * kDigit) & (kValues - 1)] == count) {
+      continue;  // all the same here
+    }
+    int64_t sum = 0;
+    for (int v = 0; v < kValues; ++v) {
+      const int64_t here = starts[v];
+      starts[v] = sum;
+      sum += here;
+    }
+    for (int64_t i = 0; i < count; ++i) {
+      to[starts[from[i].key >> (d * kDigit) & (kValues - 1)]++] = from[i];
+    }
+    std::swap(from, to);
+  }
+  if (from != items) {
+    std::memcpy(static_cast<void*>(items), from, count * sizeof(Scored<Key>));
+  }
+}
+
+// An integer as wide as T: a flag per lane that needs no conversion.
+template <class T>
+using Flag = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+
+template <class T>
+struct Boxes {
+  T *left, *top, *right, *bottom, *area;
+  Flag<T>* struck;
+  int64_t* number;
+};
+
+// Whether overlap / total, rounded to T, is more than a threshold, without dividing.
+//
+// The quotient rounds to more than `threshold` (of type T) if and only if it is beyond the middle between threshold and
+// the next number: it never is that middle, which has one bit more than an overlap can have. So the question is
+// overlap - threshold * total > half_step * total. With fused multiply-add the left side is exact near equality, and
+// half_step is a power of 2. It needs numbers that do not underflow on the way: see `ordinary`.
+template <class T>
+struct Product {
+  T threshold, half_step;
+  bool operator()(T overlap, T total) const {
+    return std::fma(-threshold, total, overlap) > half_step * total;
+  }
+};
+
+template <class T>
+struct Quotient {
+  T threshold;
+  bool operator()(T overlap, T total) const {
+    return overlap / total > threshold;
+  }
+};
+
+// Strikes boxes [begin, end) that overlap box i too much. max and min take their first argument for NaN, as std::max.
+template <class T, class Exceeds>
+inline void strike(const Boxes<T>& boxes, T left, T top, T right, T bottom, T area, int64_t begin, int64_t end, const Exceeds& exceeds) {
+  const T *lefts = boxes.left, *tops = boxes.top, *rights = boxes.right, *bottoms = boxes.bottom, *areas = boxes.area;
+  Flag<T>* __restrict__ struck = boxes.struck;
+  for (int64_t j = begin; j < end; ++j) {
+    const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
+    const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
+    const T w = r - l, h = b - t;
+    const T overlap = (0 < w ? w : 0) * (0 < h ? h : 0);
+    struck[j] |= exceeds(overlap, area + areas[j] - overlap) ? Flag<T>(-1) : Flag<T>(0);
+  }
+}
+
+template <class T, class Exceeds>
+int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, const Exceeds& exceeds, int64_t* keep) {
+  int64_t kept = 0, begin = 0, end = count;
+  while (begin < end) {
+    const int64_t group = std::min(begin + kGroup, end), first = begin;
+    int64_t strikers[kGroup], strikes = 0;
+    for (int64_t i = begin; i < group; ++i) {
+      if (!boxes.struck[i]) {
+        keep[kept++] = boxes.number[i];
+        strikers[strikes++] = i;
+        strike(boxes, boxes.left[i], boxes.top[i], boxes.right[i], boxes.bottom[i], boxes.area[i], i + 1, group, exceeds);
+      }
+    }
+    begin = group;
+    const int64_t rest = end - begin;
+    parallel(threads, rest, std::max<int64_t>(kChunk, (int64_t{1} << 17) / std::max<int64_t>(strikes, 1)), [&](int64_t from, int64_t to) {
+      for (int64_t chunk = begin + from; chunk < begin + to; chunk += kChunk) {
+        for (int64_t k = 0; k < strikes; ++k) {
+          const int64_t i = strikers[k];
+          strike(boxes, boxes.left[i], boxes.top[i], boxes.right[i], boxes.bottom[i], boxes.area[i], chunk, std::min(chunk + kChunk, begin + to), exceeds);
+        }
+      }
+    });
+    int64_t struck = 0;
+    for (int64_t j = begin; j < end; ++j) {
+      struck -= boxes.struck[j];
+    }
+    if (struck * 5 > rest) {
+      // The remaining boxes move down to the group's place: they are fewer than what they are read from.
+      int64_t to = first;
+      for (int64_t j = begin; j < end; ++j) {
+        boxes.left[to] = boxes.left[j];
+        boxes.top[to] = boxes.top[j];
+        boxes.right[to] = boxes.right[j];
+        boxes.bottom[to] = boxes.bottom[j];
+        boxes.area[to] = boxes.area[j];
+        boxes.number[to] = boxes.number[j];
+        to += boxes.struck[j] + 1;
+      }
+      std::fill(boxes.struck + first, boxes.struck + to, Flag<T>(0));
+      begin = first;
+      end = to;
+    }
+  }
+  return kept;
+}
+
+// Whether `Product` holds for these boxes: no corner is NaN or infinite, no side negative, and areas are 0 or far from
+// where products underflow. An overlap is then at most either area, and a total 0 or about as large as the larger one.
+template <class T>
+bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
+  constexpr T small = static_cast<T>(8.67e-19), large = static_cast<T>(1.15e18);  // about 2^-60 and 2^60
+  if (!(threshold >= static_cast<T>(1e-6) && threshold <= 1)) {
+    return false;
+  }
+  Flag<T> odd = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const T width = boxes.right[i] - boxes.left[i], height = boxes.bottom[i] - boxes.top[i], area = boxes.area[i];
+    const bool fine = (width >= 0) & (height >= 0) & (width <= large) & (height <= large) & (area <= large) &
+        ((area == 0) | (area >= small));
+    odd |= fine ? 0 : 1;
+  }
+  return !odd;
+}
+
+// `read(number)` gives a box's four coordinates, `area_of` its area, both as T.
+template <class T, class Key, class Score, class Read>
+int64_t suppress(const Threads& threads, int64_t count, double threshold, const Score& score, const Read& read, int64_t* keep) {
+  const int64_t room = (count + 15) / 16 * 16;
+  Buffer<T> coordinates(5 * room);
+  Buffer<Flag<T>> struck(room);
+  Buffer<int64_t> numbers(room);
+  T* base = coordinates;
+  const Boxes<T> boxes{base, base + room, base + 2 * room, base + 3 * room, base + 4 * room, struck, numbers};
+  {
+    Buffer<Scored<Key>> items(count);
+    for (int64_t i = 0; i < count; ++i) {
+      items[i] = {static_cast<Key>(order_key(score(i))), i};
+    }
+    sort_by_key<Key>(items, count);
+    for (int64_t i = 0; i < count; ++i) {
+      boxes.number[i] = items[i].number;
+      read(boxes, i, items[i].number);
+    }
+  }
+  std::fill(boxes.struck, boxes.struck + count, Flag<T>(0));
+  // The largest T that is not more than the threshold: a T is more than the one exactly when it is more than the other.
+  T limit = static_cast<T>(threshold);
+  if (static_cast<double>(limit) > threshold) {
+    limit = std::nextafter(limit, -std::numeric_limits<T>::infinity());
+  }
+  if (ordinary(boxes, count, limit)) {
+    const T half_step = (std::nextafter(limit, T(2)) - limit) / 2;
+    return settle(threads, boxes, count, Product<T>{limit, half_step}, keep);
+  }
+  return settle(threads, boxes, count, Quotient<T>{limit}, keep);
+}
+
+} // namespace
+
+template <class T>
+int64_t nms(const Threads& threads, const T* data, int64_t box_stride, int64_t coordinate_stride, const T* scores, int64_t score_stride, int64_t count, double threshold, int64_t* keep) {
+  using Key = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+  return suppress<T, Key>(
+      threads,
+      count,
+      threshold,
+      [&](int64_t i) { return scores[i * score_stride]; },
+      [&](const Boxes<T>& boxes, int64_t to, int64_t from) {
+        const T* box = data + from * box_stride;
+        boxes.left[to] = box[0];
+        boxes.top[to] = box[coordinate_stride];
+        boxes.right[to] = box[2 * coordinate_stride];
+        boxes.bottom[to] = box[3 * coordinate_stride];
+        boxes.area[to] = (boxes.right[to] - boxes.left[to]) * (boxes.bottom[to] - boxes.top[to]);
+      },
+      keep);
+}
+
+template <class T>
+int64_t quantized_nms(const Threads& threads, const T* data, int64_t box_stride, int64_t coordinate_stride, const T* scores, int64_t score_stride, int64_t count, double threshold, bool exact_areas, int64_t* keep) {
+  return suppress<float, uint64_t>(
+      threads,
+      count,
+      threshold,
+      [&](int64_t i) { return scores[i * score_stride]; },
+      [&](const Boxes<float>& boxes, int64_t to, int64_t from) {
+        const T* box = data + from * box_stride;
+        const T l = box[0], t = box[coordinate_stride], r = box[2 * coordinate_stride], b = box[3 * coordinate_stride];
+        boxes.left[to] = static_cast<float>(l);
+        boxes.top[to] = static_cast<float>(t);
+        boxes.right[to] = static_cast<float>(r);
+        boxes.bottom[to] = static_cast<float>(b);
+        boxes.area[to] = exact_areas
+            ? static_cast<float>((r - l) * (b - t))
+            : (boxes.right[to] - boxes.left[to]) * (boxes.bottom[to] - boxes.top[to]);
+      },
+      keep);
+}
+
+template int64_t nms<float>(const Threads&, const float*, int64_t, int64_t, const float*, int64_t, int64_t, double, int64_t*);
+template int64_t nms<double>(const Threads&, const double*, int64_t, int64_t, const double*, int64_t, int64_t, double, int64_t*);
+#define INSTANTIATE(T)                                                                                         \
+  template int64_t quantized_nms<T>(                                                                           \
+      const Threads&, const T*, int64_t, int64_t, const T*, int64_t, int64_t, double, bool, int64_t*);
+INSTANTIATE(uint8_t)
+INSTANTIATE(int8_t)
+INSTANTIATE(int16_t)
+INSTANTIATE(int32_t)
+INSTANTIATE(int64_t)
+#undef INSTANTIATE
+
+} // namespace build_torchvision
