@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,32 @@ def test_trap_16_with_the_flags_after_its_own_it_does_not(isa: str, nix: Nix, tm
         ProcessFailed, match=r"inlining failed|target specific option mismatch|was not declared|unknown type"
     ):
         build_planted(copy, isa, structured=False)
+
+
+PACKAGE = """buildPythonPackage ({function} {{
+  pname = "small"; version = "1"; src = {source}; pythonImportsCheck = [ "small" ]; nativeBuildInputs = [ ];
+  {structured}
+}})"""
+
+
+@pytest.mark.usefixtures("terminals")
+@pytest.mark.parametrize("era", ["25.11", "unstable"])
+def test_a_python_package_goes_through_every_phase(era: str, nix: Nix, tmp_path: Path) -> None:
+    """Unpacked, built, installed where its Python looks, fixed up and imported: what a long build ends with."""
+    copy, source = nix.copy(tmp_path / "tree").of(era), tmp_path / "small"
+    source.mkdir()
+    setup = 'from setuptools import setup\nsetup(name="small", version="1", py_modules=["small"])\n'
+    (source / "setup.py").write_text(setup, encoding="utf-8")
+    (source / "small.py").write_text("", encoding="utf-8")
+    inputs = {"python": sys.executable, "patchelf": "/bin/true", "site": "", "source": "", "torch": "1"}
+    file = copy.tree / "tests" / "integration" / "nix" / "nixpkgs" / "inputs.json"
+    file.write_text(json.dumps(inputs), encoding="utf-8")
+    structured = era == "unstable"
+    code = PACKAGE.format(
+        function="_:" if structured else "",
+        source=source,
+        structured="__structuredAttrs = true;" if structured else "",
+    )
+    prefix = f"let pkgs = import {copy.nixpkgs} {{ }}; in pkgs.python313.pkgs."
+    out = Path(copy.run("nix-build", "--no-out-link", "--expr", prefix + code).strip())
+    assert (out / "lib/python3.13/site-packages/small.py").is_file()

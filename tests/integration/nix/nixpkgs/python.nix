@@ -54,6 +54,7 @@ let
         // {
           name = "python${version}-${attrs.pname}-${attrs.version}";
           format = attrs.format or "setuptools";
+          inherit sitePackages;
           isPythonPackage = true;
           nativeBuildInputs = [ python ] ++ attrs.nativeBuildInputs or [ ] ++ attrs.build-system or [ ];
           propagatedBuildInputs = attrs.propagatedBuildInputs or [ ] ++ attrs.dependencies or [ ] ++ [ python ];

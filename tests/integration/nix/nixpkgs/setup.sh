@@ -56,7 +56,8 @@ buildPhase() {
 }
 installPhase() {
   runHook preInstall
-  python -m pip install --quiet --no-deps --no-index --no-compile --ignore-installed --prefix="$out" --no-warn-script-location dist/*.whl
+  # By folder and not by prefix: a distribution's own Python has other folders below a prefix.
+  python -m pip install --quiet --no-deps --no-index --no-compile --ignore-installed --target "$out/$sitePackages" dist/*.whl
   runHook postInstall
 }
 fixupPhase() {
