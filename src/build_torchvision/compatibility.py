@@ -142,6 +142,16 @@ def same_cuda_major(one: str | None, other: str | None) -> bool:
     return one is not None and other is not None and one.partition(".")[0] == other.partition(".")[0]
 
 
+def is_track_of(cuda: str, torch_cuda: str | None) -> bool:
+    """Whether the track of CUDA `cuda` is one for a torch of CUDA `torch_cuda`: its own, where the tables have it.
+
+    Where they do not (12.1, 13.1), each track of the same major version is.
+    """
+    if any(kit.version == torch_cuda for kit in toolkits().values()):
+        return cuda == torch_cuda
+    return same_cuda_major(torch_cuda, cuda)
+
+
 @dataclass(frozen=True)
 class CpuIsa:
     """A CPU instruction set of the matrix in its order: `a <= b` means that a CPU with `b` runs code built for `a`.

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
+from build_torchvision.compatibility import is_track_of
 from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, toolkits
 from build_torchvision.inputs.registry import locate
@@ -220,7 +221,9 @@ Chosen = dict[tuple[str, str | None], tuple[Release, list[Variant]]]
 
 def _check_torch(variant: Variant, torch: TorchBuild | None) -> None:
     """Raises BadInput where the torch that is named is known to be of another CUDA than the variant's track."""
-    if torch is None or variant.cuda is None or torch.cuda == variant.cuda or not (torch.cuda or torch.cpu_only):
+    if torch is None or variant.cuda is None or not (torch.cuda or torch.cpu_only):
+        return
+    if is_track_of(variant.cuda, torch.cuda):
         return
     what = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
     raise BadInput(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +153,26 @@ def test_a_p100_gets_the_track_whose_published_torch_has_its_code() -> None:
     assert advice.best is not None
     assert advice.best.build == "build-torchvision build torchvision-python313-cuda12_6-sm60-avx2 --torchvision 0.22.1"
     assert not any("none makes code" in note for note in advice.notes)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "kept_out"),
+    [
+        ("detect", ("torch", "torchvision", "httpx", "capstone", "variantlib", "build_torchvision.bench")),
+        ("doctor", ("torch", "torchvision", "httpx", "variantlib", "build_torchvision.bench")),
+    ],
+)
+def test_neither_command_imports_torch_or_what_other_commands_need(
+    command: str, kept_out: tuple[str, ...], tmp_path: Path
+) -> None:
+    root = Site().write(tmp_path)
+    code = (
+        "import sys\nfrom build_torchvision.cli.main import make_app\n"
+        f"make_app()([{command!r}, '--python', {str(root)!r}, '--json'], result_action='return_value')\n"
+        f"print(sorted(set({kept_out!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.strip().splitlines()[-1] == "[]", done.stderr

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from _elf import Object, fatbin
 from _environments import CUDA, INDEX, NEW, OP, RET_ARM, Site
 from _machines import record, sources
 
+from build_torchvision.doctor import causes
 from build_torchvision.doctor.causes.diagnosis import Diagnosis
 from build_torchvision.doctor.diagnose import diagnose, notes, running
 from build_torchvision.doctor.installation import InstallationState, inspect_installation
@@ -413,6 +416,14 @@ def test_a_torch_from_a_newer_system_is_named(tmp_path: Path) -> None:
     assert "glibc 2.99" in (examined.one.remedy.note or "")
 
 
+def test_libraries_of_a_platform_that_is_not_read_are_not_called_damaged(tmp_path: Path) -> None:
+    def to_32_bit(site: Path) -> None:
+        for path in [*(site / "torch" / "lib").iterdir(), *(site / "torchvision").glob("*.so")]:
+            path.write_bytes(b"\x7fELF\x01\x01\x01" + path.read_bytes()[7:])
+
+    assert Examined(Site(tamper=to_32_bit).write(tmp_path), "armv7l").healthy
+
+
 # --- where Python finds them ------------------------------------------------------------------------------------------
 
 
@@ -625,3 +636,34 @@ def test_what_record_lists_and_is_not_there_is_named_whatever_python_runs_this(
     one = Examined(site.write(tmp_path)).one
     assert one.name == "files missing"
     assert "torchvision/image.so" in one.cause
+
+
+# --- the symptoms table -----------------------------------------------------------------------------------------------
+
+
+def symptoms() -> list[str]:
+    """The fixed words of every symptom that a cause names, read from the code."""
+    folder = Path(causes.__path__[0])
+    found: list[str] = []
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            target.id: node.value.value
+            for node in ast.parse((folder / "diagnosis.py").read_text(encoding="utf-8")).body + tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg == "symptom":
+                names = [name.id for name in ast.walk(node.value) if isinstance(name, ast.Name)]
+                texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+                texts += [constants[name] for name in names if name in constants]
+                found += [piece for text in texts for piece in re.split(r" / |, or |, ", str(text))]
+    return sorted({piece.strip(" :`'()") for piece in found if len(piece.strip(" :`'()")) > 7})
+
+
+def test_the_words_of_every_symptom_stand_in_the_quickstart() -> None:
+    table = (Path(__file__).parents[2] / "QUICKSTART.md").read_text(encoding="utf-8")
+    assert len(symptoms()) > 15
+    assert [words for words in symptoms() if words not in table] == []

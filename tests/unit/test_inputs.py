@@ -457,7 +457,7 @@ def offering(monkeypatch: pytest.MonkeyPatch, answer: Answer, mirror: Mapping[st
         part.write_bytes(mirror[release.torchvision])
         return "apt"
 
-    monkeypatch.setattr(source.httpx, "head", head)
+    monkeypatch.setattr(httpx, "head", head)
     monkeypatch.setattr(source, "_from_apt", from_apt)
     return asked
 
@@ -609,6 +609,12 @@ def torch_wheel(
 
 def sdk_of(wheel: Path, cuda: bool = False, platform: str = "x86_64") -> torch_sdk.TorchSdk:
     return torch_sdk.torch_sdk(str(wheel), releases()[VERSION], "313", platform, cuda)
+
+
+def test_a_wheel_that_was_saved_under_the_name_in_its_link_is_taken(tmp_path: Path) -> None:
+    """An index's links spell the + of a local version as %2B, and browsers keep that."""
+    sdk = sdk_of(torch_wheel(tmp_path / "w", name="torch-2.6.0%2Bcu124-cp313-cp313-manylinux1_x86_64.whl"))
+    assert (sdk.version, sdk.local) == ("2.6.0", "cu124")
 
 
 def test_a_torchs_facts_are_read_from_its_wheel(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Registry:
             self.fetched += len(found.content)
             return found
 
-        monkeypatch.setattr(parts.httpx, "Client", partial(httpx.Client, transport=httpx.MockTransport(counted)))
+        monkeypatch.setattr(httpx, "Client", partial(httpx.Client, transport=httpx.MockTransport(counted)))
         found = RegistryFile(url="https://registry.invalid/x.whl", sha256=None)
         monkeypatch.setattr(parts, "locate", lambda *_, **__: found)
         monkeypatch.setattr(parts, "download", self.download)
@@ -145,7 +145,7 @@ def test_what_differs_from_the_pin_is_refused(
 def test_a_file_is_read_and_sought_in_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
     data = bytes(range(256)) * 4096
     client = partial(httpx.Client, transport=httpx.MockTransport(in_parts(data)))
-    monkeypatch.setattr(parts.httpx, "Client", client)
+    monkeypatch.setattr(httpx, "Client", client)
     with parts.remote("https://registry.invalid/x") as (file, size):
         assert size == len(data)
         for offset, count in ((0, 3), (500_000, 300_000), (len(data) - 5, 99), (len(data), 1), (7, 0)):

@@ -26,14 +26,25 @@ from build_torchvision.binary.elf_file import (
     text_at,
 )
 
-__all__ = ["UNREADABLE", "Elf", "NotElf", "Section", "Undefined", "defined_symbols", "read_elf"]
+__all__ = [
+    "UNREADABLE",
+    "Elf",
+    "ElfHeader",
+    "NotElf",
+    "Section",
+    "Undefined",
+    "defined_symbols",
+    "read_elf",
+    "read_header",
+]
 
 MAX_CODE = 32 << 20  # bytes of machine code; TorchVision's modules have one or two MiB
 MAX_ENTRIES = 4096  # dynamic tags, and versions of other libraries' symbols
 _GLOBAL, _WEAK, _UNIQUE = 1, 2, 10
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 _VERNEED, _VERNAUX = struct.Struct("<HHIII"), struct.Struct("<IHHII")
-_MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
+_MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64", 21: "ppc64le", 243: "riscv64", 258: "loongarch64"}
+"""e_machine -> the platform as `uname -m` names it (System V ABI supplements)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +82,39 @@ class Elf:
     defined: frozenset[str]
     versions: tuple[tuple[str, str], ...]
     """(library, symbol version) pairs that the loader will insist on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElfHeader:
+    """What a shared object asks of the loader, without its symbols and its code."""
+
+    machine: str
+    needed: tuple[str, ...]
+    run_paths: tuple[str, ...]
+    versions: tuple[tuple[str, str], ...]
+    """(library, symbol version) pairs that the loader will insist on."""
+
+
+def read_header(path: Path) -> ElfHeader:
+    """The header of the library at `path`, of any size: it is mapped, and little of it is read. Raises NotElf."""
+    try:
+        with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            file = ElfFile(data)
+            tags = list(_dynamic(file))
+            return ElfHeader(
+                machine=_machine(file),
+                needed=tuple(text for tag, text in tags if tag == _DT_NEEDED),
+                run_paths=tuple(text for tag, text in tags if tag in (_DT_RPATH, _DT_RUNPATH)),
+                versions=tuple(_versions(file)[1]),
+            )
+    except UNREADABLE as error:
+        if isinstance(error, NotElf):
+            raise
+        raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
+
+
+def _machine(file: ElfFile) -> str:
+    return _MACHINES.get(file.machine, f"machine {file.machine}")
 
 
 def read_elf(data: bytes) -> Elf:
@@ -116,7 +160,7 @@ def _read(file: ElfFile) -> Elf:
     undefined, defined = _symbols(file, by_index)
     code = tuple(_code(file))
     return Elf(
-        machine=_MACHINES.get(file.machine, f"machine {file.machine}"),
+        machine=_machine(file),
         soname=soname,
         needed=tuple(needed),
         run_paths=tuple(run_paths),

@@ -198,7 +198,8 @@ def _notes(
         lowest = platform_isas(machine.platform)[0].name
         yield (
             f"No variant runs on this processor ({machine.cpu.model}, {machine.platform}): it lacks "
-            f"{', '.join(missing_features(lowest, machine.cpu))}. Take the stock wheel, `pip install torchvision`."
+            f"{', '.join(missing_features(lowest, machine.cpu))}. Take the stock wheel"
+            + (", `pip install torchvision`." if environment is None else f". {_partner(machine)}" if torch else ".")
         )
     own = environment.torchvision if environment else None
     if own is not None and best is not None and own.variant == str(best.variant):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from build_torchvision.compatibility import KINDS, CodegenKind, Sm, same_cuda_major, support
+from build_torchvision.compatibility import KINDS, CodegenKind, Sm, is_track_of, support
 from build_torchvision.facts import isas, toolkits, version_key
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.machine.cpu import missing_features
@@ -109,9 +109,7 @@ def goes_with(torch: InstalledPackage, variant: Variant) -> bool:
     """
     if variant.cuda is None:
         return torch.kind in (Backend.CPU, Backend.CUDA)
-    if any(kit.version == torch.cuda for kit in toolkits().values()):
-        return variant.cuda == torch.cuda
-    return same_cuda_major(torch.cuda, variant.cuda)
+    return is_track_of(variant.cuda, torch.cuda)
 
 
 def driver_is_older(machine: Machine, floor: str) -> bool:

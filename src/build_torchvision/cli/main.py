@@ -46,7 +46,7 @@ COMMANDS = {
     ),
     "verify": (
         "verify:verify",
-        "Prove that WHEELS are what their names say: every instruction decoded, then run beside their torch.",
+        "Check that WHEELS are what their names say: decode every instruction, then run them beside their torch.",
     ),
     "bench": (
         "bench:bench",

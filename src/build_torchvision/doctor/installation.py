@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import zstandard
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -30,8 +29,7 @@ from build_torchvision.doctor.loader import (
     cxx_runtime,
     foreign_format,
     loader_of,
-    platform_of,
-    read_header,
+    read_library,
 )
 from build_torchvision.facts import PLATFORMS
 from build_torchvision.machine.distributions import Distribution, find_distributions
@@ -90,7 +88,7 @@ class InstalledExtension:
     @property
     def platform(self) -> str | None:
         """The platform that it was compiled for."""
-        return platform_of(self.elf.machine) if self.elf else None
+        return self.elf.machine if self.elf else None
 
     @property
     def cuda_libraries(self) -> tuple[str, ...]:
@@ -337,7 +335,7 @@ def _torch_headers(lib: Path) -> Iterator[tuple[Path, Header | str]]:
         if name in seen or name not in names:
             continue
         seen.add(name)
-        header = read_header(lib / name)
+        header = read_library(lib / name)
         yield lib / name, header
         if isinstance(header, Header):
             queue += header.needed
@@ -400,6 +398,6 @@ def _toolkit(path: Path) -> str | None:
                     match = _TOOLKIT.search(image.data or b"")
                     if match:
                         return match[1].decode()
-    except (OSError, BadFatbin, *DAMAGED, RuntimeError, zstandard.ZstdError):
+    except (OSError, BadFatbin, *DAMAGED, RuntimeError):
         return None
     return None

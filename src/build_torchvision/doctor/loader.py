@@ -7,23 +7,20 @@ one), LD_LIBRARY_PATH, and the system's folders.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
-from build_torchvision.binary.elf import UNREADABLE
+from build_torchvision.binary.elf import UNREADABLE, read_header
 from build_torchvision.machine.environment import PythonEnvironment
 from build_torchvision.machine.files import is_file, names_in, read_text
 
-DAMAGED = (*UNREADABLE, ELFError, struct.error, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
+DAMAGED = (*UNREADABLE, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
 """What reading a damaged ELF file may raise."""
+UNREAD_PLATFORMS = ("armv6l", "armv7l", "armv8l", "i386", "i686", "s390x")
+"""Where libraries are 32-bit or big-endian, which this program does not read: nothing is said of them."""
 LIMIT = 1 << 30
 """Bytes: a larger extension is not TorchVision's."""
 _ENTRIES = 4096
@@ -37,56 +34,27 @@ _MAGIC = {
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a shared library asks of the loader. `machine` is "x86_64", "aarch64", "EM_RISCV"…"""
+    """A library of torch, and what it asks of the loader."""
 
     path: Path
-    machine: str
     needed: tuple[str, ...]
     run_paths: tuple[str, ...]
     versions: tuple[tuple[str, str], ...]
     """(library, symbol version) pairs that the loader insists on."""
 
 
-def read_header(path: Path) -> Header | str:
+def read_library(path: Path) -> Header | str:
     """The header of the library at `path`, of any size; a sentence where it is no whole ELF file."""
     foreign = foreign_format(path)
     if foreign:
         return foreign
+    if not is_file(path):  # a pipe would wait for ever
+        return "no regular file"
     try:
-        with path.open("rb") as stream:
-            file = ELFFile(stream)
-            dynamic = next((segment for segment in file.iter_segments() if segment["p_type"] == "PT_DYNAMIC"), None)
-            tags = list(islice(dynamic.iter_tags(), _ENTRIES)) if dynamic is not None else []
-            return Header(
-                path=path,
-                machine=_MACHINES.get(file["e_machine"], str(file["e_machine"])),
-                needed=tuple(tag.needed for tag in tags if tag.entry.d_tag == "DT_NEEDED"),
-                run_paths=tuple(
-                    tag.rpath if tag.entry.d_tag == "DT_RPATH" else tag.runpath
-                    for tag in tags
-                    if tag.entry.d_tag in ("DT_RPATH", "DT_RUNPATH")
-                ),
-                versions=tuple(_versions(file)),
-            )
+        found = read_header(path)
     except (OSError, *DAMAGED) as error:
-        return f"not a whole ELF file ({error or type(error).__name__})"
-
-
-_MACHINES = {
-    "EM_X86_64": "x86_64",
-    "EM_AARCH64": "aarch64",
-    "EM_RISCV": "riscv64",
-    "EM_PPC64": "ppc64le",
-    "EM_S390": "s390x",
-    "EM_LOONGARCH": "loongarch64",
-    "EM_ARM": "armv7l",
-    "EM_386": "i686",
-}
-
-
-def platform_of(machine: str) -> str:
-    """The platform of an ELF machine ("EM_RISCV" -> "riscv64"); `machine` itself where it is none of the known."""
-    return _MACHINES.get(machine, machine)
+        return str(error) or type(error).__name__
+    return Header(path=path, needed=found.needed, run_paths=found.run_paths, versions=found.versions)
 
 
 def foreign_format(path: Path) -> str | None:
@@ -97,13 +65,6 @@ def foreign_format(path: Path) -> str | None:
                 head = stream.read(4)
             return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     return None
-
-
-def _versions(file: ELFFile) -> Iterator[tuple[str, str]]:
-    for section in islice(file.iter_sections(), _ENTRIES):
-        if section["sh_type"] == "SHT_GNU_verneed":
-            for need, auxiliaries in islice(section.iter_versions(), _ENTRIES):
-                yield from ((need.name, auxiliary.name) for auxiliary in islice(auxiliaries, _ENTRIES))
 
 
 @dataclass(frozen=True, kw_only=True)

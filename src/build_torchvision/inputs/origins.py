@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import httpx
-
 from build_torchvision.errors import BuildTorchvisionError, FetchFailed
 from build_torchvision.inputs.apt import APT_HELPER, APT_SECONDS, configured_mirrors
 from build_torchvision.inputs.cache import publish, remove, sha256_of
@@ -67,6 +65,8 @@ def from_url(url: str) -> Origin:
     """The file at `url`, as the server stores it."""
 
     def fetch(part: Path) -> str:
+        import httpx  # slow to import, and needed only where something is fetched
+
         timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         try:
             stored = {"Accept-Encoding": "identity"}  # the archive's own bytes are what is pinned

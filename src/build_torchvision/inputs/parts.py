@@ -9,11 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
-
-import httpx
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from build_torchvision.inputs.registry import download, extract, locate, unpack
+
+if TYPE_CHECKING:
+    import httpx
 
 log = logging.getLogger(__name__)
 LARGE = 16 << 20  # bytes of a wheel that is worth reading in parts
@@ -65,6 +66,8 @@ class _Remote(io.RawIOBase):
         self.size = self._part("bytes=0-0")[1]
 
     def _part(self, wanted: str) -> tuple[bytes, int]:
+        import httpx  # slow to import, and needed only where something is fetched
+
         try:
             answer = self.client.get(self.url, headers={"Range": wanted, "Accept-Encoding": "identity"})
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -103,6 +106,8 @@ class _Remote(io.RawIOBase):
 @contextmanager
 def remote(url: str) -> Iterator[tuple[BinaryIO, int]]:
     """The file at `url` to be read and sought in, and its size in bytes. Raises NotInParts, now or in any read."""
+    import httpx
+
     with httpx.Client(follow_redirects=True, timeout=SECONDS) as client:
         raw = _Remote(url, client)
         yield cast(BinaryIO, io.BufferedReader(raw, LEAST)), raw.size

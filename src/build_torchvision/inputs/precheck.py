@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from build_torchvision.binary.fatbin import BadFatbin, architectures
 from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_told_cuda
@@ -41,6 +40,8 @@ def check_request(request: BuildRequest) -> None:
 @lru_cache(maxsize=8)
 def _carried(library: Path, modified: int) -> tuple[frozenset[str], frozenset[str]]:
     """The SMs that `library`, last changed at `modified`, has cubins and PTX for: read once for all variants."""
+    from build_torchvision.binary.fatbin import architectures
+
     return architectures(library)
 
 
@@ -71,6 +72,8 @@ def _check_folder(request: BuildRequest, torch: TorchSdk) -> None:
             f"That torch was built with CUDA {torch.cuda}, the track is {first.cuda}.",
             f"Name a torch built with CUDA {first.cuda}.",
         )
+    from build_torchvision.binary.fatbin import BadFatbin  # slow to import, and needed only where a torch is read
+
     try:
         carried = _carried(torch.lib_dir / "libtorch_cuda.so", (torch.lib_dir / "libtorch_cuda.so").stat().st_mtime_ns)
     except (OSError, ValueError, BadFatbin) as error:

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from build_torchvision.binary.fatbin import architectures
 from build_torchvision.compatibility import Sm, same_cuda_major
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import Release, releases, toolkits
@@ -182,6 +181,8 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
 
 def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
     """The facts of each wheel of `request`, from its inputs as they were found."""
+    from build_torchvision.binary.fatbin import architectures  # slow to import, and needed only where CUDA is built
+
     torch, cuda = inputs.torch, inputs.cuda
     carried = architectures(torch.lib_dir / "libtorch_cuda.so") if cuda else None
     identity = TorchIdentity(

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-import httpx
 from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, ProcessFailed
@@ -383,6 +382,8 @@ class SourceAvailability:
 
     def _github_problem(self, release: Release) -> str | None:
         if not self._github_asked:
+            import httpx  # slow to import, and needed only where something is fetched
+
             self._github_asked = True
             timeout = httpx.Timeout(CONNECT_SECONDS)
             try:

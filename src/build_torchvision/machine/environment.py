@@ -37,7 +37,7 @@ from build_torchvision.machine.search_path import (
     search_path,
 )
 from build_torchvision.variants import PYTHONS
-from build_torchvision.wheel.descriptor import DESCRIPTOR
+from build_torchvision.wheel.names import DESCRIPTOR
 
 Installer = Literal["pip", "uv", "venv", "target", "none"]
 """How packages get in: its own pip; uv, where it has none; a new virtual environment first, where the distribution

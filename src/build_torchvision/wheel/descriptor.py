@@ -11,11 +11,10 @@ from build_torchvision.errors import BadInput
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.spec import variant_label
 from build_torchvision.variants import Variant, parse
+from build_torchvision.wheel.names import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON
 
-DESCRIPTOR = "build_torchvision.json"  # in dist-info: the variant, its inputs and its compiler
-PROOF = "build_torchvision.proof.json"  # in dist-info: the static proof
-RECORD_DIGEST = "record_sha256"  # in the proof: the sha256 of RECORD without the proof's own line
-VARIANT_JSON = "variant.json"
+__all__ = ["DESCRIPTOR", "PROOF", "RECORD_DIGEST", "VARIANT_JSON", "claimed_by", "variant_json"]
+
 VARIANT_SCHEMA = "https://variants-schema.wheelnext.dev/peps/850/v0.2.0.json"  # PEP 825's, with PEP 850's providers
 PROVIDERS = {
     "nvidia": ProviderInfo(

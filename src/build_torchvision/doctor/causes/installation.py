@@ -8,6 +8,7 @@ from build_torchvision.choose.commands import Command
 from build_torchvision.doctor import fixes
 from build_torchvision.doctor.causes.diagnosis import LOADING, PARTIAL, Diagnosis
 from build_torchvision.doctor.installation import IMPORT_NAMES, InstallationState
+from build_torchvision.doctor.loader import UNREAD_PLATFORMS
 from build_torchvision.machine.environment import InstalledPackage
 from build_torchvision.machine.report import Machine
 
@@ -122,7 +123,7 @@ def damaged(state: InstallationState, found: InstalledPackage, machine: Machine)
             remedy=_again(state, machine),
         )
     cut = [extension for extension in state.extensions if extension.fault is not None and not extension.foreign]
-    if cut:
+    if cut and machine.platform not in UNREAD_PLATFORMS:
         yield Diagnosis(
             name="damaged",
             symptom=f"{LOADING if cut[0].name == '_C' else IMAGE} / Bus error",

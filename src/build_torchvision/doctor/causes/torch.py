@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from build_torchvision.binary.instructions import beyond_cpu
-from build_torchvision.choose.commands import Command, install
 from build_torchvision.doctor import fixes
 from build_torchvision.doctor.causes import host
 from build_torchvision.doctor.causes.diagnosis import Diagnosis
 from build_torchvision.doctor.installation import InstallationState
+from build_torchvision.doctor.loader import UNREAD_PLATFORMS
 from build_torchvision.facts.runtime_libraries import runtime_library
 from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import Machine
@@ -18,7 +18,7 @@ from build_torchvision.verify.libraries import LOADERS, policies
 
 def unloadable(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
     """What keeps `import torch` from working; nothing about a build for other hardware, whose libraries differ."""
-    if state.torch_faults:
+    if state.torch_faults and machine.platform not in UNREAD_PLATFORMS:
         path, fault = state.torch_faults[0]
         yield Diagnosis(
             name="torch damaged",
@@ -75,16 +75,8 @@ def _illegal(state: InstallationState, torch: InstalledPackage, machine: Machine
         symptom="Illegal instruction (core dumped), SIGILL",
         cause=f"libc10.so of torch {torch.version} holds {beyond[name]} {name} instructions ({found.first[name]}), and "
         f"this processor ({machine.cpu.model}) has no {', '.join(sorted(beyond))}: `import torch` stops there",
-        remedy=_other_torch(state, torch, machine),
-    )
-
-
-def _other_torch(state: InstallationState, torch: InstalledPackage, machine: Machine) -> fixes.Remedy:
-    """Another torch: which one has no such instructions is known of none, so the command leaves the version open."""
-    command: Command | None = install(
-        state.environment, [f"torch!={torch.public}", "torchvision"], options=("--upgrade",)
-    )
-    note = "Whether another build of torch runs here is not known: take one that its maker built for this processor."
-    return fixes.Remedy(
-        command=command if machine.platform == "aarch64" and torch.kind is Backend.CPU else None, note=note
+        remedy=fixes.nothing(
+            "Which other torch runs on this processor is not known: take one that was built for it, or an earlier or "
+            "later version, and let doctor look at it before it is imported."
+        ),
     )

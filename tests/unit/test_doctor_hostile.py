@@ -1,0 +1,189 @@
+"""Environments that somebody damaged: doctor and detect answer in words, never with a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from _environments import Site
+from _machines import record, sources
+from rich.console import Console
+
+from build_torchvision.choose.advice import advice_json, advise
+from build_torchvision.cli import detect as detect_command
+from build_torchvision.cli import doctor as doctor_command
+from build_torchvision.doctor.report import examination_json, examine
+from build_torchvision.errors import BadInput
+from build_torchvision.machine.environment import read_environment
+from build_torchvision.machine.report import detect, machine_json
+
+SAMPLE, ALL = 120, 10_000
+TEXTS = (
+    "",
+    "\0" * 64,
+    "Version",
+    "Version: \nRequires-Dist: torch==\n",
+    "Version: 1!2.0.post3.dev4+a.b_c\nRequires-Dist: torch (==1.0)\nRequires-Dist: torch @ file:///x\n",
+    f"Version: {'9' * 5000}.0\nRequires-Dist: torch=={'9' * 5000}\n",
+    "Version: 2.8.0+cu128\nRequires-Dist: torch; python_version < '3' and (" + "(" * 400 + "\n",
+    "__version__ = '2.8.0+cu999999'\ncuda = '999999.1'\n",
+    "__version__ = 5\ncuda = ['12.8']\nhip = {}\n",
+    "cuda = '12.8'\n__version__ = '2.8.0+rocm'\n",
+    "x = " + "(" * 5000,
+    "[" * 5000,
+    '{"variant": ["x"], "torch": 5, "torch_cuda": {}, "gencode": null}',
+    '{"variant": "torchvision-python999-cuda99_9-sm1-x", "torch": "2.8.0"}',
+    '{"url": "file://[::1", "dir_info": {"editable": true}}',
+    '{"url": "file:///", "dir_info": {"editable": true}}',
+    "home = \nversion = x.y\ninclude-system-site-packages = true\n",
+    "home = /\nversion = 999999999999.1\ninclude-system-site-packages = TRUE\n",
+    "import os\n/\n../../..\n.\n\0\n" + "a" * 5000 + "\n",
+    'torchvision/_C.so,,\n"unclosed,,\n../../../etc/passwd,,\n',
+    "\udc80\x1b[31m\r\n\x07",
+)
+
+
+class Mutator:
+    """Damages an environment in one of many ways, by the numbers of `random`."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root, self.random = root, random.Random(seed)
+        self.ways: list[Callable[[Path], object]] = [
+            self.truncate,
+            self.flip,
+            self.rewrite,
+            self.rewrite,
+            self.to_folder,
+            self.to_link,
+            self.to_loop,
+            self.to_pipe,
+            self.remove,
+            self.empty_folder,
+            self.strange_name,
+            self.double,
+            self.grow,
+        ]
+
+    def apply(self) -> None:
+        for _ in range(self.random.randint(1, 3)):
+            files = (path for path in sorted(self.root.rglob("*")) if path.is_file() and not path.is_symlink())
+            paths = [path for path in files if path.stat().st_size < 1 << 20]  # a hole is not read here
+            if paths:
+                with contextlib.suppress(OSError):
+                    self.random.choice(self.ways)(self.random.choice(paths))
+
+    def truncate(self, path: Path) -> None:
+        data = path.read_bytes()
+        path.write_bytes(data[: self.random.randint(0, len(data))])
+
+    def flip(self, path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        for _ in range(self.random.randint(1, 40)):
+            if data:
+                where = self.random.choice((64, 512, len(data), len(data)))
+                data[self.random.randrange(min(where, len(data)))] = self.random.randrange(256)
+        path.write_bytes(bytes(data))
+
+    def rewrite(self, path: Path) -> None:
+        path.write_bytes(self.random.choice(TEXTS).encode("utf-8", "surrogateescape"))
+
+    def to_folder(self, path: Path) -> None:
+        path.unlink()
+        path.mkdir()
+
+    def to_link(self, path: Path) -> None:
+        path.unlink()
+        path.symlink_to(self.random.choice(("/nowhere/at/all", "/", "/proc/self/mem", "/dev/zero", "..")))
+
+    def to_loop(self, path: Path) -> None:
+        path.unlink()
+        path.symlink_to(path.name)
+
+    def to_pipe(self, path: Path) -> None:
+        path.unlink()
+        os.mkfifo(path)
+
+    def remove(self, path: Path) -> None:
+        path.unlink()
+
+    def empty_folder(self, path: Path) -> None:
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+
+    def strange_name(self, path: Path) -> None:
+        name = self.random.choice(
+            (b"torchvision-\xff\xfe.dist-info", b"torch-.egg-info", b"\x1b[2J.pth", b"torchvision-1.egg-link")
+        )
+        target = Path(os.fsdecode(os.fsencode(path.parent) + b"/" + name))
+        path.rename(target)
+
+    def double(self, path: Path) -> None:
+        folder = path.parent
+        for _ in range(self.random.randint(1, 30)):
+            folder = folder / "torch"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, folder / path.name)
+
+    def grow(self, path: Path) -> None:
+        with path.open("r+b") as stream:
+            stream.truncate(self.random.choice((1 << 20, 1 << 33, 1 << 40)))  # a hole: it takes no space
+
+
+def environment_of(seed: int, root: Path) -> Path:
+    site = Site(
+        requires=("numpy", "pillow>=5"), descriptor={"variant": "torchvision-python312-cpu-avx2", "torch": "2.8.0"}
+    )
+    if seed % 2:
+        site.with_cuda("2.8.0+cu128", "12.8", "sm80", "sm90")
+    site.write(root)
+    packages = root / "lib" / "python3.12" / "site-packages"
+    (packages / "easy-install.pth").write_text("./x.egg\n", encoding="utf-8")
+    direct = '{"url": "file:///gone", "dir_info": {"editable": true}}'
+    if seed % 3 == 0:
+        (packages / "torchvision-0.23.0.dist-info" / "direct_url.json").write_text(direct, encoding="utf-8")
+    return root
+
+
+def answer(root: Path, machine: str) -> None:
+    """Everything that both commands do with an environment, printed in both forms."""
+    source = sources(record(machine))
+    try:
+        found = examine(root, root, source)
+    except BadInput:  # it is no environment any more, and the command line says so
+        return
+    json.dumps(examination_json(found))
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=160)
+    console.print(doctor_command._sheet(found))
+    environment = read_environment(root, {})
+    seen = detect(source, environment)
+    advice = advise(seen)
+    json.dumps({**machine_json(seen), **advice_json(advice)})
+    console.print(detect_command._sheet(seen, advice))
+
+
+def check(seeds: range, folder: Path) -> None:
+    for seed in seeds:
+        root = folder / "env"
+        environment_of(seed, root)
+        Mutator(root, seed).apply()
+        try:
+            answer(root, ("haswell", "h100", "dgx-spark")[seed % 3])
+        except Exception as error:
+            raise AssertionError(f"seed {seed}") from error
+        shutil.rmtree(root)
+
+
+def test_a_sample_of_damaged_environments_is_answered_in_words(tmp_path: Path) -> None:
+    check(range(SAMPLE), tmp_path)
+
+
+@pytest.mark.nightly
+def test_ten_thousand_damaged_environments_are_answered_in_words(tmp_path: Path) -> None:
+    check(range(SAMPLE, ALL), tmp_path)
