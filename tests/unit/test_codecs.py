@@ -43,6 +43,7 @@ from build_torchvision.releases import release_named
 from build_torchvision.spec import LibraryIdentity
 from build_torchvision.variants import parse
 from build_torchvision.verify.static import TorchFacts, audit_wheel
+from build_torchvision.wheel.assemble import claim_level
 from build_torchvision.wheel.licences import bundle_licences
 from build_torchvision.wheel.sbom import write_sbom
 
@@ -373,6 +374,27 @@ def test_the_bill_of_materials_inside_a_wheel_names_each_library_and_is_the_same
         assert row.purl in first.read_text()
         assert row.sha256 in first.read_text()
     assert write_sbom(tmp_path / "c", "0.21.0", []) is None
+
+
+@pytest.mark.parametrize(
+    ("glibc", "tag", "claimed"),
+    [
+        ("2.28", "manylinux_2_24_aarch64", "manylinux_2_28_aarch64"),
+        ("2.28", "manylinux2014_x86_64.manylinux_2_17_x86_64", "manylinux_2_28_x86_64"),
+        ("2.34", "manylinux_2_28_x86_64", "manylinux_2_34_x86_64"),
+        ("2.28", "manylinux_2_39_x86_64", "manylinux_2_39_x86_64"),
+        (None, "manylinux_2_24_x86_64", "manylinux_2_24_x86_64"),
+        ("2.28", "linux_x86_64", "linux_x86_64"),
+    ],
+)
+def test_a_wheel_claims_the_glibc_it_was_linked_for_and_never_less_than_it_needs(
+    glibc: str | None, tag: str, claimed: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "WHEEL"
+    file.write_text("Wheel-Version: 1.0\n" + "".join(f"Tag: cp313-cp313-{part}\n" for part in tag.split(".")) + "\n")
+    name = claim_level(f"torchvision-0.21.0+cpu.avx2-cp313-cp313-{tag}.whl", file, glibc)
+    assert name == f"torchvision-0.21.0+cpu.avx2-cp313-cp313-{claimed}.whl"
+    assert file.read_text() == f"Wheel-Version: 1.0\nTag: cp313-cp313-{claimed}\n\n"
 
 
 # --- the audit --------------------------------------------------------------------------------------------------------

