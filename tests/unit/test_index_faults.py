@@ -515,3 +515,19 @@ def test_a_descriptor_of_other_shapes_is_refused(fields: dict[str, object], tmp_
     path = with_descriptor(sealed(tmp_path / "dist"), tmp_path, **fields)
     with pytest.raises(BuildTorchvisionError):
         write_site([admit(path)], tmp_path / "site")
+
+
+def test_verify_static_needs_no_network(dist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its torch cannot be had: what needs it is left out, and the report says so."""
+    from build_torchvision.verify import session
+
+    def offline(*arguments: object, **keywords: object) -> None:
+        raise FetchFailed("Fetch torch", "There is no network.", "Check it.")
+
+    monkeypatch.setattr(session, "torch_sdk", offline)
+    wheel = sorted(dist.glob("*.whl"))[0]
+    report = session.verify_wheel(wheel, options=session.VerifyOptions(static_only=True))
+    assert report.ok
+    assert "Symbols were not resolved" in " ".join(check.detail for check in report.checks)
+    with pytest.raises(FetchFailed):
+        session.verify_wheel(wheel, options=session.VerifyOptions(static_only=True, torch="2.6.0"))

@@ -398,6 +398,6 @@ def _toolkit(path: Path) -> str | None:
                     match = _TOOLKIT.search(image.data or b"")
                     if match:
                         return match[1].decode()
-    except (OSError, BadFatbin, *DAMAGED, RuntimeError):
+    except (OSError, BadFatbin, *DAMAGED, RuntimeError, ValueError):
         return None
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import platform as host
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.compatibility import CodegenKind
-from build_torchvision.errors import BadInput
+from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
 from build_torchvision.inputs.source import fetch_source
@@ -32,6 +33,8 @@ from build_torchvision.verify.static import (
     variant_of,
 )
 from build_torchvision.verify.target import PythonTarget, existing
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +93,20 @@ def verify_wheel(
         return judged
     found = _existing(options.python, variant) if options.python else None
     built_for = package.descriptor.torch.version if package.descriptor else None
-    sdk = torch_sdk(
-        str(found.site) if found else options.torch or built_for,
-        known,
-        variant.python,
-        variant.platform,
-        cuda=variant.cuda is not None,
-        allow_unpaired=package.descriptor is not None and not package.descriptor.paired,
-    )
+    try:
+        sdk = torch_sdk(
+            str(found.site) if found else options.torch or built_for,
+            known,
+            variant.python,
+            variant.platform,
+            cuda=variant.cuda is not None,
+            allow_unpaired=package.descriptor is not None and not package.descriptor.paired,
+        )
+    except FetchFailed as error:
+        if not options.static_only or options.torch:
+            raise
+        log.warning("%s: its torch cannot be had, so symbols are not resolved: %s", wheel.name, error.action)
+        return audit_package(package, variant) + judged
     report = audit_package(package, variant, torch_facts(sdk)) + judged
     if options.processor:
         report += Report(

@@ -1,0 +1,59 @@
+"""What the package imports is what its metadata requires: an installation from a wheel lacks nothing."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src/build_torchvision"
+ELSEWHERE = {"torch", "torchvision", "numpy", "PIL", "pytest"}  # of the environment that a probe runs in
+OPTIONAL = {
+    "compression": "Python 3.14's own",
+    "zstandard": "where the backport is not",
+    "matplotlib": "the extra bench",
+    "uv": "the extra programs",
+}
+IN_TEXT = re.compile(r'import_module\("([a-z]\w*)')
+
+
+def imported(path: Path) -> set[str]:
+    """The top names of modules that a file imports from elsewhere than this package and Python itself."""
+    text = path.read_text(encoding="utf-8")
+    found = set(IN_TEXT.findall(text))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(str(node.module).partition(".")[0])
+    beside = {other.stem for other in path.parent.glob("*.py")} | {other.name for other in path.parent.iterdir()}
+    return found - sys.stdlib_module_names - {"build_torchvision", "__future__"} - beside
+
+
+def required() -> set[str]:
+    """The distributions that the project requires, by normalized name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = (re.split(r"[^A-Za-z0-9._-]", text)[0] for text in project["dependencies"])
+    return {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    """Module -> the distributions that bring it."""
+    return importlib.metadata.packages_distributions()
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_that_is_imported_is_required(path: Path) -> None:
+    distributions = installed()
+    for name in imported(path) - ELSEWHERE - OPTIONAL.keys():
+        brings = {re.sub(r"[-_.]+", "-", text).lower() for text in distributions.get(name, [])}
+        assert brings & required(), f"{name} is imported, and {' or '.join(brings) or 'nothing'} is not required"
