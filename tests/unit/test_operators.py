@@ -83,6 +83,13 @@ def test_only_what_a_release_has_is_replaced(tmp_path: Path) -> None:
     assert described(replace(release, listed=False), Choice.TUNED, tmp_path) == {}
 
 
+def test_a_release_of_the_stable_abi_keeps_what_has_no_adaptor_for_it(tmp_path: Path) -> None:
+    root = tree(tmp_path, *(row.source for row in REPLACEMENTS))
+    replaced = set(described(releases()["0.29.1"], Choice.TUNED, root))
+    assert {name for row in REPLACEMENTS if row.stable_abi for name in row.operators} == replaced
+    assert set(described(releases()["0.28.0"], Choice.TUNED, root)) > replaced
+
+
 @pytest.mark.parametrize(
     ("version", "macros"),
     [

@@ -140,13 +140,18 @@ class Operators:
 def operators_for(release: Release, choice: Choice, source_root: Path) -> Operators:
     """What is replaced in `release`, whose source is at `source_root`.
 
-    Of a release that the tables do not describe nothing is: its operators may compute something else.
+    Of a release that the tables do not describe nothing is: its operators may compute something else. Nor is a source
+    whose adaptor does not keep to the stable ABI in a release that does.
     """
     if choice is Choice.UPSTREAM or not release.listed:
         return Operators()
     version = Version(release.torchvision)
     return Operators(
-        rows=tuple(row for row in REPLACEMENTS if (source_root / row.source).is_file()),
+        rows=tuple(
+            row
+            for row in REPLACEMENTS
+            if (source_root / row.source).is_file() and (row.stable_abi or not release.stable_abi)
+        ),
         macros=tuple(f"-D{name}" for name, first, end in DIFFERENCES if Version(first) <= version < Version(end)),
     )
 
