@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from _commands import refusal
 
-from build_torchvision.cli.main import app
+from build_torchvision.cli.main import make_app
 from build_torchvision.fleet import RUNNERS, fleet
 from build_torchvision.releases import newest, torch_covers
 from build_torchvision.variants import TRACKS, enumerate_variants, select
@@ -52,14 +52,14 @@ def test_the_command_of_a_job_builds_its_variants_and_no_other() -> None:
 
 
 def test_variants_matrix_prints_what_a_ci_matrix_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    app(["variants", "--matrix"], result_action="return_value")
+    make_app()(["variants", "--matrix"], result_action="return_value")
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     matrix: dict[str, list[dict[str, Any]]] = json.loads(printed)
     assert list(matrix) == ["include"]
     assert [row["name"] for row in matrix["include"]] == [job.name for job in fleet(enumerate_variants())]
     assert all(row["command"].startswith("build-torchvision build ") for row in matrix["include"])
-    app(["variants", "cuda13_0-sm90-*", "--track", "cuda13_0", "--matrix"], result_action="return_value")
+    make_app()(["variants", "cuda13_0-sm90-*", "--track", "cuda13_0", "--matrix"], result_action="return_value")
     rows = json.loads(capsys.readouterr().out)["include"]
     assert [(row["torchvision"], row["platform"], row["variants"]) for row in rows] == [
         ("0.29.1", "x86_64", 4),

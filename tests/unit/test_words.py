@@ -34,8 +34,10 @@ def options(text: str) -> set[str]:
 def known_options() -> set[str]:
     known = {"--help", "--version", "--install-completion"}
     for name in COMMANDS:
-        for argument in APP[name].assemble_argument_collection():
-            known |= {word for word in argument.names if word.startswith("--")}
+        below = [APP[name][part] for part in APP[name] if not part.startswith("-")]
+        for command in (APP[name], *below):
+            for argument in command.assemble_argument_collection():
+                known |= {word for word in argument.names if word.startswith("--")}
     return known
 
 
@@ -84,7 +86,8 @@ def test_every_command_of_a_block_is_accepted(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_command_and_option_in_the_text_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert options(text) - known_options() - FOREIGN == set()
+    gone = options(text.partition("### Removed")[2].partition("\n### ")[0]) if path.stem == "CHANGELOG" else set()
+    assert options(text) - known_options() - FOREIGN - gone == set()
     assert set(re.findall(r"`build-torchvision ([a-z]+)[^`]*`", prose(text))) <= COMMANDS
 
 
@@ -117,13 +120,13 @@ def test_the_guide_explains_every_marker_and_no_other() -> None:
     )
 
 
-def test_the_readme_lists_every_folder_of_the_package() -> None:
+def test_the_maintainers_page_names_every_room_and_no_other() -> None:
     package = Path(build_torchvision.__file__).parent
-    folders = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
-    table = (ROOT / "README.md").read_text().partition("| folder of")[2].partition("\n\n")[0]
-    listed = {name for line in table.splitlines() for name in re.findall(r"`([\w./]+)`", line.split("|")[1:2][0])}
-    assert folders <= listed
-    assert {name for name in listed if not name.endswith("/")} <= {path.name for path in package.glob("*.py")}
+    rooms = {f"{path.name}/" for path in package.iterdir() if (path / "__init__.py").exists()}
+    rooms |= {path.name for path in package.glob("*.py") if not path.name.startswith("_")}
+    text = (ROOT / "docs" / "how-it-works.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([a-z_]+(?:/|\.py))`", text) if name != "setup.py"}
+    assert named == rooms
 
 
 def test_a_command_that_does_not_exist_is_seen() -> None:
