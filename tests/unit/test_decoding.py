@@ -85,3 +85,14 @@ def test_a_damaged_object_is_an_error_each_time_and_no_error_ahead(tmp_path: Pat
     for _ in range(2):
         with pytest.raises(NotElf):
             elf_of(b"\x7fELF")
+
+
+def test_modules_that_differ_in_data_alone_are_decoded_once(decoded: list[int]) -> None:
+    first, second = (Object(code=FMA_YMM + RET, rodata=text).build() for text in (b"one GPU", b"another, with more"))
+    assert first != second
+    assert elf_of(first).code == elf_of(second).code  # as linkers lay it out: data comes after code
+    assert scan_of(first, "x86_64") == scan_of(second, "x86_64")
+    assert len(decoded) == len(elf_of(first).code)
+    before = len(decoded)
+    assert scan_of(Object(code=FMA_YMM + FMA_YMM + RET).build(), "x86_64").total == scan_of(first, "x86_64").total + 1
+    assert len(decoded) > before

@@ -1,4 +1,4 @@
-"""Decode each shared object once per command, however many wheels carry it, on all cores."""
+"""Decode each piece of machine code once per command, however many wheels carry it, on all cores."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from build_torchvision.binary.elf import Elf, NotElf, read_elf
+from build_torchvision.binary.elf import Elf, NotElf, Section, read_elf
 from build_torchvision.binary.instructions import DECODERS, Scan, scan
 from build_torchvision.verify.package import UNREADABLE
 
-WORTH_A_PROCESS = 8 << 20  # bytes of shared objects; below, starting processes costs more than it saves
+WORTH_A_PROCESS = 2 << 20  # bytes of code; below, starting processes costs more than it saves
 AT_ONCE = 256 << 20  # bytes of shared objects that are held while they wait
 _read: dict[str, Elf | NotElf] = {}
-_scanned: dict[tuple[str, str], Scan] = {}
+_scanned: dict[str, Scan] = {}
 
 
 def elf_of(data: bytes) -> Elf:
@@ -36,34 +36,48 @@ def elf_of(data: bytes) -> Elf:
 
 
 def scan_of(data: bytes, platform: str) -> Scan:
-    """Every instruction of the shared object `data`, remembered by its SHA-256. Raises NotElf."""
-    key = (hashlib.sha256(data).hexdigest(), platform)
-    if key not in _scanned:
-        _scanned[key] = scan(elf_of(data).code, platform)
-    return _scanned[key]
+    """Every instruction of the shared object `data`. Raises NotElf.
+
+    Sections of code are remembered by their contents: modules that differ in GPU code alone are decoded once.
+    """
+    found = Scan(platform=platform)
+    for section in elf_of(data).code:
+        key = _key(section, platform)
+        if key not in _scanned:
+            _scanned[key] = scan([section], platform)
+        found.add(_scanned[key])
+    return found
 
 
 def scan_ahead(objects: Iterable[bytes]) -> None:
-    """Scan the objects that were not scanned yet, each once, with a process per core; later calls find the results.
+    """Scan the code that was not scanned yet, each section once, with a process per core; later calls find the results.
 
     An object that is no ELF file of a known platform is left to the check that reads it.
     """
-    waiting: dict[tuple[str, str], bytes] = {}
+    waiting: dict[str, tuple[Section, str]] = {}
     for data in objects:
         try:
-            platform = elf_of(data).machine
+            elf = elf_of(data)
         except NotElf:
             continue
-        key = (hashlib.sha256(data).hexdigest(), platform)
-        if platform in DECODERS and key not in _scanned:
-            waiting[key] = data
+        if elf.machine in DECODERS:
+            waiting |= {_key(section, elf.machine): (section, elf.machine) for section in elf.code}
+    waiting = {key: work for key, work in waiting.items() if key not in _scanned}
     cores = min(len(os.sched_getaffinity(0)), len(waiting))
-    if cores < 2 or sum(map(len, waiting.values())) < WORTH_A_PROCESS:
+    if cores < 2 or sum(len(section.data) for section, _ in waiting.values()) < WORTH_A_PROCESS:
         return
+    # the largest first: none is waited for at the end
+    keys = sorted(
+        waiting, key=lambda key: -len(waiting[key][0].data)
+    )  # the largest first: none is waited for at the end
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn")) as pool:
-        keys = sorted(waiting, key=lambda key: -len(waiting[key]))  # the largest first: none is waited for at the end
-        for key, result in zip(keys, pool.map(_scan, [(waiting[key], key[1]) for key in keys]), strict=True):
+        for key, result in zip(keys, pool.map(_scan, [waiting[key] for key in keys]), strict=True):
             _scanned[key] = result
+
+
+def _key(section: Section, platform: str) -> str:
+    head = f"{platform} {section.name} {section.address:#x} ".encode()
+    return hashlib.sha256(head + section.data).hexdigest()
 
 
 def scan_wheels_ahead(wheels: Iterable[Path]) -> None:
@@ -85,9 +99,9 @@ def scan_wheels_ahead(wheels: Iterable[Path]) -> None:
     scan_ahead(waiting.values())
 
 
-def _scan(work: tuple[bytes, str]) -> Scan:
-    data, platform = work
-    return scan(read_elf(data).code, platform)
+def _scan(work: tuple[Section, str]) -> Scan:
+    section, platform = work
+    return scan([section], platform)
 
 
 def forget() -> None:

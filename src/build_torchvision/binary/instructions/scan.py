@@ -25,6 +25,14 @@ class Scan:
     shown: Counter[str] = field(default_factory=Counter)
     """Instructions that only a compiler told of an ISA writes, by kind (a decoder's EVIDENCE)."""
 
+    def add(self, other: Scan) -> None:
+        """Add what was met in further code of the same platform, which comes after this."""
+        self.total += other.total
+        self.features += other.features
+        self.first = {**other.first, **self.first}
+        self.invalid += other.invalid
+        self.shown += other.shown
+
     def no_instruction(self, where: str) -> None:
         """Count a place whose bytes decode to no instruction."""
         self.invalid_total += 1
