@@ -54,7 +54,7 @@ def main() -> int:
     for wheel in asked.wheels:
         served = choose(groups_of(Package(wheel).extensions), host)
         options = VerifyOptions(
-            upstream_tests=asked.upstream_tests and served is not None and served[1] == "cubin",
+            upstream_tests=asked.upstream_tests and served is not None and served[1] != "ptx",
             python=asked.python,
             gpus=host,
             source=asked.source,

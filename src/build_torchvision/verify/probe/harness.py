@@ -118,6 +118,11 @@ class Probe:
         return hashed.hexdigest()
 
 
+def has_gpu_code(name: str) -> bool:
+    """Whether the operator `name` ("torchvision::nms") has a kernel for CUDA tensors."""
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(name, "CUDA"))
+
+
 def moved(value: Any, device: str) -> Any:
     """`value`, or what a list or tuple of values holds, with every tensor on `device`; autograd follows."""
     if isinstance(value, (list, tuple)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .harness import Outcome, Probe, Wrong
+from .harness import Outcome, Probe, Wrong, has_gpu_code
 from .images import nvjpeg
 
 GPU_ONLY = frozenset(nvjpeg.OPERATORS)
@@ -84,8 +84,7 @@ def check_all_called(probe: Probe, expected: frozenset[str] | None) -> Outcome:
 
 def check_all_called_on_gpu(probe: Probe) -> Outcome:
     """Whether every operator that is registered for CUDA was called on the GPU."""
-    has_kernel: Any = torch._C._dispatch_has_kernel_for_dispatch_key
-    wanted = {name for name in probe.registered if has_kernel(name, "CUDA")} | (GPU_ONLY & probe.registered)
+    wanted = {name for name in probe.registered if has_gpu_code(name)} | (GPU_ONLY & probe.registered)
     left = wanted - probe.called
     if left:
         raise Wrong(f"registered for CUDA, and this probe does not call them: {', '.join(sorted(left))}")

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 
-from ..harness import Outcome, Probe
+from ..harness import Outcome, Probe, has_gpu_code
 from . import (
     box_iou_rotated,
     cuda_version,
@@ -60,9 +60,16 @@ def check_half(probe: Probe) -> Outcome:
 
 
 def checks(probe: Probe) -> list[tuple[str, Callable[[], Outcome]]]:
-    """The checks of all operators that are registered here."""
+    """The checks of all operators that are registered here; on a GPU, of those that have GPU code."""
     rows = [*EVERYWHERE, ("float16", (), check_half), *(() if probe.on_gpu else CPU_ONLY)]
-    return [(name, partial(check, probe)) for name, operators, check in rows if set(operators) <= probe.registered]
+    return [(name, partial(check, probe)) for name, operators, check in rows if _runs_here(operators, probe)]
+
+
+def _runs_here(operators: tuple[str, ...], probe: Probe) -> bool:
+    """Whether all `operators` are registered, and on a GPU for CUDA (0.26's box_iou_rotated has CPU code alone)."""
+    if not set(operators) <= probe.registered:
+        return False
+    return not probe.on_gpu or all(has_gpu_code(name) for name in operators)
 
 
 def single_calls(probe: Probe) -> list[tuple[str, Callable[[], object]]]:
@@ -70,7 +77,7 @@ def single_calls(probe: Probe) -> list[tuple[str, Callable[[], object]]]:
     found: list[tuple[str, Callable[[], object]]] = []
     for module in (nms, *WITH_GRADIENTS, box_iou_rotated):
         name = module.OPERATORS[0]
-        if name in probe.registered:
+        if name in probe.registered and has_gpu_code(name):
             found.append((name, partial(_synchronized, probe, name, module.arguments())))
     return found
 
