@@ -36,14 +36,13 @@ class Choice(StrEnum):
 class Replacement:
     """What stands in place of `upstream`, a source below CSRC: an adaptor and the kernels that it calls.
 
-    `operators` are the names it registers. `stable_abi` says whether the adaptor can be built for that ABI too.
+    `operators` are the names that it registers.
     """
 
     upstream: str
     adaptor: str
     kernels: tuple[str, ...]
     operators: tuple[str, ...]
-    stable_abi: bool = True
 
     @property
     def source(self) -> str:
@@ -96,7 +95,6 @@ REPLACEMENTS = (
         adaptor="deform_conv2d.cpp",
         kernels=("deform_conv2d.cpp",),
         operators=_pair("deform_conv2d"),
-        stable_abi=False,
     ),
     Replacement(
         upstream="ops/cpu/box_iou_rotated_kernel.cpp",
@@ -140,18 +138,13 @@ class Operators:
 def operators_for(release: Release, choice: Choice, source_root: Path) -> Operators:
     """What is replaced in `release`, whose source is at `source_root`.
 
-    Of a release that the tables do not describe nothing is: its operators may compute something else. Nor is a source
-    whose adaptor does not keep to the stable ABI in a release that does.
+    Of a release that the tables do not describe nothing is: its operators may compute something else.
     """
     if choice is Choice.UPSTREAM or not release.listed:
         return Operators()
     version = Version(release.torchvision)
     return Operators(
-        rows=tuple(
-            row
-            for row in REPLACEMENTS
-            if (source_root / row.source).is_file() and (row.stable_abi or not release.stable_abi)
-        ),
+        rows=tuple(row for row in REPLACEMENTS if (source_root / row.source).is_file()),
         macros=tuple(f"-D{name}" for name, first, end in DIFFERENCES if Version(first) <= version < Version(end)),
     )
 

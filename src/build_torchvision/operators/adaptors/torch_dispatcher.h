@@ -55,6 +55,39 @@ inline Tensor first_of(Tensor& tensor, int64_t count) {
   return tensor.narrow(0, 0, count);
 }
 
+inline Tensor shaped(const Tensor& tensor, at::IntArrayRef sizes) {
+  return tensor.view(sizes);
+}
+inline Tensor reshaped(const Tensor& tensor, at::IntArrayRef sizes) {
+  return tensor.reshape(sizes);
+}
+inline Tensor permuted(const Tensor& tensor, at::IntArrayRef dims) {
+  return tensor.permute(dims);
+}
+inline Tensor part(const Tensor& tensor, int64_t index) {
+  return tensor.select(0, index);
+}
+inline Tensor rows_of(const Tensor& tensor) {
+  return tensor.flatten(1);
+}
+inline Tensor turned(const Tensor& matrix) {
+  return matrix.t();
+}
+// Products as upstream asks for them with this interface: added to zeros, which rounds otherwise than a plain product.
+inline void set_product(Tensor result, const Tensor& a, const Tensor& b) {
+  result.zero_();
+  result.addmm_(a, b);
+}
+inline void add_product(Tensor result, const Tensor& a, const Tensor& b) {
+  result.addmm_(a, b);
+}
+inline Tensor plus(const Tensor& a, const Tensor& b) {
+  return a + b;
+}
+inline Tensor gradient_of_bias(const Tensor& bias, const Tensor& grad) {
+  return at::ones_like(bias) * grad.sum({0, 2, 3});
+}
+
 template <class T>
 const T* data_of(const Tensor& tensor) {
   return tensor.data_ptr<T>();

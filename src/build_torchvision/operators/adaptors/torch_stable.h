@@ -6,6 +6,8 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/Dispatch_v2.h>
 
+#include <array>
+
 #define CHECK STD_TORCH_CHECK
 #define DISPATCH_FLOATING(TYPE, NAME, ...) THO_DISPATCH_V2(TYPE, NAME, AT_WRAP(__VA_ARGS__), AT_EXPAND(AT_FLOATING_TYPES))
 #define DISPATCH_FLOATING_AND_HALF(TYPE, NAME, ...) \
@@ -40,6 +42,43 @@ inline Tensor as_contiguous(const Tensor& tensor) {
 }
 inline Tensor first_of(Tensor& tensor, int64_t count) {
   return torch::stable::narrow(tensor, 0, 0, count);
+}
+
+inline Tensor shaped(const Tensor& tensor, Sizes sizes) {
+  return torch::stable::view(tensor, sizes);
+}
+inline Tensor reshaped(const Tensor& tensor, Sizes sizes) {
+  return torch::stable::reshape(tensor, sizes);
+}
+inline Tensor permuted(const Tensor& tensor, Sizes dims) {
+  return torch::stable::permute(tensor, dims);
+}
+inline Tensor part(const Tensor& tensor, int64_t index) {
+  return torch::stable::select(tensor, 0, index);
+}
+inline Tensor rows_of(const Tensor& tensor) {
+  return torch::stable::flatten(tensor, 1);
+}
+inline Tensor turned(const Tensor& matrix) {
+  return torch::stable::transpose(matrix, 0, 1);
+}
+// A sum: the stable ABI has the difference alone.
+inline Tensor plus(const Tensor& a, const Tensor& b) {
+  return torch::stable::subtract(a, b, -1.0);
+}
+// Products as upstream asks for them with this interface.
+inline void set_product(Tensor result, const Tensor& a, const Tensor& b) {
+  std::array<StableIValue, 3> stack{
+      torch::stable::detail::from(a), torch::stable::detail::from(b), torch::stable::detail::from(result)};
+  TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::mm", "out", stack.data(), TORCH_ABI_VERSION));
+  torch::stable::detail::to<Tensor>(stack[0]);
+}
+inline void add_product(Tensor result, const Tensor& a, const Tensor& b) {
+  torch::stable::copy_(result, plus(result, torch::stable::matmul(a, b)));
+}
+inline Tensor gradient_of_bias(const Tensor& bias, const Tensor& grad) {
+  const std::array<int64_t, 3> dims{0, 2, 3};
+  return plus(zeros_as(bias, bias.sizes()), torch::stable::sum(grad, Sizes(dims.data(), dims.size())));
 }
 
 template <class T>
