@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from build_torchvision.inputs.upstream import Extension
-from build_torchvision.operators import ADAPTOR_FLAGS, KERNEL_FLAGS, Operators, Replacement
+from build_torchvision.operators import ADAPTOR_FLAGS, CSRC, KERNEL_FLAGS, Operators, Replacement, includes_of
 
 # Upstream keeps what computes on the CPU in folders of this name; everything else dispatches and registers.
 CPU_FOLDER = "cpu"
@@ -64,7 +64,9 @@ def plan_units(
         path = PurePosixPath(source)
         isa_dependent = is_isa_dependent(source)
         if path.suffix == ".cu":
-            groups.setdefault(("cuda", False), []).append(source)
+            stable = extension.torch_target is not None
+            taken = operators.gpu_source(source, stable_abi=stable) if operators else source
+            groups.setdefault(("cuda", False), []).append(taken)
         elif path.suffix != ".cpp" or CUDA_FOLDER in path.parts or (isa_dependent and "ops" in path.parts):
             alone.append((source, isa_dependent))
         else:
@@ -78,7 +80,8 @@ def plan_units(
                 Unit(extension=extension.module, name=name, sources=tuple(sources), isa_dependent=isa_dependent)
             )
     for source, isa_dependent in alone:
-        name = source.removeprefix("torchvision/csrc/").replace("/", ".")
+        path = PurePosixPath(source)
+        name = f"operators.{path.name}" if path.is_absolute() else source.removeprefix(f"{CSRC}/").replace("/", ".")
         units.append(Unit(extension=extension.module, name=name, sources=(source,), isa_dependent=isa_dependent))
     if operators and own:
         units += _own_units(extension.module, own, operators.macros)
@@ -124,20 +127,25 @@ def isolated_text(unit: Unit, root: str, includes: Mapping[str, Sequence[str]]) 
     Upstream's kernels define the same names in unnamed namespaces (0.21.0: bilinear_interpolate). What they include
     comes first, so that it stays outside; then an inclusion inside finds it done.
     """
-    headers = dict.fromkeys(name for source in unit.sources for name in includes[source])
+    own = {source: includes_of(source) for source in unit.sources if PurePosixPath(source).is_absolute()}
+    headers = dict.fromkeys(name for source in unit.sources for name in (own.get(source) or includes[source]))
     lines = [
-        f"#include {name}" if name[0] == "<" or "/" not in name else f'#include "{root}/{name[1:-1]}"'
-        for name in headers
+        f"#include {name}" if name[0] == "<" else f'#include "{_header_path(root, name[1:-1])}"' for name in headers
     ]
     lines.append("namespace vision::ops {}")
     for source in unit.sources:
         name = "unit_" + re.sub(r"\W", "_", PurePosixPath(source).stem)
         lines += [
             f"namespace {name} {{ namespace vision {{ namespace ops {{ using namespace ::vision::ops; }} }}",
-            f'#include "{root}/{source}"',
+            f'#include "{source_path(root, source)}"',
             "}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _header_path(root: str, name: str) -> str:
+    """A header that is named by its path, or, without a folder, as it is found by the compiler's own search."""
+    return source_path(root, name) if "/" in name and not name.startswith("ops/") else name
 
 
 def shared_headers(extensions: Sequence[Extension]) -> tuple[str, ...]:

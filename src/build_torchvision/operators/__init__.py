@@ -8,6 +8,7 @@ admits the results are the same bits as those of upstream's kernel compiled with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,6 +116,38 @@ REPLACEMENTS = (
         operators=("torchvision::qroi_align",),
     ),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuReplacement:
+    """What stands in place of `upstream`, a CUDA source below CSRC: a source of ours for each of torch's interfaces.
+
+    It is compiled together with upstream's other CUDA sources, in a namespace of its own.
+    """
+
+    upstream: str
+    dispatcher: str
+    stable: str
+    operators: tuple[str, ...]
+
+    @property
+    def source(self) -> str:
+        """Upstream's source, relative to the release's root."""
+        return f"{CSRC}/{self.upstream}"
+
+    def own_source(self, *, stable_abi: bool) -> Path:
+        """Ours for an extension that uses torch's stable ABI, or its dispatcher."""
+        return FOLDER / "adaptors" / (self.stable if stable_abi else self.dispatcher)
+
+
+GPU_REPLACEMENTS = (
+    GpuReplacement(
+        upstream="ops/cuda/nms_kernel.cu",
+        dispatcher="nms.cu",
+        stable="nms_stable.cu",
+        operators=("torchvision::nms",),
+    ),
+)
 # What an adaptor has to be told of a release: (macro, first release, first release for which it is not so any more).
 DIFFERENCES = (
     ("BUILD_TORCHVISION_QUANTIZED_TENSORS", "0", "0.28"),  # qnms and qroi_align are nms and roi_align of such tensors
@@ -128,11 +161,17 @@ class Operators:
 
     rows: tuple[Replacement, ...] = ()
     macros: tuple[str, ...] = ()
+    gpu_rows: tuple[GpuReplacement, ...] = ()
 
     def of(self, sources: Iterable[str]) -> tuple[Replacement, ...]:
         """Those of an extension that is built from `sources`."""
         named = set(sources)
         return tuple(row for row in self.rows if row.source in named)
+
+    def gpu_source(self, source: str, *, stable_abi: bool) -> str:
+        """The CUDA source that is compiled for upstream's `source`: ours by its whole path, or `source` itself."""
+        own = next((row for row in self.gpu_rows if row.source == source), None)
+        return str(own.own_source(stable_abi=stable_abi)) if own else source
 
 
 def operators_for(release: Release, choice: Choice, source_root: Path) -> Operators:
@@ -146,6 +185,7 @@ def operators_for(release: Release, choice: Choice, source_root: Path) -> Operat
     return Operators(
         rows=tuple(row for row in REPLACEMENTS if (source_root / row.source).is_file()),
         macros=tuple(f"-D{name}" for name, first, end in DIFFERENCES if Version(first) <= version < Version(end)),
+        gpu_rows=tuple(row for row in GPU_REPLACEMENTS if (source_root / row.source).is_file()),
     )
 
 
@@ -154,3 +194,11 @@ def described(release: Release, choice: Choice, source_root: Path) -> Mapping[st
     return {
         name: Choice.TUNED.value for row in operators_for(release, choice, source_root).rows for name in row.operators
     }
+
+
+def includes_of(source: str) -> tuple[str, ...]:
+    """What a source of ours includes, in its order: `<ATen/ATen.h>`, or `"/whole/path.h"` for a file beside it."""
+    path = Path(source)
+    names = re.findall(r'^#include ([<"][^>"]+[>"])', path.read_text(encoding="utf-8"), re.MULTILINE)
+    beside = ((name, (path.parent / name[1:-1]).resolve()) for name in names)
+    return tuple(f'"{whole}"' if name[0] == '"' and whole.is_file() else name for name, whole in beside)

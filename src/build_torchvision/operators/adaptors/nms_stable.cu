@@ -9,9 +9,8 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
-#include <torchvision/csrc/ops/StableABICompat.h>
-
 #include "../cuda/nms.cuh"
+#include "ops/StableABICompat.h"
 
 namespace vision {
 namespace ops {
