@@ -123,3 +123,9 @@ def test_the_codes_of_errors_are_those_documented() -> None:
         "FetchFailed": 5,
         "CannotWrite": 6,
     }
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest imports them by their bare names: two of one name stop the whole collection."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

@@ -11,8 +11,6 @@ from typing import Literal, cast
 from build_torchvision.facts._schema import SHA256, FactError, rows
 
 ARCHITECTURES = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})  # platform -> Debian's architecture
-# Keeps every version of every package of Debian under the time at which it was in the archive.
-ARCHIVE = "https://snapshot.debian.org/archive/debian/20250520T000000Z/{path}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +33,6 @@ class ToolchainPackage:
     def pool_path(self, platform: str) -> str:
         """Where a Debian mirror has the package for `platform` ("aarch64")."""
         return self.pool.format(architecture=ARCHITECTURES[platform])
-
-    def url(self, platform: str) -> str:
-        """Where the archive that keeps every version has the package for `platform`."""
-        return ARCHIVE.format(path=self.pool_path(platform).replace("+", "%2B"))
 
     def digest(self, platform: str) -> str:
         """The SHA-256 of the package for `platform`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_torchvision.compatibility import Sm, same_cuda_major
-from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.cache import check_cache
@@ -133,7 +133,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     platform = check_buildable(request.variants, request.release)
     check_cache()
     check_told_cuda(request)
-    compiler = find_compiler(request.compiler, platform, request.cc_prefix, glibc_of(request))
+    compiler = _compiler(request, platform)
     for isa, flags in isas_of(request.variants).items():
         if not accepts(compiler, flags):
             raise MissingInput(
@@ -254,6 +254,23 @@ def glibc_of(request: BuildRequest) -> str:
             f"Choose --glibc {DEFAULT_GLIBC}, or --codecs system.",
         )
     return glibc
+
+
+def _compiler(request: BuildRequest, platform: str) -> Compiler:
+    """The compiler of `request`; with this machine's own headers where the pinned ones are not to be had."""
+    try:
+        return find_compiler(request.compiler, platform, request.cc_prefix, glibc_of(request))
+    except FetchFailed as error:
+        if request.glibc is not None or request.codecs is not None or platform != host.machine():
+            raise  # it was asked for, or this machine has none of that platform
+        log.warning(
+            "%s %s So this build takes this machine's C++ headers and image libraries: its wheel needs this machine's "
+            "glibc, and its bytes are not those of other machines. %s",
+            error.problem,
+            error.action,
+            error.hint,
+        )
+        return find_compiler(request.compiler, platform, request.cc_prefix, "host")
 
 
 def _codecs(request: BuildRequest, compiler: Compiler, platform: str) -> Codecs:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import version_key
@@ -29,6 +30,7 @@ from build_torchvision.process import run
 
 GLIBCS = ("2.28", "2.34")  # what auditwheel and the stock wheels call manylinux_2_28, and the next level in use
 DEFAULT_GLIBC = GLIBCS[0]
+MIRROR = "BUILD_TORCHVISION_DEBIAN_MIRROR"  # the address of a Debian archive, for machines whose apt has none
 # Linked in this order, after TorchVision's own objects and torch.
 RUNTIME_LIBRARIES = ("stdc++", "m", "gcc_s", "pthread", "dl", "c", "ld")
 # zig's folders of C headers, best first, below lib/libc/include.
@@ -144,12 +146,16 @@ def _platform_of(row: ToolchainPackage, platform: str) -> str:
 
 def _package(row: ToolchainPackage, platform: str) -> Path:
     digest, pool = row.digest(platform), row.pool_path(platform)
+    origins = [("the apt mirror", from_mirror(pool, digest))]
+    if mirror := os.environ.get(MIRROR):
+        # Quoted, since an archive's server may read + as a blank.
+        origins.insert(0, (f"${MIRROR}", from_url(f"{mirror.rstrip('/')}/{quote(pool)}")))
     return pinned_file(
         cache_dir() / "toolchain" / pool.rpartition("/")[2],
         digest,
-        [("the package archive", from_url(row.url(platform))), ("the apt mirror", from_mirror(pool, digest))],
+        origins,
         action=f"Fetch {row.package} {row.version} for {platform}",
-        hint="Let this machine reach the archive or a Debian mirror, or choose --glibc host and install a g++.",
+        hint=f"Set {MIRROR} to the address of a Debian archive, or choose --glibc host and install a g++.",
     )
 
 

@@ -40,7 +40,7 @@ def test_that_fails_in_a_crowd():
             "import pytest\npytest.skip('not here', allow_module_level=True)",
             True,
             False,
-            "0 passed or are upstream's own",
+            "0 tests passed or failed as they do upstream",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_torchvision.execute import rewrite
+from build_torchvision.execute import transform_ir
 from build_torchvision.graph.plan import UNOPTIMIZED_IR
 from build_torchvision.inputs.compiler import find_compiler
 
@@ -41,7 +41,7 @@ def test_places_are_the_same_and_nothing_is_divided(tmp_path: Path) -> None:
     source.write_text(SOURCE)
     clang = find_compiler("clang", "x86_64")
     subprocess.run([*clang.command, "-std=c++17", "-O3", "-fPIC", *UNOPTIMIZED_IR, source, "-o", parsed], check=True)
-    script = [sys.executable, "-I", "-S", rewrite.__file__]
+    script = [sys.executable, "-I", "-S", transform_ir.__file__]
     subprocess.run([*script, parsed, tmp_path / "as-it-was.ll"], check=True)
     subprocess.run([*script, "--multiply", parsed, rewritten], check=True)
     divisions, answers = [], []
