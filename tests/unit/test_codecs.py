@@ -32,6 +32,8 @@ from build_torchvision.facts.codecs import (
 from build_torchvision.facts.toolchain import toolchain_packages
 from build_torchvision.graph.actions import Action, ActionKind, Graph
 from build_torchvision.graph.plan import RUNTIME_SUPPORT, plan_graph
+from build_torchvision.inputs import resolve
+from build_torchvision.inputs import toolchain as toolchains
 from build_torchvision.inputs.codec_sources import CodecSource, write_headers
 from build_torchvision.inputs.codecs import Codec, Codecs
 from build_torchvision.inputs.compiler import Compiler
@@ -160,6 +162,45 @@ def test_a_file_that_no_origin_serves_is_an_error_with_each_answer(served: tuple
         pinned_file(tmp_path / "cache" / "archive", "0" * 64, origins, action="Fetch it", hint="Try again.")
     assert caught.value.exit_code == 5
     assert not (tmp_path / "cache" / "archive").exists()
+
+
+def test_a_machine_without_debians_archive_names_one_or_builds_with_its_own_headers(
+    served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
+    folder, address = served
+    row = toolchain_packages()["libgcc"]
+    file = folder / row.pool_path("x86_64")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"libgcc")
+    pinned = replace(row, sha256=dict.fromkeys(("amd64", "arm64"), hashlib.sha256(b"libgcc").hexdigest()))
+    monkeypatch.setattr(toolchains, "from_mirror", lambda path, digest: no_mirror)
+    monkeypatch.setenv(toolchains.MIRROR, address)
+    assert toolchains._package(pinned, "x86_64").read_bytes() == b"libgcc"
+
+    monkeypatch.delenv(toolchains.MIRROR)
+    (toolchains.cache_dir() / "toolchain" / file.name).unlink()
+    request = BuildRequest(variants=(parse("torchvision-python311-cpu-avx2"),), release=release_named("0.21.0"))
+    asked: list[str] = []
+
+    def find(choice: str, platform: str, prefix: str | None, glibc: str) -> str:
+        asked.append(glibc)
+        if glibc != "host":
+            toolchains._package(pinned, platform)
+        return glibc
+
+    monkeypatch.setattr(resolve, "find_compiler", find)
+    assert resolve._compiler(request, "x86_64") == "host"
+    assert asked == ["2.28", "host"]
+    assert f"Set {toolchains.MIRROR} to" in caplog.text, "what would have made it the pinned one"
+    with pytest.raises(FetchFailed, match="no mirror"):
+        resolve._compiler(replace(request, glibc="2.28"), "x86_64")
+    with pytest.raises(FetchFailed, match="no mirror"):
+        resolve._compiler(request, "aarch64")
+
+
+def no_mirror(part: Path) -> str:
+    raise OriginFailed("no mirror")
 
 
 def deb(folder: Path, files: dict[str, bytes]) -> Path:

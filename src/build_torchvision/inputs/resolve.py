@@ -264,11 +264,9 @@ def _compiler(request: BuildRequest, platform: str) -> Compiler:
         if request.glibc is not None or request.codecs is not None or platform != host.machine():
             raise  # it was asked for, or this machine has none of that platform
         log.warning(
-            "%s %s So this build takes this machine's C++ headers and image libraries: its wheel needs this machine's "
-            "glibc, and its bytes are not those of other machines. %s",
-            error.problem,
-            error.action,
-            error.hint,
+            "%s So this build takes this machine's C++ headers and image libraries: its wheel needs this machine's "
+            "glibc, and its bytes are not those of other machines.",
+            error,
         )
         return find_compiler(request.compiler, platform, request.cc_prefix, "host")
 
