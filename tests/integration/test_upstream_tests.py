@@ -60,3 +60,21 @@ def test_what_fails_is_tried_with_the_stock_package_and_again(
     check = upstream_tests(source, place, Suite(files=("test_ops.py",), at_least=1), beside)
     assert check.ok is ok
     assert said in check.detail
+
+
+def test_a_stock_package_that_cannot_run_the_tests_excuses_no_failure(tmp_path: Path) -> None:
+    source, over, broken = tmp_path / "source", tmp_path / "over", tmp_path / "broken"
+    for folder in (source / "test", over / "torchvision", broken / "torchvision"):
+        folder.mkdir(parents=True)
+    (source / "test" / "test_ops.py").write_text("import torchvision.ours\n" + FAILS)
+    (over / "torchvision" / "__init__.py").touch()
+    (over / "torchvision" / "ours.py").touch()
+    (broken / "torchvision" / "__init__.py").write_text("raise ImportError('older than the tests')")
+    for folder in (over, broken):
+        (folder / "scipy.py").touch()
+    stock = Stock(place=Place(python=Path(sys.executable), over=(broken,)), version="0.26.0", fetch=False)
+    place = Place(python=Path(sys.executable), over=(over,))
+    check = upstream_tests(source, place, Suite(files=("test_ops.py",), at_least=1), stock)
+    assert not check.ok
+    assert "test_that_fails failed: AssertionError: always" in check.detail
+    assert "None ran with torchvision 0.26.0: " in check.detail

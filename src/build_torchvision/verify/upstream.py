@@ -149,8 +149,9 @@ def upstream_tests(
         except BuildTorchvisionError as error:
             return judge(cases, suite.at_least, hint=f"{error.problem} So none was tried with the stock package.")
         again = _run(root, beside, [case.node for case in failed], timeout, alone=True)
-        if isinstance(again, Check):
-            return again
+        hint = ""
+        if isinstance(again, Check):  # the stock package cannot import these tests, say: no excuse for any failure
+            hint, again = f"None ran with torchvision {stock.version}: {again.detail}", []
         shared = frozenset(case.node for case in again if case.outcome == "failed")
         steady = {case.node for case in failed} - shared
         unsteady = frozenset(steady)
@@ -158,7 +159,8 @@ def upstream_tests(
             found = _run(root, place, sorted(steady), timeout, alone=True)
             passed = [case.node for case in found if case.outcome == "passed"] if isinstance(found, list) else []
             unsteady &= frozenset(passed)
-        return judge(cases, suite.at_least, shared=shared, unsteady=unsteady, stock=f"torchvision {stock.version}")
+        name = f"torchvision {stock.version}"
+        return judge(cases, suite.at_least, shared=shared, unsteady=unsteady, stock=name, hint=hint)
 
 
 def _with_tools(place: Place, folder: Path) -> Place:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -136,8 +137,13 @@ def draw(*shape: int) -> Tensor:
 
 
 def draw_half(*shape: int) -> Tensor:
-    """As `draw`, rounded to what float16 holds."""
-    return draw(*shape).half().double()
+    """At most 4096 different numbers in (-4, 4) that float16 holds, in any order.
+
+    Of two equal ones a maximum's gradient may go to either, and rounding makes some of few thousand equal.
+    """
+    count = math.prod(shape)
+    assert count <= 4096, "float16 holds so many multiples of 1/512 below 4"
+    return (torch.randperm(count).double() - count // 2).reshape(shape) / 512
 
 
 def boxes_of(count: int, batch: int, height: float, width: float) -> Tensor:
