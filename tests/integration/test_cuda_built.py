@@ -127,20 +127,6 @@ def test_a_second_machine_compiles_nothing(first: tuple[Machine, list[dict[str, 
     assert wheel_of(again).read_bytes() == wheel_of(rows).read_bytes()
 
 
-def test_groups_built_apart_are_linked_together(
-    first: tuple[Machine, list[dict[str, str]], str], tmp_path: Path
-) -> None:
-    machine, rows, _ = first
-    here = Machine(tmp_path, machine.remote)
-    for group in ("platform", "avx2", "sm86"):
-        made, _ = here.build("--only", group, objects=group)
-        assert made == []
-    given = [word for group in ("platform", "avx2", "sm86") for word in ("--objects", tmp_path / group / "cuda12_4")]
-    linked, said = here.build(*given)
-    assert "2 actions" in said  # _C.so and image.so
-    assert wheel_of(linked).read_bytes() == wheel_of(rows).read_bytes()
-
-
 OBJECT = """
 .section .nv_fatbin,"a",@progbits
 .balign {align}

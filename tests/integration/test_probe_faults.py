@@ -133,4 +133,6 @@ def test_a_numerical_fault_is_seen(operator: str, fault: str, red: set[str], pla
     failed = {name for name, ok in checks.items() if not ok}
     assert red <= failed, failed
     module = operator.partition("::")[2].strip("_").removesuffix("_backward")
-    assert failed <= red | {"float16", "every operator", module, f"_{module}_backward"}, "only checks that call it fail"
+    callers = red | {"float16", "every operator", module, f"_{module}_backward"}
+    callers |= {"quantized operators"} if module in ("nms", "roi_align") else set()  # called with quantized tensors too
+    assert failed <= callers, "only checks that call it fail"

@@ -18,6 +18,7 @@ from build_torchvision.facts import gpus, isas, releases, toolkits, version_key
 from build_torchvision.publish import coverage
 from build_torchvision.publish.catalogue import Record
 from build_torchvision.publish.templates import render
+from build_torchvision.releases import published_torch_serves
 from build_torchvision.variants import DEFAULT_PYTHON, DEFAULT_TRACKS, TRACKS, enumerate_variants
 
 WORDS = {
@@ -56,8 +57,11 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
     """What the finder knows, as JSON: facts, notes (each sentence once) and wheels."""
     sentences: dict[str, int] = {}
     noted = {}
+    served: set[tuple[str, str | None]] = set()
     for variant in enumerate_variants(tracks=TRACKS, sms=None):
         noted[variant.short] = [sentences.setdefault(text, len(sentences)) for text in notes(variant)]
+        if published_torch_serves(variant):
+            served.add((variant.track, variant.sm))
     return {
         "isas": [
             {
@@ -84,12 +88,13 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
                 "track": track,
                 "cuda": toolkit.version,
                 "releases": {platform: _release_for(toolkit.version, platform) for platform in coverage.PLATFORM_NAMES},
+                "served": [sm for sm in gpus() if (track, sm) in served],
                 "kinds": {sm: way.kind for sm in gpus() if (way := toolkit_support(track, sm))},
             }
             for track, toolkit in toolkits().items()
         ],
         "python": DEFAULT_PYTHON,
-        "default_track": DEFAULT_TRACKS[0],
+        "default_tracks": list(DEFAULT_TRACKS),
         "words": WORDS,
         "sentences": list(sentences),
         "notes": noted,

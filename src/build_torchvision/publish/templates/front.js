@@ -63,17 +63,20 @@
 
   const pythonsOf = (name) => pythons.filter((python) => wheelsOf(name, python).length);
 
-  // The name for a machine: one that is here, else the toolkit that serves the GPU best (the default one among equals).
+  // The name for a machine: one that is here, else the toolkit that serves the GPU best. Among equals `detect`'s order:
+  // one that a published torch goes with, a default one, the newest.
   const bestName = (sm, isa, python) => {
     if (!sm) return nameOf("cpu", "", isa);
-    const first = data.default_track;
+    const served = (row) => row.served.includes(sm);
+    const usual = (row) => data.default_tracks.includes(row.track);
     const ways = data.tracks
       .filter((row) => row.kinds[sm])
       .sort(
         (a, b) =>
           wheelsOf(nameOf(b.track, sm, isa), python).length - wheelsOf(nameOf(a.track, sm, isa), python).length ||
           rank(a.kinds[sm]) - rank(b.kinds[sm]) ||
-          (b.track === first) - (a.track === first) ||
+          served(b) - served(a) ||
+          usual(b) - usual(a) ||
           b.cuda.localeCompare(a.cuda, undefined, { numeric: true }),
       );
     return nameOf(ways[0].track, sm, isa);
