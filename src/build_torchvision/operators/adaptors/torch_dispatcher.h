@@ -5,7 +5,7 @@
 #include <ATen/Parallel.h>
 #include <torch/library.h>
 
-#include <exception>
+#include <atomic>
 
 // torch's loop over threads has C linkage from 2.10 on; before, at::parallel_for is a template that needs OpenMP where
 // it is compiled. OpenMP's entry point is then the one that libtorch_cpu.so itself is linked to. Both are weak: what is
@@ -110,7 +110,8 @@ struct Loop {
   void (*body)(int64_t begin, int64_t end, void* context);
   void* context;
   int64_t count;
-  std::exception_ptr error;
+  // Not an exception_ptr: copying one asks for CXXABI_1.3.13, which manylinux_2_28 lacks.
+  std::atomic<bool> failed{false};
 };
 
 inline void run_share(void* pointer) {
@@ -121,7 +122,7 @@ inline void run_share(void* pointer) {
     try {
       loop.body(begin, end, loop.context);
     } catch (...) {
-      loop.error = std::current_exception();
+      loop.failed = true;
     }
   }
 }
@@ -140,11 +141,9 @@ inline void run_in_threads(
     body(0, count, context);
     return;
   }
-  Loop loop{body, context, count, nullptr};
+  Loop loop{body, context, count};
   GOMP_parallel(run_share, &loop, static_cast<unsigned>(threads), 0);
-  if (loop.error) {
-    std::rethrow_exception(loop.error);
-  }
+  TORCH_CHECK(!loop.failed, "a loop over threads failed");
 }
 
 inline Threads torch_threads() {
