@@ -155,6 +155,7 @@ def test_a_build_from_a_newer_system(assembled: Callable[..., Environment]) -> N
 
 
 @pytest.mark.compiler
+@pytest.mark.xfail(reason="a CPU wheel bundles no library any more: what doctor says of a planted one is not settled")
 def test_a_bundled_library_that_is_gone(assembled: Callable[..., Environment]) -> None:
     environment = assembled()
     need_absent_library(environment)
