@@ -34,21 +34,24 @@ class Choice(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replacement:
-    """What stands in place of `upstream`, a source below CSRC: an adaptor and the kernels that it calls.
-
-    `operators` are the names that it registers.
-    """
+class _Replaced:
+    """`upstream`, a source below CSRC in whose place something of ours stands; `operators` are those it registers."""
 
     upstream: str
-    adaptor: str
-    kernels: tuple[str, ...]
     operators: tuple[str, ...]
 
     @property
     def source(self) -> str:
         """Upstream's source, relative to the release's root."""
         return f"{CSRC}/{self.upstream}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replacement(_Replaced):
+    """What stands in place of a CPU source: an adaptor and the kernels that it calls."""
+
+    adaptor: str
+    kernels: tuple[str, ...]
 
     @property
     def adaptor_source(self) -> Path:
@@ -119,21 +122,14 @@ REPLACEMENTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GpuReplacement:
-    """What stands in place of `upstream`, a CUDA source below CSRC: a source of ours for each of torch's interfaces.
+class GpuReplacement(_Replaced):
+    """What stands in place of a CUDA source: a source of ours for each of torch's interfaces.
 
     It is compiled together with upstream's other CUDA sources, in a namespace of its own.
     """
 
-    upstream: str
     dispatcher: str
     stable: str
-    operators: tuple[str, ...]
-
-    @property
-    def source(self) -> str:
-        """Upstream's source, relative to the release's root."""
-        return f"{CSRC}/{self.upstream}"
 
     def own_source(self, *, stable_abi: bool) -> Path:
         """Ours for an extension that uses torch's stable ABI, or its dispatcher."""

@@ -11,15 +11,8 @@ std::tuple<Tensor, Tensor> ps_roi_pool_forward(
     double spatial_scale,
     int64_t pooled_height,
     int64_t pooled_width) {
-  CHECK(input.is_cpu(), "input must be a CPU tensor");
-  CHECK(rois.is_cpu(), "rois must be a CPU tensor");
-  check_regions(rois);
-  check_same_type("ps_roi_pool_forward_kernel", input, "input", rois, "rois");
-  CHECK(
-      input.size(1) % (pooled_height * pooled_width) == 0,
-      "input channels must be a multiple of pooling height * pooling width");
-  const std::vector<int64_t> shape{
-      rois.size(0), input.size(1) / (pooled_height * pooled_width), pooled_height, pooled_width};
+  check_pooled("ps_roi_pool_forward_kernel", input, rois);
+  const std::vector<int64_t> shape = position_sensitive_shape(input, rois, pooled_height, pooled_width);
   Tensor output = empty_as(input, shape), mapping = empty_as(input, shape, ScalarType::Int);
   if (output.numel() == 0) {
     return {output, mapping};

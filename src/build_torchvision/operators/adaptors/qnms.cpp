@@ -32,18 +32,7 @@ Tensor new_empty_numbers(const Tensor& like, int64_t count) {
 #endif
 
 Tensor quantized_nms_on_cpu(const Tensor& dets, const Tensor& scores, double iou_threshold) {
-  CHECK(dets.dim() == 2, "boxes should be a 2d tensor, got ", dets.dim(), "D");
-  CHECK(dets.size(1) == 4, "boxes should have 4 elements in dimension 1, got ", dets.size(1));
-  CHECK(scores.dim() == 1, "scores should be a 1d tensor, got ", scores.dim(), "D");
-  CHECK(
-      dets.size(0) == scores.size(0),
-      "boxes and scores should have same number of elements in dimension 0, got ",
-      dets.size(0),
-      " and ",
-      scores.size(0));
-  CHECK(dets.is_cpu(), "dets must be a CPU tensor");
-  CHECK(scores.is_cpu(), "scores must be a CPU tensor");
-  CHECK(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
+  check_boxes(dets, scores);
   Tensor keep = new_empty_numbers(dets, dets.size(0));
   int64_t kept = 0;
   DISPATCH_STORED(dets.scalar_type(), "qnms_kernel", [&] {

@@ -13,10 +13,7 @@ Tensor roi_align_forward(
     int64_t pooled_width,
     int64_t sampling_ratio,
     bool aligned) {
-  CHECK(input.is_cpu(), "input must be a CPU tensor");
-  CHECK(rois.is_cpu(), "rois must be a CPU tensor");
-  check_regions(rois);
-  check_same_type("roi_align_forward_kernel", input, "input", rois, "rois");
+  check_pooled("roi_align_forward_kernel", input, rois);
   Tensor output = empty_as(input, {rois.size(0), input.size(1), pooled_height, pooled_width});
   if (output.numel() == 0) {
     return output;

@@ -11,10 +11,7 @@ std::tuple<Tensor, Tensor> roi_pool_forward(
     double spatial_scale,
     int64_t pooled_height,
     int64_t pooled_width) {
-  CHECK(input.is_cpu(), "input must be a CPU tensor");
-  CHECK(rois.is_cpu(), "rois must be a CPU tensor");
-  check_regions(rois);
-  check_same_type("roi_pool_forward_kernel", input, "input", rois, "rois");
+  check_pooled("roi_pool_forward_kernel", input, rois);
   const std::vector<int64_t> shape{rois.size(0), input.size(1), pooled_height, pooled_width};
   Tensor output = empty_as(input, shape), argmax = empty_as(input, shape, ScalarType::Int);
   if (output.numel() == 0) {

@@ -50,6 +50,41 @@ inline void check_regions(const Tensor& rois) {
   CHECK(rois.dim() == 2 && rois.size(1) == 5, "rois must have shape as Tensor[K, 5]");
 }
 
+// What every pooling of regions asks of its input.
+inline void check_pooled(const char* function, const Tensor& input, const Tensor& rois) {
+  CHECK(input.is_cpu(), "input must be a CPU tensor");
+  CHECK(rois.is_cpu(), "rois must be a CPU tensor");
+  check_regions(rois);
+  check_same_type(function, input, "input", rois, "rois");
+}
+
+// The output's shape where each bin reads channels of its own.
+inline std::vector<int64_t> position_sensitive_shape(
+    const Tensor& input,
+    const Tensor& rois,
+    int64_t pooled_height,
+    int64_t pooled_width) {
+  const int64_t bins = pooled_height * pooled_width;
+  CHECK(input.size(1) % bins == 0, "input channels must be a multiple of pooling height * pooling width");
+  return {rois.size(0), input.size(1) / bins, pooled_height, pooled_width};
+}
+
+// What nms asks of boxes and scores, plain or quantized.
+inline void check_boxes(const Tensor& dets, const Tensor& scores) {
+  CHECK(dets.dim() == 2, "boxes should be a 2d tensor, got ", dets.dim(), "D");
+  CHECK(dets.size(1) == 4, "boxes should have 4 elements in dimension 1, got ", dets.size(1));
+  CHECK(scores.dim() == 1, "scores should be a 1d tensor, got ", scores.dim(), "D");
+  CHECK(
+      dets.size(0) == scores.size(0),
+      "boxes and scores should have same number of elements in dimension 0, got ",
+      dets.size(0),
+      " and ",
+      scores.size(0));
+  CHECK(dets.is_cpu(), "dets must be a CPU tensor");
+  CHECK(scores.is_cpu(), "scores must be a CPU tensor");
+  CHECK(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
+}
+
 // Upstream reads outside the input where a region names an image that is not there; here it is an error.
 template <class T>
 void check_images(const Tensor& rois, int64_t batch) {
