@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from build_torchvision.choose.builds import Build, NoBuild, plan_build
-from build_torchvision.choose.partner import NoPartner, install_partner, partner_of, torch_build
+from build_torchvision.choose.partner import NoPartner, install_partner, newer_notes, partner_of
 from build_torchvision.choose.ranking import Choice, choose, driver_is_older, goes_with, support_on
 from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.errors import BadInput
@@ -15,7 +15,6 @@ from build_torchvision.facts import PLATFORMS, Release, gpus, toolkits, version_
 from build_torchvision.machine.cpu import missing_features, platform_isas
 from build_torchvision.machine.environment import Backend
 from build_torchvision.machine.report import GpuFound, Machine
-from build_torchvision.releases import newer_than_known
 from build_torchvision.variants import (
     CPU,
     DEFAULT_PYTHON,
@@ -226,10 +225,7 @@ def _torch_notes(machine: Machine) -> Iterator[str]:
     torch = environment.torch if environment else None
     if environment is None or torch is None:
         return
-    build = torch_build(torch)
-    newer = newer_than_known(build) if build else None
-    if newer:
-        yield newer[0].upper() + newer[1:]
+    yield from newer_notes(torch)
     if torch.kind not in (Backend.CPU, Backend.CUDA):
         yield f"torch {torch.version} is a {torch.kind.label} build, which no variant goes with. {_partner(machine)}"
         return

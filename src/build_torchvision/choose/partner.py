@@ -7,6 +7,7 @@ find the TorchVision that requires this very torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from packaging.version import InvalidVersion, Version
@@ -48,6 +49,14 @@ def torch_build(torch: InstalledPackage) -> TorchBuild | None:
     except InvalidVersion:
         return None
     return TorchBuild(version=version.public, local=version.local, cuda=torch.cuda)
+
+
+def newer_notes(torch: InstalledPackage) -> Iterator[str]:
+    """What to say of a torch that is newer than the table of releases, as a sentence; nothing of another."""
+    build = torch_build(torch)
+    newer = newer_than_known(build) if build else None
+    if newer:
+        yield newer[0].upper() + newer[1:]
 
 
 def release_of(torch: InstalledPackage, platform: str) -> Release | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from build_torchvision.binary.instructions import usable
-from build_torchvision.choose.partner import torch_build
+from build_torchvision.choose.partner import newer_notes
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.doctor.causes import gpu, host, installation, pairing
 from build_torchvision.doctor.causes import torch as torch_causes
@@ -17,7 +17,6 @@ from build_torchvision.doctor.causes.diagnosis import NO_CUDA_KERNEL, Diagnosis
 from build_torchvision.doctor.installation import InstallationState, InstalledExtension
 from build_torchvision.machine.environment import Backend
 from build_torchvision.machine.report import Machine
-from build_torchvision.releases import newer_than_known
 from build_torchvision.variants import PYTHONS
 
 
@@ -82,10 +81,7 @@ def _notes(state: InstallationState, machine: Machine) -> Iterator[str]:
         yield f"There is no variant for Python {environment.python_version}: it has published wheels alone."
     if torch is None:
         return
-    build = torch_build(torch)
-    newer = newer_than_known(build) if build else None
-    if newer:
-        yield newer[0].upper() + newer[1:]
+    yield from newer_notes(torch)
     if torch.kind not in (Backend.CPU, Backend.CUDA):
         yield f"torch {torch.version} is a {torch.kind.label} build: its libraries and hardware are not judged here."
     if found is None or main is None:

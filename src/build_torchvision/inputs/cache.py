@@ -102,6 +102,11 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def size_of(path: Path) -> str:
+    """The size of a file in bytes, as an inventory holds it where the content was checked when it came."""
+    return str(path.stat().st_size)
+
+
 def write_inventory(entry: Path, facts: dict[str, str | None], measure: Callable[[Path], str]) -> None:
     """Write `entry`/entry.json: `facts`, and what `measure` says of each file under `entry`/tree."""
     tree = entry / "tree"

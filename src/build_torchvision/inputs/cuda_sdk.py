@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, write_inventory
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, size_of, write_inventory
 from build_torchvision.inputs.parts import take
 from build_torchvision.process import run
 
@@ -110,9 +110,9 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
                 action=f"Fetch {wheel.package} {wheel.version}",
                 hint="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
             )
-        write_inventory(part, {"origin": "registry"}, _size)
+        write_inventory(part, {"origin": "registry"}, size_of)
 
-    publish(entry, fill, lambda found: inventory_fault(found, _size))
+    publish(entry, fill, lambda found: inventory_fault(found, size_of))
     read_facts(entry)
     for pattern in PROGRAMS:
         for program in (entry / "tree").glob(pattern):
@@ -131,10 +131,6 @@ def _place(name: str, keep: tuple[str, ...]) -> str | None:
 
 def _stem(wheel: CudaWheel) -> str:
     return wheel.package.replace("-", "_")
-
-
-def _size(path: Path) -> str:
-    return str(path.stat().st_size)
 
 
 def _installed(track: str, root: Path) -> CudaSdk:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from build_torchvision.errors import BadInput, MissingInput, ProcessFailed
 from build_torchvision.inputs.apt import indextargets, os_release, suite_archives, unpack_packages
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, write_inventory
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, size_of, write_inventory
 from build_torchvision.process import run
 
 # The release that has each Python. The extensions use no symbol of Python: any of them proves the compiled code.
@@ -69,9 +69,9 @@ def emulator(platform: str, python: str) -> Emulator:
         packages = (f"python{version}", "libstdc++6", "libgomp1")
         debs = unpack_packages(packages, tree, archives=archives, platform=platform, action=action)
         facts: dict[str, str | None] = {deb.name: deb.version for deb in debs}
-        write_inventory(part, facts | {"archives": ", ".join(map(str, archives))}, _size)
+        write_inventory(part, facts | {"archives": ", ".join(map(str, archives))}, size_of)
 
-    publish(entry, fill, lambda found: inventory_fault(found, _size))
+    publish(entry, fill, lambda found: inventory_fault(found, size_of))
     root = entry / "tree"
     interpreter = root / "usr" / "bin" / f"emulated-python{version}"
     text = wrapper(qemu, root, root / "usr" / "bin" / f"python{version}")
@@ -118,7 +118,3 @@ def _check(found: Emulator, action: str) -> None:
 def is_foreign(platform: str) -> bool:
     """Whether programs of `platform` need an emulator on this machine."""
     return platform != host.machine()
-
-
-def _size(path: Path) -> str:
-    return str(path.stat().st_size)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from build_torchvision.facts.programs import ProgramWheel, program_wheels
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, write_inventory
+from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, size_of, write_inventory
 from build_torchvision.inputs.parts import take
 
 ZIG, HEADERS = "ziglang/zig", "clang_tidy/data/lib/clang"
@@ -79,15 +79,11 @@ def _fetched(name: str, packages: Sequence[str], programs: Sequence[str], hint: 
             )
         for program in programs:
             (part / "tree" / program).chmod(0o755)  # a wheel's own modes are not unpacked
-        write_inventory(part, {"origin": "registry"}, _size)
+        write_inventory(part, {"origin": "registry"}, size_of)
 
-    return publish(entry, fill, lambda found: inventory_fault(found, _size)) / "tree"
+    return publish(entry, fill, lambda found: inventory_fault(found, size_of)) / "tree"
 
 
 def _place(name: str, wheel: ProgramWheel) -> str | None:
     """The same path in the tree, for kept files and folders only."""
     return name if any(name == path or name.startswith(f"{path}/") for path in wheel.keep) else None
-
-
-def _size(path: Path) -> str:
-    return str(path.stat().st_size)

@@ -27,6 +27,7 @@ from build_torchvision.inputs.cache import (
     publish,
     read_facts,
     sha256_of,
+    size_of,
     write_inventory,
 )
 from build_torchvision.inputs.registry import (
@@ -362,13 +363,9 @@ def _entry(name: str, cuda: bool) -> Path:
 
 
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
-    publish(entry, fill, lambda found: inventory_fault(found, _size))
+    publish(entry, fill, lambda found: inventory_fault(found, size_of))
     facts = read_facts(entry)
     return read_sdk(entry / "tree", facts["origin"] or str(entry), facts.get("sha256"))
-
-
-def _size(path: Path) -> str:
-    return str(path.stat().st_size)
 
 
 def _extract(wheel: Path, entry: Path, cuda: bool, origin: str, sha256: str) -> None:
@@ -380,4 +377,4 @@ def _extract(wheel: Path, entry: Path, cuda: bool, origin: str, sha256: str) -> 
         return name if kept or name in libraries or name in ("torch/version.py", EXTENSION_RULES) else None
 
     extract(wheel, entry / "tree", place, package="torch")
-    write_inventory(entry, {"origin": origin, "sha256": sha256}, _size)
+    write_inventory(entry, {"origin": origin, "sha256": sha256}, size_of)
