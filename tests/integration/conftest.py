@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from _nix import Nix, make, need_nix, unlock
+from _schemas import faults, of_command
 
 OWN = f"{sys.version_info.major}{sys.version_info.minor}"  # the Python that is surely here, to run what was built
 PYTHONS = tuple(dict.fromkeys(("312", "313", OWN)))
@@ -25,13 +26,19 @@ TOOL = (sys.executable, "-m", "build_torchvision.cli.main")
 class Ran:
     """How a command ended."""
 
+    words: tuple[str, ...]
     code: int
     out: str
     err: str
 
     def json(self) -> Any:
+        """What the command printed with --json, held to its schema in docs/schemas."""
         assert self.code in (0, 1), self.err
-        return json.loads(self.out)
+        data = json.loads(self.out)
+        name = of_command(self.words)
+        assert name is not None, f"no schema for {self.words}"
+        assert faults(name, data) == []
+        return data
 
 
 def build_torchvision(
@@ -42,7 +49,7 @@ def build_torchvision(
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}, cwd=cwd
     )
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(tuple(map(str, arguments)), done.returncode, done.stdout, done.stderr)
 
 
 @dataclass(frozen=True)

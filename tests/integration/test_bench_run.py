@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from _schemas import faults
 
 from build_torchvision.process import run
 
@@ -21,6 +22,7 @@ def test_a_variant_is_timed_beside_the_stock_wheel_and_gives_its_results(tmp_pat
     options = ["--seconds", "0.1", "--only", "small", "--threads", "1", "--json", "--quiet"]
     done = run([*command, "bench", wheel, *options], action="timing it", timeout=3600)
     result = json.loads(done.stdout)
+    assert faults("bench", result) == []
     operators = [case for case in result["cases"] if case["group"] == "op"]
     assert {case["direction"] for case in operators} == {"forward", "backward"}
     assert [case["name"] for case in operators if not case["agrees"]] == []

@@ -197,7 +197,7 @@ class SickBay:
         done = subprocess.run(
             [*under, self.environment.python, "-c", code], cwd=cwd, capture_output=True, text=True, check=False
         )
-        return Ran(done.returncode, done.stdout, done.stderr)
+        return Ran(("python", "-c", code), done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -39,7 +38,7 @@ def replace_text(tree: Path, *names: str, old: str, new: str) -> None:
 
 def failures(wheel: Path, *options: str) -> dict[str, str]:
     ran = build_torchvision("verify", wheel, "--static", "--json", *options)
-    (proof,) = json.loads(ran.out)
+    (proof,) = ran.json()
     found = {check["name"]: check["detail"] for check in proof["checks"] if not check["ok"]}
     assert ran.code == (1 if found else 0), ran.err
     assert proof["ok"] is not bool(found)

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from _schemas import faults
 from conftest import PYTHONS, TOOL, Build, build_torchvision
 
 from build_torchvision.inputs.source import fetch_source
@@ -50,6 +51,8 @@ def test_the_wheel_carries_its_proof_its_descriptor_and_its_licences(built: Buil
     inside = members(built.wheels["avx512", "313"], r"\.dist-info/")
     named = {name.split("/", 1)[1]: data for name, data in inside.items()}
     proof, facts = (json.loads(named[f"build_torchvision{end}"]) for end in (".proof.json", ".json"))
+    assert faults("proof", proof) == []
+    assert faults("descriptor", facts) == []
     assert proof["ok"]
     assert {"instructions", "ISA in use", "symbols", "codecs"} <= {check["name"] for check in proof["checks"]}
     assert facts["source"]["sha256"] == release_named("0.21.0").sha256

@@ -54,3 +54,10 @@ def test_each_command_prints_its_options(name: str, capsys: pytest.CaptureFixtur
         main([name, "--help"])
     assert caught.value.code in (0, None)
     assert f"build-torchvision {name}" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
+    command = f"{sys.executable} -m build_torchvision.cli.main variants --all --json | head -1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[", "141"]
+    assert done.stderr == ""

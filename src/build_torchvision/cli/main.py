@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import textwrap
@@ -90,6 +91,8 @@ Examples:
     build-torchvision doctor --python .venv
 """
 HELP = ("--help", "-h")
+CLOSED_PIPE = 128 + 13
+"""The exit code of a program whose reader went away: what a shell reports of one that SIGPIPE ended."""
 
 
 def make_app() -> App:
@@ -134,6 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_app()(arguments)
     except BuildTorchvisionError as error:
         _report(error)
+    except BrokenPipeError:  # `... | head`: whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains while it ends
+        sys.exit(CLOSED_PIPE)
     except OSError as error:
         found = cannot_write(error, "Write a file")
         if found is None:

@@ -15,7 +15,7 @@ from build_torchvision.requests import Requests, left_out_by_reason
 OUT = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
 ERR = Console(stderr=True)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON, in the shape the README documents.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON; docs/schemas has its shape.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print results only.")]
 Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=(), help="Print every command that runs.")]
 Release = Annotated[
