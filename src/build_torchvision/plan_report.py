@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from build_torchvision.flags import isa_flags
+from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
-from build_torchvision.releases import TorchBuild
+from build_torchvision.requests import torch_named
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
 from build_torchvision.variants import Variant
 
@@ -16,7 +16,7 @@ CODECS = ("jpeg", "png", "webp")
 def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
     """The facts of `variant`'s wheel as far as the tables tell them, before any input is resolved."""
     release, glibc = request.release, glibc_of(request)
-    torch = TorchBuild.parse(request.torch) if request.torch and request.torch[0].isdigit() else None
+    torch = torch_named(request.torch)
     return WheelSpec(
         variant=variant,
         release=release,
@@ -41,13 +41,16 @@ def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
     """What `build` would do for `variant`, as `plan --json` prints it. Raises BadInput for what it would refuse."""
     check_request(request)
     spec = planned_spec(request, variant)
+    codegen = cuda_codegen(variant, ptx=request.ptx)
     level = spec.glibc.replace(".", "_") if spec.glibc else "*"
     return {
         "variant": str(variant),
         "torchvision": spec.source.version,
         "torch": spec.torch.version,
-        "source_sha256": spec.release.sha256,
+        "source": str(request.source) if request.source else None,
+        "source_sha256": None if request.source else spec.release.sha256,
         "isa_flags": list(isa_flags(variant)),
+        "gencode": list(codegen.gencode) if codegen else [],
         "compiler": request.compiler,
         "glibc": spec.glibc or "host",
         "codecs": [codec.name for codec in spec.codecs],

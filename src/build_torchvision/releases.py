@@ -5,11 +5,10 @@ Every command asks `select_release`. The tables decide (facts/releases.toml); no
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import zip_longest
 from types import MappingProxyType
 
 from packaging.specifiers import SpecifierSet
@@ -18,7 +17,7 @@ from packaging.version import InvalidVersion, Version
 from build_torchvision.compatibility import serves
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases, toolkits, version_key
-from build_torchvision.variants import CPU, PYTHONS, Variant
+from build_torchvision.variants import CPU, PYTHONS, TRACKS, Variant, enumerate_variants
 
 UPDATE = "python tools/update_facts.py"
 """The command that reads the package registry and brings the tables up to date."""
@@ -84,19 +83,27 @@ def release_named(version: str) -> Release:
     known = releases()
     if version in known:
         return known[version]
-    near = sorted(known, key=lambda other: _likeness(version, other), reverse=True)[:2]
+    near = _nearest(version, known)
     raise BadInput(
         f"TorchVision release {version!r}",
         "is not in the table of releases.",
-        f"Did you mean {' or '.join(near)}? Known: {', '.join(known)}. A release that is not listed is built with "
-        "--source DIR and --torch.",
+        (f"Did you mean {' or '.join(near)}? " if near else "")
+        + f"Known: {', '.join(known)}. A release that is not listed is built with --source DIR and --torch.",
     )
 
 
-def _likeness(asked: str, known: str) -> tuple[int, float]:
-    """How many leading numbers two versions share, then how alike their texts are."""
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(asked.split("."), known.split("."), strict=False))
-    return len(list(shared)), difflib.SequenceMatcher(None, asked, known).ratio()
+def _nearest(asked: str, known: Iterable[str]) -> list[str]:
+    """The two of `known` that stand next to version `asked`, the nearest first; none for what is no version."""
+    try:
+        wanted = Version(asked)
+    except InvalidVersion:
+        return []
+
+    def distance(version: str) -> list[int]:
+        numbers = zip_longest(wanted.release, Version(version).release, fillvalue=0)
+        return [abs(ours - theirs) for ours, theirs in numbers]
+
+    return sorted(known, key=distance)[:2]
 
 
 def pairs(release: Release, torch: TorchBuild) -> bool:
@@ -109,6 +116,49 @@ def pairs(release: Release, torch: TorchBuild) -> bool:
     if not release.stable_abi:
         return torch.version == release.torch
     return SpecifierSet(release.torch_requirement).contains(torch.version, prereleases=True)
+
+
+def unpaired(release: Release, torch: TorchBuild, origin: str = "") -> BadInput:
+    """The error of a build of `release` against `torch` (from `origin`), for which it was not published."""
+    own = _newest_pinned(row for row in releases().values() if pairs(row, torch))
+    return BadInput(
+        f"Build TorchVision {release.torchvision} against torch {torch}{f' ({origin})' if origin else ''}",
+        f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
+        f"Leave out --torch for {release.torch}, "
+        + (f"or choose --torchvision {own.torchvision}, which goes with torch {torch.version}, " if own else "")
+        + "or add --allow-unpaired: the wheel then says so.",
+    )
+
+
+def pinned_instead(release: Release, python: str) -> Release | None:
+    """The newest release with a pinned source that goes with the torch of `release`, for Python "313" too."""
+    torch = TorchBuild(version=release.torch, cuda=release.cuda)
+    return _newest_pinned(
+        row for row in releases().values() if row.sha256 and python in row.pythons and pairs(row, torch)
+    )
+
+
+def _newest_pinned(rows: Iterable[Release]) -> Release | None:
+    """The newest of `rows`, one with a pinned source before one without."""
+    return max(rows, key=lambda row: (row.sha256 is not None, version_key(row.torchvision)), default=None)
+
+
+def served_instead(variant: Variant) -> Variant | None:
+    """The variant of the same GPU, on the newest track whose published torch has code for it; the same ISA if it can.
+
+    None where no published torch is known to have any.
+    """
+    assert variant.sm is not None, "asked for a GPU"
+    tracks = [track for track in TRACKS if track != CPU]
+    served = [other for other in enumerate_variants(variant.python, tracks, (variant.sm,)) if _known_served(other)]
+    return max(
+        reversed(served), key=lambda other: (other.isa == variant.isa, version_key(other.cuda or "0")), default=None
+    )
+
+
+def _known_served(variant: Variant) -> bool:
+    found = newest(variant)
+    return found is not None and found.sha256 is not None and torch_covers(found, variant) is True
 
 
 def unlisted_release(version: str, torch: TorchBuild) -> Release:

@@ -22,7 +22,15 @@ from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.source import SourceAvailability, source_version
 from build_torchvision.inputs.torch_sdk import read_version
-from build_torchvision.releases import Selection, TorchBuild, newest, select_release, torch_covers
+from build_torchvision.releases import (
+    Selection,
+    TorchBuild,
+    newest,
+    select_release,
+    served_instead,
+    torch_covers,
+    unpaired,
+)
 from build_torchvision.variants import CPU, PYTHONS, Variant, is_pattern, matching
 
 ANY = "any"
@@ -152,6 +160,8 @@ def requests_for(
             )
             if not wanted.allow_unpaired:
                 _check_torch(variant, torch)
+                if torch is not None and not selection.paired:
+                    raise unpaired(selection.release, torch)
             if free and not wanted.allow_unpaired and wanted.torch_index is None:
                 _check_served(variant, selection)
         except BadInput as error:
@@ -236,10 +246,13 @@ def _check_torch(variant: Variant, torch: TorchBuild | None) -> None:
 def _check_served(variant: Variant, selection: Selection) -> None:
     """Raises BadInput where the release's published torch is known to have no code for the variant's GPU."""
     if torch_covers(selection.release, variant) is False:
+        other = served_instead(variant)
         raise BadInput(
             f"Build {variant} of TorchVision {selection.release.torchvision}",
             f"The published torch {selection.torch} has no code for {variant.sm}.",
-            f"Name a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or take --allow-unpaired.",
+            (f"A published torch has it for {other}. Or name " if other else "Name ")
+            + f"a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or add --allow-unpaired: the "
+            "wheel then says that its torch does not serve this GPU.",
         )
 
 

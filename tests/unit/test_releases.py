@@ -14,9 +14,11 @@ from build_torchvision.releases import (
     newer_than_known,
     newest,
     pairs,
+    pinned_instead,
     published_torch_serves,
     release_named,
     select_release,
+    served_instead,
     torch_covers,
 )
 from build_torchvision.variants import Variant, every_variant, parse
@@ -190,12 +192,36 @@ def test_the_published_torch_leaves_out_gpus_that_it_has_no_code_for() -> None:
     assert not published_torch_serves(variant("cuda13_2-sm120-avx2"))  # no pinned source
 
 
+def test_a_gpu_that_a_torch_has_no_code_for_gets_the_variant_that_one_has() -> None:
+    for short, instead in (
+        ("cuda12_8-sm110-avx2", "cuda13_0-sm110-armv9"),
+        ("cuda12_8-sm110-armv8_2", "cuda13_0-sm110-armv8_2"),
+        ("cuda13_0-sm120-avx2", "cuda13_0-sm120-avx2"),
+    ):
+        other = served_instead(variant(short))
+        assert other is not None
+        assert other.short == instead
+    assert served_instead(variant("cuda13_0-sm87-armv8_2")) is None
+
+
+def test_a_release_without_a_pinned_source_gets_one_of_the_same_torch_and_python() -> None:
+    for python, instead in (("313", "0.29.1"), ("315", None)):
+        row = pinned_instead(releases()["0.29.2"], python)
+        assert (row.torchvision if row else None) == instead
+
+
 def test_an_unknown_release_gets_the_nearest() -> None:
     for asked in ("0.21", "0.21.1", "0.21.0+cpu"):
         with pytest.raises(BadInput, match=r"Did you mean 0\.21\.0"):
             release_named(asked)
-    with pytest.raises(BadInput, match=r"Known: 0\.20\.0, "):
-        release_named("")
+    for asked, near in (("0.19.0", "0.20.0 or 0.20.1"), ("0.29.5", "0.29.2 or 0.29.1"), ("1.0", "0.20.0 or 0.20.1")):
+        with pytest.raises(BadInput) as caught:
+            release_named(asked)
+        assert f"Did you mean {near}?" in caught.value.hint
+    for asked in ("", "newest"):
+        with pytest.raises(BadInput) as caught:
+            release_named(asked)
+        assert caught.value.hint.startswith("Known: 0.20.0, ")
 
 
 def test_every_choice_is_of_its_variants_track_and_python() -> None:

@@ -54,7 +54,7 @@ def test_a_pattern_builds_what_torch_serves_and_says_what_it_left_out() -> None:
 
 
 def test_an_exact_name_that_no_torch_serves_is_an_error_with_the_way_out() -> None:
-    with pytest.raises(BadInput, match=r"no code for sm110.*--torch SITE_PACKAGES"):
+    with pytest.raises(BadInput, match=r"no code for sm110.*has it for .*cuda13_0-sm110-armv9.*--torch SITE_PACKAGES"):
         requests_for(wanted("cuda12_8-sm110-avx2"), everywhere)
     with pytest.raises(BadInput, match=r"None of them can be built"):
         requests_for(wanted("cuda12_8-sm110-avx*"), everywhere)
@@ -65,6 +65,15 @@ def test_a_torch_that_is_named_decides_the_release() -> None:
     for torch, release in (("2.7.1", "0.22.1"), ("2.15.0", "0.29.1"), ("2.13.0+cpu", "0.28.0")):
         (request,) = requests_for(wanted("cpu-avx2", torch=torch)).requests
         assert (request.release.torchvision, request.torch) == (release, torch)
+
+
+def test_a_torch_of_another_release_is_refused_before_anything_is_fetched() -> None:
+    for torchvision, torch, own in (("0.29.1", "2.13.0", "0.28.0"), ("0.26.0", "2.14.1", "0.29.1")):
+        asked = {"torchvision": torchvision, "torch": torch}
+        with pytest.raises(BadInput, match=rf"needs torch .*--torchvision {own}.*--allow-unpaired"):
+            requests_for(wanted("cpu-avx2", **asked))
+        (request,) = requests_for(wanted("cpu-avx2", allow_unpaired=True, **asked)).requests
+        assert (request.release.torchvision, request.torch) == (torchvision, torch)
 
 
 def test_where_no_source_can_be_had_an_older_release_stands_in_for_the_newest_alone() -> None:

@@ -90,6 +90,8 @@ def plan(
     for row in plans:
         table = Table(show_header=False, box=None)
         for key, value in row.items():
+            if value is None or value == []:
+                continue
             table.add_row(key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
         OUT.print(table)
 

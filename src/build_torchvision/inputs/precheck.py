@@ -7,7 +7,7 @@ from pathlib import Path
 
 from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
-from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_told_cuda
+from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told_cuda
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.releases import torch_covers
 
@@ -20,7 +20,7 @@ def check_request(request: BuildRequest) -> None:
     """
     platform = check_buildable(request.variants, request.release)
     check_told_cuda(request)
-    _check_source(request)
+    check_source(request)
     first = request.variants[0]
     if request.torch is None and request.torch_index is None:
         _check_published(request)
@@ -43,15 +43,6 @@ def _carried(library: Path, modified: int) -> tuple[frozenset[str], frozenset[st
     from build_torchvision.binary.fatbin import architectures
 
     return architectures(library)
-
-
-def _check_source(request: BuildRequest) -> None:
-    if request.release.sha256 is None and request.source is None:
-        raise BadInput(
-            f"Build TorchVision {request.release.torchvision}",
-            "No archive of its source has been hashed, so none can be fetched.",
-            "Name a source folder or tarball with --source.",
-        )
 
 
 def _check_published(request: BuildRequest) -> None:

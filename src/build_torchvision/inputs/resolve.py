@@ -22,7 +22,7 @@ from build_torchvision.inputs.cuda_compiler import CudaCompiler, check_architect
 from build_torchvision.inputs.cuda_sdk import CudaSdk, cuda_sdk
 from build_torchvision.inputs.emulator import is_foreign
 from build_torchvision.inputs.identity import codec_digest, tree_digest
-from build_torchvision.inputs.source import Source, fetch_source
+from build_torchvision.inputs.source import Source, fetch_source, unpinned
 from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.operators import FOLDER, Choice, described
@@ -128,9 +128,16 @@ def check_buildable(variants: Sequence[Variant], release: Release) -> str:
     return variants[0].platform
 
 
+def check_source(request: BuildRequest) -> None:
+    """Raises BadInput, before anything is fetched, where no source is named for a release that has none to fetch."""
+    if request.release.sha256 is None and request.source is None:
+        raise unpinned(request.release, request.variants[0].python)
+
+
 def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
     platform = check_buildable(request.variants, request.release)
+    check_source(request)
     check_cache()
     check_told_cuda(request)
     compiler = _compiler(request, platform)

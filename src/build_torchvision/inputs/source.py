@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, ProcessFailed
-from build_torchvision.facts import Release, releases
+from build_torchvision.facts import Release
 from build_torchvision.inputs.apt import (
     Apt,
     SourcePackage,
@@ -39,6 +39,7 @@ from build_torchvision.inputs.cache import (
     write_inventory,
 )
 from build_torchvision.inputs.origins import CONNECT_SECONDS, OriginFailed, first_right, from_url
+from build_torchvision.releases import pinned_instead
 from build_torchvision.spec import SourceIdentity
 
 __all__ = ["Source", "SourceAvailability", "fetch_source", "sha256_of", "source_version", "tree_sha256", "unpack"]
@@ -76,17 +77,24 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
     if given is not None:
         return _given(release, given)
     pinned = release.sha256
-    action = f"Fetch the source of TorchVision {release.torchvision}"
     if pinned is None:
-        other = next((row.torchvision for row in reversed(list(releases().values())) if row.sha256), None)
-        raise BadInput(
-            action,
-            "No sha256 is pinned for it.",
-            f"Name a source you trust with --source DIR|TARBALL (its tag archive is "
-            f"{GITHUB_ARCHIVE.format(version=release.torchvision)}), or take --torchvision {other}.",
-        )
+        raise unpinned(release)
     tarball, origin = _keep(release, pinned, lambda part: _download(release, pinned, part))
     return _unpacked(release, tarball, pinned, origin)
+
+
+def unpinned(release: Release, python: str = "313") -> BadInput:
+    """The error of a release whose archive nobody has hashed: where it lies, and what can be built for `python`."""
+    other = pinned_instead(release, python)
+    return BadInput(
+        f"Fetch the source of TorchVision {release.torchvision}",
+        "No sha256 is pinned for its archive, so it is not fetched.",
+        f"Name a source that you trust with --source DIR|TARBALL (its tag archive is "
+        f"{GITHUB_ARCHIVE.format(version=release.torchvision)})"
+        + (
+            f", or take --torchvision {other.torchvision}, which goes with torch {release.torch} too." if other else "."
+        ),
+    )
 
 
 def _keep(release: Release, pinned: str, fetch: Callable[[Path], str]) -> tuple[Path, str]:

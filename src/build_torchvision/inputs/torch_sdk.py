@@ -38,7 +38,7 @@ from build_torchvision.inputs.registry import (
     locate,
     record_name,
 )
-from build_torchvision.releases import TorchBuild, pairs
+from build_torchvision.releases import TorchBuild, pairs, unpaired
 from build_torchvision.writing import check_room as check_free
 
 log = logging.getLogger(__name__)
@@ -105,16 +105,9 @@ def torch_sdk(
 
 
 def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bool) -> None:
-    action = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
     if not pairs(release, torch_build(sdk)) and not allow_unpaired:
-        own = [row.torchvision for row in releases().values() if pairs(row, torch_build(sdk))]
-        raise BadInput(
-            action,
-            f"That release needs torch {release.torch_requirement}; with another its operators do not load.",
-            f"Leave out --torch for {release.torch}, "
-            + (f"or choose --torchvision {own[-1]}, which goes with torch {sdk.version}, " if own else "")
-            + "or add --allow-unpaired: the wheel then says so.",
-        )
+        raise unpaired(release, torch_build(sdk), sdk.origin)
+    action = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
     names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
     absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
     if cuda and sdk.cuda is None:

@@ -1,0 +1,57 @@
+"""What `plan` says of a wheel from the tables and of what the user named, with nothing fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from build_torchvision.errors import BadInput
+from build_torchvision.plan_report import describe_plan
+from build_torchvision.requests import Wanted, named_variants, requests_for
+
+
+def plan(*names: str, **options: object) -> dict[str, object]:
+    exact, _ = named_variants(names)
+    wanted = Wanted(exact=exact, **options)  # type: ignore[arg-type]  # Wanted's own fields
+    (request,) = requests_for(wanted, available=lambda release: True).requests
+    return describe_plan(request, request.variants[0])
+
+
+@pytest.mark.parametrize(
+    ("torch", "version"),
+    [(None, "2.14.0"), ("2.15.0", "2.15.0"), ("torch-2.14.1-cp313-cp313-manylinux_2_28_x86_64.whl", "2.14.1")],
+)
+def test_the_torch_is_the_one_that_was_named(torch: str | None, version: str) -> None:
+    assert plan("cpu-avx2", torch=torch)["torch"] == version
+
+
+def test_the_torch_of_a_folder_is_read_from_it(tmp_path: Path) -> None:
+    package = tmp_path / "torch"
+    for folder in ("include", "lib"):
+        (package / folder).mkdir(parents=True)
+    (package / "version.py").write_text("__version__ = '2.15.0+cu132'\ncuda = '13.2'\n", encoding="utf-8")
+    for library in ("libc10.so", "libtorch.so", "libtorch_cpu.so"):
+        (package / "lib" / library).touch()
+    assert plan("cpu-avx2", torch=str(tmp_path))["torch"] == "2.15.0"
+
+
+def test_gpu_code_is_told_as_the_compiler_is_asked_for_it() -> None:
+    assert plan("cuda12_4-sm60-avx2")["gencode"] == ["arch=compute_60,code=sm_60"]
+    assert plan("cuda12_4-sm88-avx2")["gencode"] == ["arch=compute_86,code=sm_86"]
+    assert plan("cpu-avx2")["gencode"] == []
+
+
+def test_a_source_that_is_named_stands_in_place_of_the_pinned_one(tmp_path: Path) -> None:
+    (tmp_path / "version.txt").write_text("0.29.2\n", encoding="utf-8")
+    row = plan("cuda13_2-sm90-avx2", source=tmp_path)
+    assert (row["torchvision"], row["torch"], row["source"]) == ("0.29.2", "2.15.0", str(tmp_path))
+    assert row["source_sha256"] is None
+    assert plan("cuda13_0-sm90-avx2")["source_sha256"]
+
+
+def test_a_release_without_a_pinned_source_is_refused_with_what_goes_in_its_place() -> None:
+    for options in ({"torchvision": "0.29.2"}, {}):
+        with pytest.raises(BadInput, match=r"No sha256 is pinned.*--source DIR\|TARBALL.*--torchvision 0\.29\.1"):
+            plan("cuda13_2-sm90-avx2", **options)
+    assert plan("cuda13_2-sm90-avx2", torchvision="0.29.1")["torch"] == "2.15.0"
