@@ -1,12 +1,21 @@
 # The package set of a variant: the very nixpkgs of `pkgs` once more, so that its lock holds, with the capabilities and
 # the toolkit that torch, torchvision, magma and NCCL then all agree on, and with the flags in torch. What this nixpkgs
-# cannot do for the variant is `problem`, a text, or null; `set` may be asked for torch only where it is null.
+# cannot do for the variant is `problem`, or null; `set` may be asked for torch only where it is null. A problem is
+# { says, next, others }: what to do, and the variants among which there may be one without the problem.
 #
 # Nothing here depends on more of the variant than what is compiled, so variants that compile the same torch share it.
 # `nixpkgs` is another one: a path, or { url, sha256 } of a tarball. `overlays` come before this project's own.
-{ pkgs, variant, nixpkgs ? null, overlays ? [ ], requireIsa ? false }:
+{
+  pkgs,
+  variant,
+  nixpkgs ? null,
+  overlays ? [ ],
+  requireIsa ? false,
+  matrix ? builtins.fromJSON (builtins.readFile ./matrix.json),
+}:
 let
   inherit (variant) codegen;
+  advice = import ./advice.nix;
   pinned =
     if nixpkgs ? sha256 then
       builtins.fetchTarball { inherit (nixpkgs) url sha256; }
@@ -84,23 +93,28 @@ let
   like = pattern: builtins.filter (name: builtins.match pattern name != null && has name) (builtins.attrNames set);
   list = builtins.concatStringsSep ", ";
   toolkits = like "cudaPackages_[0-9]+_[0-9]+";
+  give = what: "give ${what}: ${advice.argument "nixpkgs" "PATH"}";
+  legacy = "[ (import CHECKOUT/${matrix.cudaLegacy.overlay}) ]";
 in
 {
   inherit set;
   problem =
     if codegen != null && !has variant.cudaPackages then
-      ''
-        this nixpkgs has no ${variant.cudaPackages}; it has ${list toolkits}.
-        Next: choose the track of one of these, or ${
+      {
+        says = "this nixpkgs has no ${variant.cudaPackages}; it has ${list toolkits}.";
+        next =
           if builtins.all (name: builtins.compareVersions name variant.cudaPackages < 0) toolkits then
-            "give a newer nixpkgs: nixpkgs = PATH"
+            give "a newer nixpkgs"
           else
-            ''bring the toolkit along: overlays = [ (import (CHECKOUT + "/overlay.nix")) ] with a CHECKOUT of github.com/nixos-cuda/cuda-legacy, which keeps what nixpkgs has removed''
-        }''
+            "bring the toolkit along: ${advice.argument "overlays" legacy}, where CHECKOUT is the path of a clone of ${matrix.cudaLegacy.url}, which keeps what nixpkgs has removed";
+        others = variant.ofOtherTracks;
+      }
     else if !has variant.pythonPackages then
-      ''
-        this nixpkgs has no ${variant.pythonPackages}; it has ${list (like "python3[0-9]+Packages")}.
-        Next: choose the variant of one of these Pythons''
+      {
+        says = "this nixpkgs has no ${variant.pythonPackages}; it has ${list (like "python3[0-9]+Packages")}.";
+        next = give "a nixpkgs that has it";
+        others = variant.ofOtherPythons;
+      }
     else
       null;
   # Of a torch that is taken from this set.
@@ -110,11 +124,11 @@ in
       why = builtins.attrNames (torch.brokenConditions or { });
     in
     if torch.meta.broken or false then
-      ''
-        this nixpkgs marks its torch ${torch.version} as broken${if why == [ ] then "" else ": ${list why}"}.
-        Next: ${
-          if variant.cuda == null then "" else "choose the track of another CUDA version than ${variant.cuda}, or "
-        }give a nixpkgs whose torch is not: nixpkgs = PATH''
+      {
+        says = "this nixpkgs marks its torch ${torch.version} as broken${if why == [ ] then "" else ": ${list why}"}.";
+        next = give "a nixpkgs whose torch is not";
+        others = variant.ofOtherTracks;
+      }
     else
       null;
 }

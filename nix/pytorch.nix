@@ -10,6 +10,7 @@
 { pkgs, set, variant, torch, release ? null, matrix ? builtins.fromJSON (builtins.readFile ./matrix.json) }:
 let
   match = import ./match.nix { inherit matrix; };
+  advice = import ./advice.nix;
   inherit (variant) name;
   lines = builtins.concatStringsSep "\n  ";
   ours = torch.source == "nixpkgs";
@@ -38,9 +39,18 @@ let
     else
       throw ''
         ${name} takes PyTorch from build-pytorch, which has no recipe ${pytorch}.
-        It has for ${variant.isa}:
-          ${lines (map (entry: builtins.substring 0 (builtins.stringLength entry - 4) entry) others)}
-        Next: choose the variant of one of these (torch.series for one whose name carries it), or torch.source = "nixpkgs", which makes the matching one.'';
+        ${
+          if others == [ ] then
+            "It has none for ${variant.isa} and Python ${variant.pythonVersion}."
+          else
+            "It has for ${variant.isa}:\n  ${lines (map (entry: builtins.substring 0 (builtins.stringLength entry - 4) entry) others)}"
+        }
+        Next: ${
+          if others == [ ] then
+            ""
+          else
+            "choose the variant of one of these (torch.series for one whose name carries it), or "
+        }torch.source = "nixpkgs", which makes the matching one.'';
 
   # The torch of a release's series, where the set has it: its own, or one beside it.
   row = matrix.releases.${release};
@@ -82,17 +92,40 @@ let
       else
         [ ]
     );
-  # What changes something, and is not what is set already.
-  next =
-    if found.differences == [ ] && release != null then
-      "take a TorchVision of this torch's series, or a torch ${pair.belongs}: nixpkgs = PATH of one that has it, an overlay that adds it as ${variant.pythonPackages}.${beside}, or a catalog's package"
-    else if ours then
-      "give another nixpkgs, whose torch and torchvision are of one series: nixpkgs = PATH"
+  # The releases that this torch serves.
+  served = builtins.filter (
+    known: matrix.releases.${known}.sha256 != null && (match.pair known chosen.version).fits
+  ) (builtins.attrNames matrix.releases);
+  another = advice.argument "nixpkgs" "PATH";
+  build =
+    if served == [ ] then
+      [ ]
     else
-      "take the PyTorch ${pytorch}, or torch.source = \"nixpkgs\", which makes the matching one";
+      [
+        "build a TorchVision that this torch serves, ${
+          builtins.concatStringsSep " or " served
+        }: ${advice.text "release" "VERSION"}"
+      ];
+  # What changes something, and is not what is set already.
+  next = advice.either (
+    (if found.differences == [ ] then build else [ ])
+    ++ (
+      if !ours then
+        (if found.name == pytorch then [ ] else [ "take the PyTorch ${pytorch}" ])
+        ++ [ "torch.source = \"nixpkgs\", which makes the matching one" ]
+      else if release == null then
+        [ "give another nixpkgs, whose torch and torchvision are of one series: ${another}" ]
+      else
+        [
+          "give a nixpkgs with torch ${pair.belongs}: ${another}"
+          "add that torch by an overlay as ${variant.pythonPackages}.${beside}"
+        ]
+    )
+  );
   result = {
     inherit torchvision packages version;
     torch = chosen;
+    inherit row; # of the release that was asked for
   };
 in
 {
@@ -101,11 +134,16 @@ in
     if release != null && !(matrix.releases ? ${release}) then
       throw ''
         ${name}: TorchVision ${release} is in no row of the table of releases, which has ${builtins.concatStringsSep ", " (builtins.attrNames matrix.releases)}.
-        Next: choose one of these, or add the row to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`.''
+        Next: ${advice.either (
+          build ++ [ "add the row to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`" ]
+        )}.''
     else if release != null && row.sha256 == null then
       throw ''
         ${name}: no sha256 of the source of TorchVision ${release} is recorded, so it cannot be fetched.
-        Next: leave `release` out for the package set's own, or add the sha256 to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`.''
+        Next: ${advice.either [
+          "leave `release` out for the package set's own"
+          "add the sha256 to src/build_torchvision/facts/releases.toml and type `build-torchvision recipes`"
+        ]}.''
     else if differences != [ ] then
       throw ''
         ${name} and its PyTorch (${torch.source}: ${found.name}) do not match:

@@ -20,10 +20,20 @@
   requireIsa ? false,
 }:
 let
-  matrix = builtins.fromJSON (builtins.readFile ./matrix.json);
-  variant = import ./variant.nix { inherit matrix; } name;
+  available = import ./available.nix {
+    inherit
+      pkgs
+      name
+      torch
+      release
+      nixpkgs
+      overlays
+      requireIsa
+      ;
+  };
+  inherit (available) variant set broken elsewhere;
   inherit (variant) codegen gpu;
-  here = pkgs.stdenv.hostPlatform.system;
+  companion = available.pytorch.matched;
   cpus = "CPUs from ${variant.firstCpus} on (${variant.isa})";
   meta = {
     description =
@@ -32,56 +42,21 @@ let
       else
         "TorchVision for ${gpu.name} (${gpu.capability}) and ${cpus}, CUDA ${variant.cuda}";
     platforms = [ variant.system ];
-    broken = broken != null;
+    inherit broken;
   };
   declared = {
     gpuArch = if codegen == null then null else codegen.archList;
     codegenKind = if codegen == null then null else codegen.kind;
     cpuISA = variant.isa;
     cudaVersion = variant.cuda;
-    brokenReason = broken;
+    brokenReason = available.reason;
   };
 
-  package-set = import ./package-set.nix {
-    inherit
-      pkgs
-      variant
-      nixpkgs
-      overlays
-      requireIsa
-      ;
-  };
-  inherit (package-set) set;
-  pytorch = import ./pytorch.nix {
-    inherit
-      pkgs
-      set
-      variant
-      torch
-      release
-      matrix
-      ;
-  };
-  companion = pytorch.matched;
-
-  # Why there is nothing to build with this nixpkgs, or null. Another system's is no defect: no package set is asked.
-  elsewhere = here != variant.system;
-  broken =
-    if variant.broken != null then
-      "${variant.broken}\nNext: `build-torchvision variants '*-${variant.sm}-*' --all` lists what serves this GPU"
-    else if elsewhere then
-      null
-    else if package-set.problem != null then
-      package-set.problem
-    else if torch.source == "nixpkgs" then
-      package-set.brokenTorch pytorch.chosen
-    else
-      null;
   reason =
-    if broken != null then
-      broken
+    if broken then
+      available.reason
     else
-      "it is for ${variant.system}, and this package set is ${here}'s.\nNext: `nix-build -A ${name}` of this project's default.nix, on ${variant.system} or with a remote builder of that system";
+      "it is for ${variant.system}, and this package set is ${pkgs.stdenv.hostPlatform.system}'s.\nNext: `nix-build -A ${name}` of this project's default.nix, on ${variant.system} or with a remote builder of that system";
 
   # What cannot be built has a name, meta and a reason. It says the reason itself, which nixpkgs keeps for itself where
   # meta.broken is true.
@@ -136,7 +111,6 @@ let
     export TORCHVISION_LIBRARY="${libwebp}/lib:$TORCHVISION_LIBRARY"
   '';
   # Another release than the package set's: its own source, and none of the patches, which are made for the other.
-  row = matrix.releases.${release};
   source =
     if release == null || release == companion.torchvision.version then
       { }
@@ -146,7 +120,7 @@ let
         # nixpkgs' own speaks of its source's tag.
         src =
           pkgs.fetchurl {
-            inherit (row) url sha256;
+            inherit (companion.row) url sha256;
             name = "torchvision-${release}.tar.gz";
           }
           // {
@@ -202,4 +176,4 @@ let
     }
   );
 in
-if broken != null || elsewhere then unavailable else built
+if broken || elsewhere then unavailable else built

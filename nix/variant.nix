@@ -17,6 +17,8 @@ let
     && matrix.isas ? ${isa}
     && (if sm == null then row.cuda == null else row.sms ? ${sm});
   inherit (matrix.isas.${isa}) system;
+  rename =
+    python: track: "torchvision-python${python}-${track}${if sm == null then "" else "-${sm}"}-${isa}";
   codegen = if sm == null then null else row.sms.${sm};
 in
 if !known then
@@ -32,6 +34,17 @@ else
     gpu = if sm == null then null else matrix.gpus.${sm};
     # Why no nixpkgs can evaluate it, or null where one can.
     broken = if codegen == null then null else codegen.broken.${system} or null;
+    # The same variant for the other CUDA versions that compile for its GPU, and for the other Pythons.
+    ofOtherTracks =
+      if sm == null then
+        [ ]
+      else
+        map (rename python) (
+          builtins.filter (other: other != track && matrix.tracks.${other}.sms ? ${sm}) (builtins.attrNames matrix.tracks)
+        );
+    ofOtherPythons = map (other: rename other track) (
+      builtins.filter (other: other != python) (builtins.attrNames matrix.pythons)
+    );
     # The companion's names for the PyTorch that belongs to it: some carry torch's series, as pytorch212- does for 2.12.
     pytorch =
       series:

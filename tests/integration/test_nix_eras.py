@@ -20,6 +20,7 @@ from _nix import ERAS, ERAS_FOLDER, NAMES, ROOT, Nix, default, problems, sharing
 from conftest import build_torchvision
 
 from build_torchvision.facts import isas, releases, toolkits, version_key
+from build_torchvision.facts.nixpkgs import cuda_legacy
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.nix import system_features, why_broken
 from build_torchvision.variants import enumerate_variants, parse
@@ -80,6 +81,7 @@ def test_the_recipes_of_each_track_hold_or_say_why_not(track: str, era: str, nix
     else:
         assert "marks its torch 2.9.1 as broken: Unsupported CUDA version" in reason
     assert " ".join(reason.split()) in " ".join(of.refusal(f"({default()}).all.{name}.drvPath").split())
+    follow_to_variants(of, reason)
 
 
 def parse_packages(track: str) -> str:
@@ -88,6 +90,24 @@ def parse_packages(track: str) -> str:
 
 
 # --- refusals, and their advice followed ------------------------------------------------------------------------------
+
+
+def follow_to_variants(of: Nix, said: str) -> list[str]:
+    """The variants that a refusal advises in place of its own, of which each evaluates in the same nixpkgs."""
+    names = re.findall(r"torchvision-python[\w-]+", said.partition("or choose ")[2])
+    paths = of.eval("[ " + " ".join(f"({default()}).all.{name}.drvPath" for name in names) + " ]")
+    assert len(paths) == len(names)
+    return names
+
+
+def follow_to_releases(of: Nix, said: str, build: str) -> list[str]:
+    """The releases that a refusal advises, of which each evaluates; `build` is the call, with RELEASE in it."""
+    found = re.findall(r"build a TorchVision that this torch serves, ([\d.]+(?: or [\d.]+)*): `nix-build", said)
+    versions: list[str] = found[0].split(" or ") if found else []
+    for version in versions:
+        assert of.eval(f"({build}).name".replace("RELEASE", f'release = "{version}";')).endswith(f"-{version}")
+    return versions
+
 
 LEGACY = """(final: prev: { cudaPackages_12_4 = import (root + "/tests/integration/nix/nixpkgs/cuda.nix") {
   inherit (prev) lib config stdenv gcc13Stdenv gcc14Stdenv; pkgs = final; version = "12.4";
@@ -99,26 +119,37 @@ TORCH_2_10 = """(final: prev: { pythonPackagesExtensions = prev.pythonPackagesEx
 
 
 @pytest.mark.parametrize("era", ERAS)
-def test_a_toolkit_that_nixpkgs_removed_comes_from_an_overlay(era: str, nix: Nix) -> None:
+def test_a_toolkit_that_nixpkgs_removed_comes_from_an_overlay(era: str, nix: Nix, tmp_path: Path) -> None:
     of, name = nix.of(era), "torchvision-python313-cuda12_4-sm90-avx512"
     said = of.refusal(f"({default()}).all.{name}.drvPath")
     assert "this nixpkgs has no cudaPackages_12_4; it has" in said
     assert "cudaPackages_12_9" in said
-    assert 'overlays = [ (import (CHECKOUT + "/overlay.nix")) ]' in said
-    overlay = default(f"overlays = [ {LEGACY} ];")
-    seen = of.eval(f"({overlay}).all.{name}.torch.cudaPackages.cudaMajorMinorVersion")
+    assert f"CHECKOUT is the path of a clone of {cuda_legacy().url}" in said
+    # The advice, typed: with a clone that has its overlay where the table says.
+    file = tmp_path / cuda_legacy().overlay / "default.nix"
+    file.parent.mkdir(parents=True)
+    file.write_text(LEGACY.replace("(root +", f"({of.tree} +"), encoding="utf-8")
+    command = re.findall(r"`nix-build (--arg overlays '.*?')`", said)[0].replace("CHECKOUT", str(tmp_path))
+    made = of.run("nix-instantiate", "default.nix", *shlex.split(command), "-A", f"all.{name}")
+    assert f"-{name}-" in made
+    overlay = re.findall(r"or `(overlays = .*?;)` in a recipe", said)[0].replace("CHECKOUT", str(tmp_path))
+    seen = of.eval(f"({default(overlay)}).all.{name}.torch.cudaPackages.cudaMajorMinorVersion")
     assert seen == "12.4"
-    assert of.eval(f"({overlay}).all.{name}.drvPath")
     # The other advice: the track of one that is there.
-    assert of.eval(f"({default()}).all.{name.replace('cuda12_4', 'cuda12_9')}.drvPath")
+    tracks = {parse(other).track for other in follow_to_variants(of, said)}
+    assert {"cuda12_8", "cuda12_9"} <= tracks
+    assert ("cuda13_0" in tracks) is (era != "25.11")  # where this torch does not take it
+    assert ("cuda12_6" in tracks) is ("12.6" in TOOLKITS[era])
 
 
 def test_a_toolkit_that_nixpkgs_does_not_have_yet_comes_from_a_newer_one(nix: Nix) -> None:
     name = "torchvision-python313-cuda13_2-sm120-avx512"
     said = nix.refusal(f"({default()}).all.{name}.drvPath")
     assert "this nixpkgs has no cudaPackages_13_2; it has cudaPackages_12_6" in said
-    assert "or give a newer nixpkgs: nixpkgs = PATH" in said
+    assert "Next: give a newer nixpkgs: `nix-build --arg nixpkgs 'PATH'`, or `nixpkgs = PATH;` in a recipe" in said
     assert "cuda-legacy" not in said
+    # Blackwell's are compiled by name from 12.8 on alone.
+    assert {parse(other).track for other in follow_to_variants(nix, said)} == {"cuda12_8", "cuda12_9", "cuda13_0"}
     newer = f'(build {{ name = "{name}"; nixpkgs = {nix.of("unstable").nixpkgs}; }})'
     assert nix.eval(f"{newer}.torch.cudaPackages.cudaMajorMinorVersion") == "13.2"
 
@@ -138,8 +169,8 @@ def test_a_torch_that_is_broken_with_a_toolkit_says_so_and_another_nixpkgs_is_us
     assert (
         f"{name} cannot be built here: this nixpkgs marks its torch 2.9.1 as broken: Unsupported CUDA version." in said
     )
-    assert "Next: choose the track of another CUDA version than 13.0, or give a nixpkgs whose torch is not" in said
-    assert old.eval(f"({default()}).all.{name.replace('cuda13_0', 'cuda12_9')}.drvPath")
+    assert "Next: give a nixpkgs whose torch is not" in said
+    assert {parse(other).track for other in follow_to_variants(old, said)} == {"cuda12_8", "cuda12_9"}
     assert old.eval(f'(build {{ name = "{name}"; nixpkgs = {nix.of("26.05").nixpkgs}; }}).torch.version') == "2.11.0"
 
 
@@ -154,7 +185,10 @@ def test_a_python_that_nixpkgs_lacks_is_said_and_another_is_taken(nix: Nix) -> N
     name = "torchvision-python310-cpu-avx2"
     said = nix.refusal(f"({default()}).all.{name}.drvPath")
     assert "this nixpkgs has no python310Packages; it has python311Packages, python312Packages" in said
-    assert nix.eval(f"({default()}).all.{name.replace('310', '312')}.drvPath")
+    assert {parse(other).python for other in follow_to_variants(nix, said)} == {"311", "312", "313", "314"}
+    future = nix.of("future")
+    said = future.refusal(f"({default()}).all.{name}.drvPath")
+    assert {parse(other).python for other in follow_to_variants(future, said)} == {"312", "313", "314", "315"}
 
 
 def test_a_variant_of_another_platform_is_refused_here_and_built_for_its_own(nix: Nix) -> None:
@@ -210,16 +244,17 @@ def test_a_release_that_no_table_knows_is_accepted_with_a_warning(nix: Nix) -> N
 def test_an_unknown_release_goes_with_the_torch_of_its_own_set_alone(nix: Nix) -> None:
     """From a catalog: the same series is accepted, another is refused, and the advice is followed."""
 
-    def catalog(version: str) -> str:
+    def catalog(version: str, more: str = "") -> str:
         declared = '{ cpuISA = "avx512"; gpuArch = null; }'
         package = f'(pkgs.python313Packages.torch.overrideAttrs {{ version = "{version}"; }}) // {declared}'
-        return f'(build {{ name = "{CPU}"; torch = {{ source = "catalog"; package = {package}; }}; }}).drvPath'
+        return f'(build {{ name = "{CPU}"; torch = {{ source = "catalog"; package = {package}; }}; {more} }})'
 
     future = nix.of("future")
-    assert future.eval(catalog("2.99.3"))
-    said = future.refusal(catalog("2.98.0"))
+    assert future.eval(f"{catalog('2.99.3')}.drvPath")
+    said = future.refusal(f"{catalog('2.98.0')}.drvPath")
     assert "TorchVision 0.99.0 is made for the torch 2.99.0 beside it, and this torch is 2.98.0" in said
     assert 'or torch.source = "nixpkgs", which makes the matching one' in said
+    assert follow_to_releases(future, said, catalog("2.98.0", "RELEASE"))
     assert future.eval(f'(build {{ name = "{CPU}"; torch.source = "nixpkgs"; }}).drvPath')
 
 
@@ -228,7 +263,8 @@ def test_a_set_that_pairs_two_series_is_refused_without_advising_what_is_set(nix
     copy.plant(f"{ERAS_FOLDER}/26.05/default.nix", 'torch = "2.11.0"', 'torch = "2.9.1"')
     said = copy.refusal(f"({default()}).{CPU}.drvPath")
     assert "release: TorchVision 0.26.0 belongs to torch 2.11, and this torch is 2.9.1" in said
-    assert "Next: give another nixpkgs, whose torch and torchvision are of one series: nixpkgs = PATH" in said
+    assert "or give another nixpkgs, whose torch and torchvision are of one series: `nix-build --arg nixpkgs" in said
+    assert follow_to_releases(copy, said, f'build {{ name = "{CPU}"; RELEASE }}') == ["0.24.0", "0.24.1"]
     assert 'torch.source = "nixpkgs"' not in said
     assert copy.eval(f'(build {{ name = "{CPU}"; nixpkgs = {nix.of("unstable").nixpkgs}; }}).drvPath')
 
@@ -238,7 +274,8 @@ def test_another_release_is_built_from_its_own_source_with_a_torch_of_its_series
     ask = 'build { name = "NAME"; release = "0.25.0"; ARGUMENTS }'.replace("NAME", SAMPLE)
     said = nix.refusal(f"({ask.replace('ARGUMENTS', '')}).drvPath")
     assert "release: TorchVision 0.25.0 belongs to torch 2.10, and this torch is 2.11.0" in said
-    assert "an overlay that adds it as python313Packages.torch_2_10" in said
+    assert "or add that torch by an overlay as python313Packages.torch_2_10" in said
+    assert "or give a nixpkgs with torch 2.10: " in said
     # The advice: by an overlay, by another nixpkgs, by a TorchVision of this torch's series.
     built = ask.replace("ARGUMENTS", f"overlays = [ {TORCH_2_10} ];")
     seen = nix.eval(
@@ -252,7 +289,7 @@ def test_another_release_is_built_from_its_own_source_with_a_torch_of_its_series
     assert (seen["version"], seen["tag"], seen["patches"]) == ("0.25.0", "v0.25.0", [])
     assert seen["url"].endswith("/v0.25.0.tar.gz")
     assert seen["outputHash"] == row.sha256
-    assert nix.eval(f'(build {{ name = "{SAMPLE}"; release = "0.26.0"; }}).drvPath')
+    assert follow_to_releases(nix, said, f'build {{ name = "{SAMPLE}"; RELEASE }}') == ["0.26.0"]
     older = ask.replace("ARGUMENTS", f"nixpkgs = {nix.of('unstable').nixpkgs};").replace("0.25.0", "0.28.0")
     assert nix.eval(f"({older}).torch.version") == "2.13.0"
 
@@ -274,7 +311,7 @@ def test_a_release_of_the_stable_abi_wants_its_torch_or_newer(era: str, nix: Nix
 def test_a_release_without_a_row_or_a_hash_is_refused_with_what_there_is(nix: Nix, tmp_path: Path) -> None:
     said = nix.refusal(f'(build {{ name = "{CPU}"; release = "0.99.0"; }}).drvPath')
     assert "TorchVision 0.99.0 is in no row of the table of releases, which has 0." in said
-    assert "Next: choose one of these" in said
+    assert follow_to_releases(nix, said, f'build {{ name = "{CPU}"; RELEASE }}') == ["0.26.0"]
     copy = nix.copy(tmp_path / "tree")
     row = releases()["0.26.0"]
     copy.plant("nix/matrix.json", f'"sha256": "{row.sha256}"', '"sha256": null')
@@ -305,6 +342,12 @@ def test_what_the_document_tells_to_build_can_be_instantiated(nix: Nix) -> None:
         made = nix.run(*shlex.split(command.replace("nix-build", "nix-instantiate", 1))).split()
         assert made, command
         assert all(path.endswith(".drv") for path in made), command
+
+
+def test_the_document_names_the_overlay_of_the_table() -> None:
+    text, legacy = (ROOT / "docs" / "nix.md").read_text("utf-8"), cuda_legacy()
+    assert f"git clone {legacy.url} ../cuda-legacy\n" in text
+    assert f"--arg overlays '[ (import ../cuda-legacy/{legacy.overlay}) ]'\n" in text
 
 
 def test_the_documents_table_of_features_is_the_builders_own() -> None:
@@ -425,7 +468,7 @@ def test_a_real_nixpkgs_keeps_the_contract_and_instantiates_the_60(nix: Nix) -> 
     if not real.eval('builtins.compareVersions builtins.nixVersion "2.18" >= 0'):
         pytest.skip("nixpkgs needs Nix 2.18 or newer")
     era = ".".join((path / ".version").read_text("utf-8").strip().split(".")[:2])
-    assert broken_rows(nix, path, era if era in ERAS else "unstable") == []
+    assert "\n".join(broken_rows(nix, path, era if era in ERAS else "unstable")) == ""
     for name in NAMES:  # one at a time: each brings a package set of its own into memory
         command = ["nix-instantiate", "default.nix", "--arg", "nixpkgs", path, "-A", name]
         made = Path(real.run(*command, timeout=1800).strip()).name

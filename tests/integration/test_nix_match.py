@@ -89,6 +89,20 @@ def test_a_pytorch_that_does_not_match_is_an_error_that_names_both_sides(
     assert "do not match" in nix.refusal(catalog(torch, unchecked=True))
 
 
+def test_a_pytorch_of_the_right_name_and_another_release_is_not_advised_again(nix: Nix) -> None:
+    """Circular advice: it is set already. A TorchVision that this torch serves is what helps."""
+    torch = f'({published()} // {{ version = "2.7.1"; }})'
+    said = nix.refusal(catalog(torch))
+    assert "take the PyTorch" not in said
+    assert "Next: build a TorchVision that this torch serves, 0.22.0 or 0.22.1: `nix-build --argstr release" in said
+    for release in ("0.22.0", "0.22.1"):
+        source = f'torch = {{ source = "catalog"; package = {torch}; }};'
+        ask = f'build {{ name = "{SAMPLE}"; release = "{release}"; {source} }}'
+        assert nix.eval(f"({ask}).name") == f"{SAMPLE}-{release}"
+    other = nix.refusal(catalog(published("", "pytorch-python313-cuda12_8-sm90-avx512")))
+    assert f"Next: take the PyTorch {SAMPLE.replace('torchvision', 'pytorch')};" in other
+
+
 def test_a_pytorch_that_says_nothing_of_itself_is_refused_unless_unchecked(nix: Nix) -> None:
     silent = published("", "torch")
     said = nix.refusal(catalog(silent))
@@ -168,6 +182,14 @@ def test_a_recipe_that_build_pytorch_does_not_have_names_those_it_has(nix: Nix, 
     assert "no recipe pytorch-python313-cuda12_8-sm103-avx512" in said
     assert "pytorch-python313-cuda12_8-sm120-avx512" in said
     assert "pytorch-python313-cuda12_8-sm90-avx512" in said
+
+
+def test_a_build_pytorch_without_any_for_the_cpu_says_so(nix: Nix, checkout_of_pytorch: Path) -> None:
+    name = "torchvision-python313-cuda12_8-sm120-avx2"
+    said = nix.refusal(from_recipe(checkout_of_pytorch, "drvPath", name))
+    assert "It has none for avx2 and Python 3.13." in said
+    assert 'Next: torch.source = "nixpkgs", which makes the matching one.' in said
+    assert nix.eval(f'(build {{ name = "{name}"; torch.source = "nixpkgs"; }}).drvPath')
 
 
 def test_a_recipe_whose_inside_is_not_its_name_is_an_error(nix: Nix, checkout_of_pytorch: Path) -> None:

@@ -19,7 +19,7 @@ from build_torchvision.facts.actions import actions
 from build_torchvision.facts.cuda_wheels import cuda_wheels
 from build_torchvision.facts.evidence import evidence
 from build_torchvision.facts.libraries import libraries
-from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.facts.nixpkgs import build_pytorch, cuda_legacy, nixpkgs_bounds
 from build_torchvision.facts.processors import processors
 from build_torchvision.inputs.programs import pinned_clang
 from build_torchvision.process import run
@@ -65,6 +65,7 @@ def change(path: Path, old: str, new: str) -> None:
         ("libraries", libraries, 'licence = "', 'license = "', "`licence` is missing"),
         ("nixpkgs", nixpkgs_bounds, 'first = "10.0"', 'frist = "10.0"', "`first` is missing"),
         ("nixpkgs", build_pytorch, 'rev = "67', 'rev = "main', "`rev`"),
+        ("nixpkgs", cuda_legacy, 'overlay = "overlays"', 'overlay = ""', "`overlay`"),
         ("processors", processors, 'archspec = "', 'arch = "', "`archspec` is missing"),
     ],
 )

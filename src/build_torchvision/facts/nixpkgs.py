@@ -29,6 +29,15 @@ class Pin:
     source: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """An overlay of nixpkgs: where it is to be had, and its path in a checkout of that."""
+
+    url: str
+    overlay: str
+    source: str
+
+
 @cache
 def nixpkgs_bounds() -> Mapping[str, Bounds]:
     """SM -> what nixpkgs says of its capability. An SM without a row is one that nixpkgs is not known to accept."""
@@ -55,3 +64,14 @@ def build_pytorch() -> Pin:
     )
     row.done()
     return pin
+
+
+@cache
+def cuda_legacy() -> Overlay:
+    """Where the toolkits are kept that nixpkgs has removed."""
+    row: Row = dict(rows("nixpkgs"))["cuda_legacy"]
+    found = Overlay(
+        url=row.text("url", r"https://\S+"), overlay=row.text("overlay", r"[\w./-]+"), source=row.text("source")
+    )
+    row.done()
+    return found

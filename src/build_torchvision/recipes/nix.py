@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from build_torchvision.facts import Isa, gpus, isas, releases, toolkits, version_key
-from build_torchvision.facts.nixpkgs import build_pytorch, nixpkgs_bounds
+from build_torchvision.facts.nixpkgs import build_pytorch, cuda_legacy, nixpkgs_bounds
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.inputs.source import GITHUB_ARCHIVE
 from build_torchvision.recipes.text import MARK
@@ -26,7 +26,7 @@ def files() -> dict[str, str]:
 
 def matrix() -> dict[str, Any]:
     """What nix/variant.nix and nix/match.nix read."""
-    pin = build_pytorch()
+    pin, legacy = build_pytorch(), cuda_legacy()
     return {
         "//": f"{MARK} from src/build_torchvision/facts",
         "default": [str(variant) for variant in enumerate_variants()],
@@ -62,6 +62,7 @@ def matrix() -> dict[str, Any]:
             for known in releases().values()
         },
         "buildPytorch": {"rev": pin.rev, "url": pin.url, "sha256": pin.sha256},
+        "cudaLegacy": {"url": legacy.url, "overlay": legacy.overlay},
     }
 
 
