@@ -468,6 +468,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 5
     if not changes:
         print("The tables agree with the registry.")
+    elif options.check and (writable := sum(change.write is not None for change in changes)):
+        print(f"{writable} of {len(changes)} can be written: python tools/update_facts.py")
     return 1 if changes and options.check else 0
 
 

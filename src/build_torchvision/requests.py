@@ -20,7 +20,7 @@ from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, toolkits
 from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
-from build_torchvision.inputs.source import SourceAvailability, source_version
+from build_torchvision.inputs.source import SourceAvailability, check_version, source_version
 from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.releases import (
     Selection,
@@ -162,6 +162,9 @@ def requests_for(
                 _check_torch(variant, torch)
                 if torch is not None and not selection.paired:
                     raise unpaired(selection.release, torch)
+            if source is not None:
+                action = f"Use {wanted.source} as the source of TorchVision {selection.release.torchvision}"
+                check_version(action, selection.release, source)
             if free and not wanted.allow_unpaired and wanted.torch_index is None:
                 _check_served(variant, selection)
         except BadInput as error:

@@ -50,6 +50,15 @@ def test_a_source_that_is_named_stands_in_place_of_the_pinned_one(tmp_path: Path
     assert plan("cuda13_0-sm90-avx2")["source_sha256"]
 
 
+def test_a_source_of_another_release_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "version.txt").write_text("0.28.0a0+5e1f2a3\n", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"version\.txt says 0\.28\.0a0\..*--torchvision 0\.28\.0"):
+        plan("cpu-avx2", source=tmp_path, torchvision="0.29.1")
+    assert plan("cpu-avx2", source=tmp_path, torchvision="0.28.0")["torch"] == "2.13.0"
+    nightly = plan("cpu-avx2", source=tmp_path, torch="2.13.0.dev20260401")
+    assert (nightly["torchvision"], nightly["torch"]) == ("0.28.0a0", "2.13.0.dev20260401")
+
+
 def test_a_release_without_a_pinned_source_is_refused_with_what_goes_in_its_place() -> None:
     for options in ({"torchvision": "0.29.2"}, {}):
         with pytest.raises(BadInput, match=r"No sha256 is pinned.*--source DIR\|TARBALL.*--torchvision 0\.29\.1"):

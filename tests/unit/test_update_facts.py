@@ -229,7 +229,9 @@ def test_check_reports_and_writes_nothing(tables: Path, monkeypatch: pytest.Monk
     before = (tables / "cuda_wheels.toml").read_text(encoding="utf-8")
     main = partial(tool.main, ["--index-url", "https://index.invalid/simple", "--check"])
     assert main() == 1
-    assert "nvidia-cublas 13.1.0.3 is pinned" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nvidia-cublas 13.1.0.3 is pinned" in said
+    assert re.search(r"\d of \d+ can be written: python tools/update_facts\.py\n$", said)
     assert (tables / "cuda_wheels.toml").read_text(encoding="utf-8") == before
     assert tool.main(["--index-url", "https://index.invalid/simple"]) == 0
     assert (tables / "cuda_wheels.toml").read_text(encoding="utf-8") != before

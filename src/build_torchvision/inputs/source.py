@@ -211,15 +211,19 @@ def _unpacked(release: Release, tarball: Path, sha256: str, origin: str) -> Sour
 
 
 def _check_tree(action: str, release: Release, root: Path) -> None:
-    try:
-        text = (root / "version.txt").read_text(encoding="utf-8").strip()
-        found = Version(text).public if not release.listed else Version(text).base_version
-    except (OSError, UnicodeDecodeError, InvalidVersion) as error:
+    check_version(action, release, source_version(root))
+
+
+def check_version(action: str, release: Release, found: str) -> None:
+    """Raises BadInput where source of version `found` ("0.28.0a0") is not that of `release`.
+
+    A pre-release's source counts as that of a listed release: upstream's branches say 0.28.0a0 up to the release.
+    """
+    version = Version(found).base_version if release.listed else found
+    if version != release.torchvision:
         raise BadInput(
-            action, "It has no readable version.txt, so it is no TorchVision source.", "Name the folder with setup.py."
-        ) from error
-    if found != release.torchvision:
-        raise BadInput(action, f"Its version.txt says {text}.", f"Ask for --torchvision {found}, or name other source.")
+            action, f"Its version.txt says {found}.", f"Ask for --torchvision {version}, or name other source."
+        )
 
 
 def unpack(tarball: Path, dest: Path) -> None:
