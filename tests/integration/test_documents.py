@@ -8,14 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/unit"))
-from _commands import blocks  # noqa: E402  # the same reader of documents that the unit tests use
+from _commands import RUN, blocks  # noqa: E402  # the same reader of documents that the unit tests use
 
 pytestmark = pytest.mark.documents
 LEFT_BEHIND = ("__pycache__", ".*_cache", ".hypothesis", ".git", ".venv", "dist", "result*", "site")
@@ -46,22 +46,57 @@ def copy(tmp_path: Path) -> Copy:
     return Copy(tmp_path)
 
 
-def typed(document: str, mark: str = "") -> Iterator[str]:
-    """The blocks of a document with that mark: `<!-- run -->` has none, `<!-- run: compiler -->` has "compiler"."""
-    found = [
-        text
-        for marked, text in blocks((ROOT / document).read_text())
-        if marked is not None and marked.strip(": ") == mark
+DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")))
+OWN_TESTS = ("RECIPE_TEMPLATE.md", "docs/nix.md")
+"""Documents that are typed below by tests which look at more than the exit code."""
+
+
+def typed(document: str, marks: Sequence[str] = RUN[:1]) -> list[str]:
+    """The blocks of a document with one of these marks, in its order."""
+    found = [text for mark, text in blocks((ROOT / document).read_text(encoding="utf-8")) if mark in marks]
+    assert found, f"{document} has no block that is marked {marks}"
+    return found
+
+
+def marked(mark: str) -> list[str]:
+    """The documents that have a block with that mark."""
+    found = [name for name in DOCUMENTS if name not in OWN_TESTS]
+    return [
+        name for name in found if any(mark == each for each, _ in blocks((ROOT / name).read_text(encoding="utf-8")))
     ]
-    assert found, f"{document} has no block with the mark {mark!r}"
-    yield from found
+
+
+def type_all(copy: Copy, texts: Sequence[str]) -> str:
+    """Type `texts` one after the other; what the last one printed."""
+    for text in texts:
+        done = copy.type(text)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("document", marked("run"))
+def test_what_a_document_shows_is_typed(copy: Copy, document: str) -> None:
+    type_all(copy, typed(document))
+
+
+@pytest.mark.compiler
+@pytest.mark.parametrize("document", marked("run: compiler"))
+def test_what_a_document_builds_is_typed(copy: Copy, document: str) -> None:
+    type_all(copy, typed(document, RUN[:2]))
+    assert {path.suffix for path in (copy.root / "dist").iterdir()} == {".whl"}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("document", marked("run: torch"))
+def test_what_a_document_does_with_torch_is_typed(copy: Copy, document: str) -> None:
+    out = type_all(copy, typed(document, RUN))
+    if document == "QUICKSTART.md":
+        assert "tensor([0])" in out.splitlines()
 
 
 def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
     """RECIPE_TEMPLATE.md to its end: a made-up GPU, ISA, toolkit and release, with no change of code."""
-    for text in typed("RECIPE_TEMPLATE.md"):
-        done = copy.type(text)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    type_all(copy, typed("RECIPE_TEMPLATE.md"))
 
     recipes = {path.stem for path in (copy.root / ".flox/pkgs").iterdir()}
     assert len(recipes) == 10 * 7 + 7  # ten GPUs by seven ISAs, and seven ISAs without one
@@ -90,33 +125,9 @@ def test_adding_to_the_matrix_is_rows_and_one_command(copy: Copy) -> None:
 
 def test_other_recipes_than_the_default_are_written_elsewhere(copy: Copy) -> None:
     """docs/nix.md, where PyTorch comes from; each command replaces what the one before it wrote."""
-    for text in typed("docs/nix.md"):
-        done = copy.type(text)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+    type_all(copy, typed("docs/nix.md"))
     recipes = list((copy.root.parent / "recipes/.flox/pkgs").iterdir())
     assert {path.name.split("-")[2] for path in recipes} == {"cuda13_0"}
-
-
-def test_the_quickstart_is_right_about_choosing(copy: Copy) -> None:
-    for text in typed("QUICKSTART.md"):
-        done = copy.type(text)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-
-
-@pytest.mark.compiler
-def test_the_quickstart_is_right_about_building(copy: Copy) -> None:
-    for text in typed("QUICKSTART.md", "compiler"):
-        done = copy.type(text)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    assert [path.suffix for path in (copy.root / "dist").iterdir()] == [".whl"]
-
-
-@pytest.mark.nightly
-def test_the_quickstart_is_right_about_using_what_came_out(copy: Copy) -> None:
-    for text in ("build-torchvision build --auto", *typed("QUICKSTART.md", "torch")):
-        done = copy.type(text)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    assert done.stdout.splitlines()[-1] == "tensor([0])"  # after what pip says
 
 
 def test_a_removed_row_removes_its_recipes(copy: Copy) -> None:

@@ -11,17 +11,27 @@ import yaml
 from build_torchvision.cli.main import make_app
 
 APP = make_app()
-_FENCE = re.compile(r"(?:<!-- run(?P<mark>[^>]*)-->\n)?```(?:bash|sh|console)\n(?P<text>.*?)```", re.DOTALL)
+_FENCE = re.compile(r"(?:<!-- (?P<mark>[^>\n]*) -->\n)?```(?:bash|sh|console)\n(?P<text>.*?)```", re.DOTALL)
+RUN = ("run", "run: compiler", "run: torch")
+"""The marks of blocks that tests/integration/test_documents.py types, in the order of what they need."""
+NIX = "nix"
+"""The mark of nix-build commands, which tests/integration/test_nix_eras.py instantiates."""
+NOT_RUN = "not run: "
+"""What a mark begins with that says why nothing types the block, or what does something like it."""
 
 
 def blocks(document: str) -> list[tuple[str | None, str]]:
-    """The shell blocks of a document: (what its mark `<!-- run … -->` says, or None without one; its text)."""
-    return [(m["mark"] if m["mark"] is None else m["mark"].strip(), m["text"]) for m in _FENCE.finditer(document)]
+    """The shell blocks of a document: (the mark in the comment above it, or None without one; its text)."""
+    return [(match["mark"], match["text"]) for match in _FENCE.finditer(document)]
 
 
 def words(text: str) -> list[list[str]]:
-    """The simple commands of a shell text as words: no comments, lines joined, `&&` and pipes taken apart."""
+    """The simple commands of a shell text as words: no comments, lines joined, `&&` and pipes taken apart.
+
+    What a command is given to read (<<'END' ... END) is left out.
+    """
     found: list[list[str]] = []
+    text = re.sub(r"<<'(\w+)'\n.*?\n\1\n", "\n", text, flags=re.DOTALL)
     for line in text.replace("\\\n", " ").splitlines():
         command: list[str] = []
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from _commands import APP, blocks, ours, refusal
+from _commands import APP, NIX, NOT_RUN, RUN, blocks, ours, refusal
 
 import build_torchvision
 from build_torchvision.variants import parse
@@ -16,8 +16,8 @@ from build_torchvision.variants import parse
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 COMMANDS = {name for name in APP if not name.startswith("-")}
-FOREIGN = {"--list-gpu-arch", "--extra-index-url", "--index-url", "--index", "--impure"}
-"""Options of nvcc, pip, uv and nix that the text names."""
+FOREIGN = {"--measure", "--list-gpu-arch", "--extra-index-url", "--index-url", "--index", "--impure"}
+"""Options of nvcc, pip, uv, nix and the scripts in tools/ that the text names."""
 
 
 def prose(text: str) -> str:
@@ -84,6 +84,22 @@ def test_every_command_of_a_block_is_accepted(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_block_is_typed_by_a_test_or_says_why_not(path: Path) -> None:
+    """What the marks mean stands beside them in _commands; the tests that type are those of the integration tests."""
+    for mark, text in blocks(path.read_text(encoding="utf-8")):
+        assert mark in (*RUN, NIX) or (mark or "").startswith(NOT_RUN), f"{path.name}: no mark above\n{text}"
+        for named in re.findall(r"tests/[\w./]+\.py", mark or ""):
+            assert (ROOT / named).exists(), f"{path.name}: {mark}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
+def test_every_command_in_the_text_is_accepted(path: Path) -> None:
+    """Those in code spans; capital letters stand for what the reader fills in."""
+    spans = re.findall(r"`(build-torchvision [a-z][^`\n]*)`", prose(path.read_text(encoding="utf-8")))
+    assert [why for span in spans for arguments in ours(span) if (why := refusal(arguments))] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_command_and_option_in_the_text_exists(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     gone = options(text.partition("### Removed")[2].partition("\n### ")[0]) if path.stem == "CHANGELOG" else set()
@@ -106,8 +122,34 @@ def test_every_variant_and_file_that_is_named_exists(path: Path) -> None:
         assert any((place / target).exists() for place in places), target
 
 
+RETIRED = (
+    *("trial", "gather", "gathered", "seal", "sealed", "patient", "contest", "contender", "contenders", "arena"),
+    *("screens", "obstacle", "ingredients", "twin", "twins", "put to the proof", "once a platform", "once an SM"),
+    *("is told so", "which ran is told", "in vain"),
+)
+"""Private metaphors and idioms that documents and help texts had; style: subject, verb, object, the field's noun."""
+
+
+@pytest.mark.parametrize("word", RETIRED)
+def test_retired_words_do_not_come_back(word: str) -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in DOCUMENTS if path.stem != "CHANGELOG"}
+    texts |= {f"{name} --help": help_of(name) for name in COMMANDS}
+    used = [name for name, text in texts.items() if re.search(rf"\b{word}\b", text, re.IGNORECASE)]
+    assert used == []
+
+
+def help_of(name: str) -> str:
+    """Summary, text and options of a command and those below it."""
+    below = [APP[name][part] for part in APP[name] if not part.startswith("-")]
+    texts = []
+    for command in (APP[name], *below):
+        texts.append(str(command.help))
+        texts += [str(argument.parameter.help) for argument in command.assemble_argument_collection()]
+    return "\n".join(texts)
+
+
 def test_the_guide_explains_every_check_and_no_other() -> None:
-    tables = TEST_GUIDE.partition("### What each check proves")[2].partition("### On which computer")[0]
+    tables = TEST_GUIDE.partition("### What each check detects")[2].partition("### On which computer")[0]
     explained = {name.partition(":")[0] for name in re.findall(r"^\| `([^`]+)` \|", tables, re.MULTILINE)}
     assert explained == names_of_checks(), "TEST_GUIDE.md has a table with a row for each check"
 
