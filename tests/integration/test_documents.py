@@ -32,7 +32,9 @@ class Copy:
         tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m build_torchvision.cli.main "$@"\n')
         tool.chmod(0o755)
         path = f"{tool.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        self.env = {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src")}
+        author = {f"GIT_{who}_{what}": "reader" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        self.env = {**os.environ, "PATH": path, "PYTHONPATH": str(self.root / "src"), **author}
+        assert self.type("git init --quiet && git add --all && git commit --quiet --message all").returncode == 0
 
     def type(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run a shell text, stopping at the first command that fails."""

@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,20 @@ def test_a_release_that_nix_cannot_build_is_refused(monkeypatch: pytest.MonkeyPa
 def test_a_series_that_is_none_or_of_no_use_is_refused(source: str, series: str) -> None:
     with pytest.raises(BadInput, match="--torch-series"):
         TorchSource.of(source, "acme" if source == "catalog" else None, series=series)
+
+
+def test_a_series_that_the_release_does_not_belong_to_is_refused() -> None:
+    variant = parse("torchvision-python313-cpu-avx2")
+    of = partial(TorchSource.of, "catalog", "acme")
+    with pytest.raises(BadInput, match=r"TorchVision 0\.25\.0 belongs to torch 2\.10\.") as caught:
+        flox.recipe(variant, of(series="2.12"), "0.25.0")
+    assert caught.value.hint == "Give --torch-series 2.10, or another release."
+    assert "pytorch210-" in flox.recipe(variant, of(series="2.10"), "0.25.0")
+    stable = next(known for known in releases().values() if known.stable_abi)
+    with pytest.raises(BadInput, match=r"belongs to torch 2\.14 or newer\."):
+        flox.recipe(variant, of(series="2.13"), stable.torchvision)
+    for series in ("2.14", "2.15"):
+        assert flox.recipe(variant, of(series=series), stable.torchvision)
 
 
 def test_the_features_of_a_builder_are_what_the_flags_say() -> None:

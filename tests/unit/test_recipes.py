@@ -25,6 +25,14 @@ def test_this_checkout_has_not_drifted() -> None:
     assert changes(checkout.read(ROOT)) == {}
 
 
+def test_recipes_are_written_to_a_checkout_alone(tmp_path: Path) -> None:
+    """They call the builder in the nix/ beside them: anywhere else none of them could be built."""
+    assert checkout.named_checkout(ROOT) == ROOT
+    with pytest.raises(BadInput, match="it is no checkout of this project") as caught:
+        checkout.named_checkout(tmp_path)
+    assert f"git worktree add {tmp_path}" in caught.value.hint
+
+
 def test_the_matrix_lists_every_variant_once() -> None:
     text = tree.generate({})["BUILD_MATRIX.md"]
     assert [text.count(f"`{variant}`") for variant in enumerate_variants()] == [1] * len(enumerate_variants())

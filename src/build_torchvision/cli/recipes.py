@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from build_torchvision.cli.options import OUT
 from build_torchvision.recipes import flox
-from build_torchvision.recipes.checkout import find_checkout, read, write
+from build_torchvision.recipes.checkout import find_checkout, named_checkout, read, write
 from build_torchvision.recipes.flox import TorchSource
 from build_torchvision.recipes.tree import drift, generate
 from build_torchvision.variants import DEFAULT_PYTHON, DEFAULT_TRACKS, enumerate_variants
@@ -56,7 +56,7 @@ def recipes(
     """
     torch = TorchSource.of(torch_source, catalog, series=torch_series, unchecked=unchecked)
     variants = enumerate_variants(python or DEFAULT_PYTHON, track or DEFAULT_TRACKS)
-    root = out or find_checkout(Path.cwd())
+    root = named_checkout(out) if out else find_checkout(Path.cwd())
     found = read(root)
     drifts = drift(generate(found, flox.files(variants, torch, torchvision)), found)
     if not check:

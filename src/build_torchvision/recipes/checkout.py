@@ -25,6 +25,17 @@ def find_checkout(start: Path) -> Path:
     )
 
 
+def named_checkout(out: Path) -> Path:
+    """`out`, which must be a checkout: recipes call the builder in its nix/. Raises BadInput where it is none."""
+    if (out / "nix" / "torchvision.nix").is_file():
+        return out
+    raise BadInput(
+        f"Write the generated files to {out}",
+        "it is no checkout of this project, and recipes call the builder in a checkout's nix/.",
+        f"Make one, in a clone: git worktree add {out}. Or leave --out out.",
+    )
+
+
 def read(root: Path) -> dict[str, str]:
     """Texts by path relative to `root`: documents of the top folder, the action, nix's data, all of the generated
     folders.

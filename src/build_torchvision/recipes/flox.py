@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from build_torchvision.errors import BadInput
-from build_torchvision.facts import Release, releases
+from build_torchvision.facts import Release, releases, version_key
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.recipes.nix import PYTHONS
 from build_torchvision.recipes.text import render
@@ -82,7 +82,7 @@ def recipe(variant: Variant, torch: TorchSource, release: str | None = None) -> 
     """The text of one recipe; `release` is a TorchVision's, None the package set's own.
 
     Raises BadInput for a Python that nixpkgs has no packages for, and for a release that is in no row, whose source
-    cannot be fetched, or that is not made for the variant's Python.
+    cannot be fetched, or that is not made for the variant's Python or the series of `torch`.
     """
     if variant.python not in PYTHONS:
         raise BadInput(
@@ -91,7 +91,7 @@ def recipe(variant: Variant, torch: TorchSource, release: str | None = None) -> 
             f"Choose --python from {', '.join(PYTHONS)}, or build a wheel.",
         )
     codegen, gpu = cuda_codegen(variant), variant.gpu
-    known = None if release is None else _buildable(release, variant)
+    known = None if release is None else _buildable(release, variant, torch)
     return render(
         "recipe.nix",
         name=str(variant),
@@ -106,7 +106,7 @@ def recipe(variant: Variant, torch: TorchSource, release: str | None = None) -> 
     )
 
 
-def _buildable(version: str, variant: Variant) -> Release:
+def _buildable(version: str, variant: Variant, torch: TorchSource) -> Release:
     known = find_release(version)
     asked = f"--torchvision {version}"
     if known.sha256 is None:
@@ -119,5 +119,14 @@ def _buildable(version: str, variant: Variant) -> Release:
             asked,
             f"is not made for Python {variant.python_version}.",
             f"Choose --python from {', '.join(known.pythons)}, or another release.",
+        )
+    least = ".".join(known.torch.split(".")[:2])
+    newer = known.stable_abi and torch.series is not None and version_key(torch.series) > version_key(least)
+    if torch.series not in (None, least) and not newer:
+        or_newer = " or newer" if known.stable_abi else ""
+        raise BadInput(
+            f"{asked} --torch-series {torch.series}",
+            f"TorchVision {version} belongs to torch {least}{or_newer}.",
+            f"Give --torch-series {least}, or another release.",
         )
     return known
