@@ -1,11 +1,12 @@
 """Every measured number of a document is in the file that a comment above it names.
 
-    <!-- numbers: benchmarks/results/epyc-zen4/bench.json; benchmarks/NOTES.md -->
+    <!-- numbers: benchmarks/results/epyc-zen4/bench.json#means; benchmarks/NOTES.md -->
     <!-- numbers: set by src/build_torchvision/verify/package.py -->
     <!-- numbers: not measured, REASON -->
 
 A comment is for the paragraph, list or table that follows it. A number in a JSON file counts as printed there, or
-rounded to what the document shows, a time or size also in its unit.
+rounded to what the document shows, a time or size also in its unit. What is behind # is the part of the file that is
+meant: what lies below a key of that name, or the ratios of a benchmark's cases of that name.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def numbers(passage: str, *, all_decimals: bool) -> list[tuple[str, str]]:
     In a table also what stands alone under a head that is a unit. `all_decimals`: every other number with a point too,
     which may be a version where the passage states nothing.
     """
-    passage = re.sub(r"`[^`\n]+`", "`code`", passage).replace(CONFIDENCE, "")
+    passage = re.sub(r"`[^`\n]+`|\"[^\"\n]+\"", "`code`", passage).replace(CONFIDENCE, "")  # code, and what is quoted
     found = [(match[1], match[2] or match[3]) for match in MEASURED.finditer(passage)]
     for match in RATIO.finditer(passage):
         found += [(value, "") for value in match.groups() if value]
@@ -72,8 +73,8 @@ def numbers(passage: str, *, all_decimals: bool) -> list[tuple[str, str]]:
 
 
 @cache
-def values(path: Path) -> tuple[float, ...]:
-    """All numbers of a JSON file."""
+def values(path: Path, part: str = "") -> tuple[float, ...]:
+    """The numbers of a JSON file, or of a part of it."""
 
     def leaves(where: object) -> Iterator[float]:
         if isinstance(where, dict):
@@ -85,17 +86,28 @@ def values(path: Path) -> tuple[float, ...]:
         elif isinstance(where, int | float) and not isinstance(where, bool):
             yield float(where)
 
-    return tuple(leaves(json.loads(path.read_text(encoding="utf-8"))))
+    def parts(where: object) -> Iterator[object]:
+        if isinstance(where, dict):
+            if where.get("name") == part:
+                yield where["ratio"]
+            for key, value in where.items():
+                yield from [value] if key == part else parts(value)
+        elif isinstance(where, list):
+            for value in where:
+                yield from parts(value)
+
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(leaves(list(parts(data)) if part else data))
 
 
-def states(path: Path, number: str, unit: str) -> bool:
-    """Whether the file has that number."""
+def states(path: Path, part: str, number: str, unit: str) -> bool:
+    """Whether the file, or that part of it, has that number."""
     plain = number.replace(",", "")
     if path.suffix != ".json":
         text = path.read_text(encoding="utf-8")
         return re.search(rf"(?<![\w.]){re.escape(number)}(?![\w]|\.\d)", text) is not None
     places = len(plain.partition(".")[2])
-    return any(round(value / UNITS.get(unit, 1), places) == float(plain) for value in values(path))
+    return any(round(value / UNITS.get(unit, 1), places) == float(plain) for value in values(path, part))
 
 
 def faults(text: str, root: Path = ROOT) -> list[str]:
@@ -110,10 +122,11 @@ def faults(text: str, root: Path = ROOT) -> list[str]:
             continue
         if not stated:
             found.append(f"<!-- numbers: {comment} -->: the passage below it has none")
-        paths = [root / name.strip() for name in comment.removeprefix("set by ").split(";")]
-        found += [f"{path.relative_to(root)} is not there" for path in paths if not path.is_file()]
+        named = [name.strip().partition("#") for name in comment.removeprefix("set by ").split(";")]
+        sources = [(root / name, part) for name, _, part in named]
+        found += [f"{path.relative_to(root)} is not there" for path, _ in sources if not path.is_file()]
         for number, unit in stated:
-            if not any(path.is_file() and states(path, number, unit) for path in paths):
+            if not any(path.is_file() and states(path, part, number, unit) for path, part in sources):
                 found.append(f"{number} {unit} is in none of {comment}")
     return found
 
@@ -121,6 +134,12 @@ def faults(text: str, root: Path = ROOT) -> list[str]:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.stem)
 def test_every_number_is_in_the_file_that_it_comes_from(path: Path) -> None:
     assert faults(path.read_text(encoding="utf-8")) == []
+
+
+def test_what_the_notes_quote_from_a_result_file_is_there() -> None:
+    """NOTES.md is where measurements are recorded; only passages that name a file are held to it."""
+    found = faults((ROOT / "benchmarks" / "NOTES.md").read_text(encoding="utf-8"))
+    assert [fault for fault in found if "no comment" not in fault] == []
 
 
 def test_a_number_of_nobody_or_that_drifted_is_seen(tmp_path: Path) -> None:
@@ -133,6 +152,8 @@ def test_a_number_of_nobody_or_that_drifted_is_seen(tmp_path: Path) -> None:
     for right_one, wrong in (("1.40 (", "1.41 ("), ("1.5 MB", "1.6 MB"), ("59.7", "59.8"), ("2.4 ms", "2.5 ms")):
         assert right_one in right
         assert faults(known + right.replace(right_one, wrong, 1), tmp_path), wrong
+    assert faults("<!-- numbers: bench.json#means -->\nIt is 1.40 (1.40 to 1.40).", tmp_path) == []
+    assert faults("<!-- numbers: bench.json#means -->\nIt has 1.5 MB.", tmp_path)
     assert faults("<!-- numbers: gone.json -->\nIt is 3 MB.", tmp_path)[0] == "gone.json is not there"
     assert faults("<!-- numbers: not measured, a limit of GitHub's -->\nIt is 3 MB.", tmp_path) == []
     table = "| build | CPU s |\n| --- | --- |\n| all | 59.7 |"
