@@ -8,23 +8,22 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from _environments import Site
 from _machines import record, sources
-from rich.console import Console
 
-from build_torchvision.choose.advice import advice_json, advise
 from build_torchvision.cli import detect as detect_command
-from build_torchvision.cli import doctor as doctor_command
-from build_torchvision.doctor.report import examination_json, examine
-from build_torchvision.errors import BadInput
-from build_torchvision.machine.environment import read_environment
-from build_torchvision.machine.report import detect, machine_json
+from build_torchvision.cli.main import main
+from build_torchvision.doctor import report as doctor_report
 
 SAMPLE, ALL = 120, 10_000
+NOBODY = 65534
+"""The user that owns nothing."""
 TEXTS = (
     "",
     "\0" * 64,
@@ -65,6 +64,7 @@ class Mutator:
             self.to_loop,
             self.to_pipe,
             self.remove,
+            self.forbid,
             self.empty_folder,
             self.strange_name,
             self.double,
@@ -113,6 +113,9 @@ class Mutator:
     def remove(self, path: Path) -> None:
         path.unlink()
 
+    def forbid(self, path: Path) -> None:
+        self.random.choice((path, path.parent)).chmod(0)
+
     def empty_folder(self, path: Path) -> None:
         shutil.rmtree(path.parent)
         path.parent.mkdir()
@@ -148,42 +151,93 @@ def environment_of(seed: int, root: Path) -> Path:
     direct = '{"url": "file:///gone", "dir_info": {"editable": true}}'
     if seed % 3 == 0:
         (packages / "torchvision-0.23.0.dist-info" / "direct_url.json").write_text(direct, encoding="utf-8")
+    for name, text in (
+        ("share/cmake/Torch/TorchConfig.cmake", 'set(TORCH_CXX_FLAGS "-D_GLIBCXX_USE_CXX11_ABI=1")'),
+        ("utils/cpp_extension.py", "flags = ['-std=c++17']"),
+        ("include/ATen/ATen.h", "#if __cplusplus < 201703L"),
+    ):
+        (packages / "torch" / name).parent.mkdir(parents=True)
+        (packages / "torch" / name).write_text(text, encoding="utf-8")
     return root
 
 
-def answer(root: Path, machine: str) -> None:
-    """Everything that both commands do with an environment, printed in both forms."""
-    source = sources(record(machine))
-    try:
-        found = examine(root, root, source)
-    except BadInput:  # it is no environment any more, and the command line says so
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """As another user where this is root, who may read whatever is forbidden."""
+    if os.geteuid() != 0:
+        yield
         return
-    json.dumps(examination_json(found))
-    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="utf-8"), width=160)
-    console.print(doctor_command._sheet(found))
-    environment = read_environment(root, {})
-    seen = detect(source, environment)
-    advice = advise(seen)
-    json.dumps({**machine_json(seen), **advice_json(advice)})
-    console.print(detect_command._sheet(seen, advice))
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
-def check(seeds: range, folder: Path) -> None:
-    for seed in seeds:
-        root = folder / "env"
-        environment_of(seed, root)
-        Mutator(root, seed).apply()
+def run(*arguments: str) -> tuple[int, str]:
+    """(exit code, standard output) of a command."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()):
         try:
-            answer(root, ("haswell", "h100", "dgx-spark")[seed % 3])
-        except Exception as error:
-            raise AssertionError(f"seed {seed}") from error
-        shutil.rmtree(root)
+            main(arguments)
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return code, out.getvalue()
 
 
-def test_a_sample_of_damaged_environments_is_answered_in_words(tmp_path: Path) -> None:
-    check(range(SAMPLE), tmp_path)
+def answer(root: Path, as_json: bool) -> tuple[int, int]:
+    """Exit codes of doctor and detect for the environment `root`; what they print is held to what the code means."""
+    options = ("--python", str(root), *(["--json"] if as_json else []))
+    ended = []
+    for command in ("doctor", "detect"):
+        code, text = run(command, *options)
+        if code == 2:  # it is no environment any more, and standard error says so
+            assert text == ""
+        elif as_json:
+            found = json.loads(text)
+            assert command != "doctor" or found["healthy"] is (code == 0)
+        else:
+            assert "Python" in text
+        ended.append(code)
+    return ended[0], ended[1]
+
+
+def check(seeds: range, monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, int]]:
+    """How often each pair of exit codes came. The folder is one that another user may enter."""
+    codes: Counter[tuple[int, int]] = Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        monkeypatch.chdir(folder)
+        for seed in seeds:
+            root = folder / "env"
+            environment_of(seed, root)
+            Mutator(root, seed).apply()
+            machine = sources(record(("haswell", "h100", "dgx-spark")[seed % 3]))
+            for module in (detect_command, doctor_report):
+                monkeypatch.setattr(module, "this_machine", lambda machine=machine: machine)
+            try:
+                with without_privileges():
+                    codes[answer(root, as_json=seed % 4 < 2)] += 1
+            except Exception as error:
+                raise AssertionError(f"seed {seed}") from error
+            for path in (root, *root.rglob("*")):
+                if path.is_dir() and not path.is_symlink():
+                    path.chmod(0o755)  # else nobody but root could delete what is in it
+            shutil.rmtree(root)
+    return codes
+
+
+def test_a_sample_of_damaged_environments_is_answered_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = check(range(SAMPLE), monkeypatch)
+    assert {doctor for doctor, _ in codes} <= {0, 1, 2}
+    assert {detect for _, detect in codes} <= {0, 2}
+    assert codes[0, 0]
+    assert codes[1, 0]
 
 
 @pytest.mark.nightly
-def test_ten_thousand_damaged_environments_are_answered_in_words(tmp_path: Path) -> None:
-    check(range(SAMPLE, ALL), tmp_path)
+def test_ten_thousand_damaged_environments_are_answered_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = check(range(SAMPLE, ALL), monkeypatch)
+    print(dict(codes))
+    assert {*codes} <= {(0, 0), (1, 0), (2, 2)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import io
+import json
 import re
 import shlex
 import shutil
@@ -74,8 +76,20 @@ MACHINES = (
     "raspberry-pi-4",
     "riscv64",
 )
-INSTALLERS = ("pip", "uv", "managed", "store", "target")
-FAULTS = ("none", "no extension", "no gpu code", "other gpu", "no torch", "no torchvision", "no torch library", "codec")
+INSTALLERS = ("pip", "uv", "managed", "store", "target", "conda")
+FAULTS = (
+    "none",
+    "no extension",
+    "no gpu code",
+    "other gpu",
+    "no torch",
+    "no torchvision",
+    "half of torch",
+    "half of torchvision",
+    "no torch library",
+    "no library for torch",
+    "codec",
+)
 ALLOWED = {"cd", "rm", "export", "unset", "conda", "sudo"}
 
 
@@ -100,7 +114,7 @@ def site_of(torch: str, local: str, vision: str, fault: str, arm: bool) -> Site:
             site.main = replace(site.main, fatbin=b"", needed=[name for name in site.main.needed if name not in CUDA])
     if fault == "codec":
         site.image = replace(site.image, rodata=b"\0decode_webp: torchvision not compiled with libwebp support\0")
-    if fault == "no torch library":
+    if fault == "no library for torch":
         site.torch_libraries["libtorch_cpu.so"] = Object(defined=[OP], needed=["libcudss.so.0"])
     if arm:
         site.for_arm()
@@ -109,6 +123,10 @@ def site_of(torch: str, local: str, vision: str, fault: str, arm: bool) -> Site:
     def tamper(packages: Path) -> None:
         if fault == "no extension":
             (packages / "torchvision" / "_C.so").unlink()
+        if fault == "no torch library":
+            (packages / "torch" / "lib" / "libtorch_cpu.so").unlink()
+        if fault.startswith("half of "):
+            (packages / fault.removeprefix("half of ") / "__init__.py").unlink()
         for path in list(packages.iterdir()) if gone else []:
             if path.name == gone or path.name.startswith(f"{gone}-"):
                 shutil.rmtree(path)
@@ -125,6 +143,11 @@ def write(site: Site, installer: str, root: Path) -> Path:
         folder = root / "site-packages"
         site.fill(folder)
         return folder
+    if installer == "conda":
+        (root / "conda-meta").mkdir(parents=True)
+        (root / "conda-meta" / f"pytorch-{site.torch}-{'cuda129' if site.torch_cuda else 'cpu'}_0.json").write_text(
+            '{"channel": "https://conda.anaconda.org/conda-forge/linux-64"}', encoding="utf-8"
+        )
     library = root / "lib" / f"python{site.python}"
     library.mkdir(parents=True)
     (root / "bin").mkdir()
@@ -134,6 +157,9 @@ def write(site: Site, installer: str, root: Path) -> Path:
         (library / "EXTERNALLY-MANAGED").write_text("", encoding="utf-8")
         site.fill(root / "local" / "lib" / f"python{site.python}" / "dist-packages")
         return root / "bin" / "python3"
+    if installer == "conda":
+        site.fill(library / "site-packages")
+        return root
     (root / "nix-support").mkdir()
     (root / "nix-support" / "propagated-build-inputs").write_text("", encoding="utf-8")
     site.fill(library / "site-packages")
@@ -150,10 +176,25 @@ def steps(command: str) -> list[list[str]]:
     return found
 
 
-def check_build(words: list[str]) -> None:
-    command, bound, _ = APP.parse_args(["plan", *words], exit_on_error=False, print_error=False)
-    with contextlib.redirect_stdout(io.StringIO()):
+def check_build(words: list[str]) -> str:
+    """The name of the wheel that `build` with these words would make, by `plan`."""
+    command, bound, _ = APP.parse_args(["plan", *words, "--json"], exit_on_error=False, print_error=False)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
         command(*bound.args, **bound.kwargs)
+    (row,) = json.loads(out.getvalue())
+    return str(row["wheel"])
+
+
+def check_conda(words: list[str], environment: PythonEnvironment) -> None:
+    """Both packages are named, by versions that the tables have, and of torch's own kind."""
+    torch = environment.torch
+    assert torch is not None
+    assert torch.channel == words[words.index("--channel") + 1]
+    for spec in (word for word in words if "=" in word):
+        name, version, build = spec.split("=")
+        assert build == ("cuda*" if torch.kind is Backend.CUDA else "cpu*")
+        assert torch.kind in (Backend.CPU, Backend.CUDA)
+        assert version in releases() if name == "torchvision" else (name, version) == ("pytorch", torch.public)
 
 
 def check_install(words: list[str], environment: PythonEnvironment, machine: Machine) -> None:
@@ -196,10 +237,17 @@ def check_install(words: list[str], environment: PythonEnvironment, machine: Mac
 
 
 def check(command: str, environment: PythonEnvironment, machine: Machine) -> None:
+    wheel = None
     for words in steps(command):
+        pattern = next((word for word in words if word.startswith("dist/")), None)
         if words[0] == "build-torchvision":
             assert words[1] == "build"
-            check_build(words[2:])
+            wheel = check_build(words[2:])
+        elif words[:2] == ["conda", "install"] and "--channel" in words and "libstdcxx" not in words:
+            check_conda(words, environment)
+        elif pattern is not None and wheel is not None:
+            assert fnmatch.fnmatch(f"dist/{wheel}", pattern), (wheel, pattern)
+            check_install(words[words.index("install") + 1 :], environment, machine)
         elif "install" in words:
             assert environment.installer != "none"
             check_install(words[words.index("install") + 1 :], environment, machine)
@@ -209,7 +257,8 @@ def check(command: str, environment: PythonEnvironment, machine: Machine) -> Non
 
 def printed(advice: Advice) -> list[str]:
     offers = (advice.best, advice.seed, advice.called_for)
-    found = [command for offer in offers if offer for command in (offer.build, offer.install) if command]
+    found = [f"{offer.build} && {offer.install}" for offer in offers if offer and offer.build and offer.install]
+    found += [offer.build for offer in offers if offer and offer.build and not offer.install]
     return found + [
         quoted for note in advice.notes for quoted in re.findall(r"`([^`]+)`", note) if " install " in quoted
     ]
@@ -217,6 +266,7 @@ def printed(advice: Advice) -> list[str]:
 
 @example("2.6.0", "cu121", "0.19.1", "l40s", "pip", "none", "3.12")  # no track of CUDA 12.1
 @example("2.10.0", "cu130", "0.25.0", "dgx-spark", "uv", "other gpu", "3.12")
+@example("2.9.1", "", "0.23.0", "l40s", "conda", "none", "3.14t")
 @example("2.9.1", "rocm7.2.1", "0.25.0", "zen2", "managed", "none", "3.12")
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(

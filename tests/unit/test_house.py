@@ -14,6 +14,7 @@ PACKAGE = Path(build_torchvision.__file__).parent
 ORDER = (
     "errors",
     "process",
+    "reading",
     "writing",
     "progress",
     "facts",

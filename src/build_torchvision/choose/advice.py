@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from build_torchvision.choose.builds import Build, NoBuild, plan_build
-from build_torchvision.choose.partner import NoPartner, install_partner, newer_notes, partner_of
+from build_torchvision.choose.partner import newer_notes, partner_sentence
 from build_torchvision.choose.ranking import Choice, choose, driver_is_older, goes_with, support_on
 from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import PLATFORMS, Release, gpus, toolkits, version_key
 from build_torchvision.machine.cpu import missing_features, platform_isas
-from build_torchvision.machine.environment import Backend
+from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import GpuFound, Machine
 from build_torchvision.variants import (
     CPU,
@@ -212,7 +212,7 @@ def _notes(
     for gpu, choice in per_gpu.values():
         yield from _unknown(gpu, choice)
         if choice is None and gpu.sm is not None:
-            yield from _unserved(machine, gpu, torch is not None)
+            yield from _unserved(machine, gpu, torch)
     if len(per_gpu) > 1 and best is not None and best.variant.cuda:
         yield from _several(best, per_gpu)
     if machine.gpus and machine.driver is None:
@@ -227,12 +227,11 @@ def _torch_notes(machine: Machine) -> Iterator[str]:
         return
     yield from newer_notes(torch)
     if torch.kind not in (Backend.CPU, Backend.CUDA):
-        yield f"torch {torch.version} is a {torch.kind.label} build, which no variant goes with. {_partner(machine)}"
+        yield f"torch {torch.version} is {torch.kind.build}, which no variant goes with. {_partner(machine)}"
         return
     if torch.kind is Backend.CUDA and not any(same_cuda_major(torch.cuda, kit.version) for kit in toolkits().values()):
         yield f"torch {torch.version} was built with CUDA {torch.cuda}, which is no track of the matrix."
-    if torch.kind is Backend.CPU and machine.gpus:
-        yield f"torch {torch.version} is a CPU-only build, so the GPU stays idle; a torch with CUDA would change this."
+    yield from idle_notes(torch, machine)
     if torch.kind is Backend.CUDA and not machine.gpus:
         yield (
             f"torch {torch.version} is built with CUDA, and no GPU is visible here. A variant without GPU code works "
@@ -241,16 +240,15 @@ def _torch_notes(machine: Machine) -> Iterator[str]:
         )
 
 
+def idle_notes(torch: InstalledPackage, machine: Machine) -> Iterator[str]:
+    """What to say of a torch without CUDA where an NVIDIA GPU is."""
+    if torch.kind is Backend.CPU and machine.gpus:
+        yield f"torch {torch.version} is a CPU-only build, so the GPU stays idle; a torch with CUDA would change this."
+
+
 def _partner(machine: Machine) -> str:
-    """Where the TorchVision of the environment's torch comes from, with the command that installs it."""
-    environment = machine.environment
-    assert environment is not None
-    assert environment.torch is not None
-    partner = partner_of(environment.torch, machine.platform)
-    if isinstance(partner, NoPartner):
-        return partner.reason
-    command = install_partner(environment, partner)
-    return f"Its own torchvision comes from {partner.where}" + (f": `{command}`." if command else ".")
+    assert machine.environment is not None
+    return partner_sentence(machine.environment, machine.platform)
 
 
 def _unknown(gpu: GpuFound, choice: Choice | None) -> Iterator[str]:
@@ -270,8 +268,8 @@ def _unknown(gpu: GpuFound, choice: Choice | None) -> Iterator[str]:
         yield f"{gpu.name} ({gpu.capability}) is served by no track: none makes code that runs there."
 
 
-def _unserved(machine: Machine, gpu: GpuFound, has_torch: bool) -> Iterator[str]:
-    """Why a GPU that the tables know gets no variant; a torch that decides it is a note of its own."""
+def _unserved(machine: Machine, gpu: GpuFound, torch: InstalledPackage | None) -> Iterator[str]:
+    """Why a GPU that the tables know gets no variant; that torch is no CUDA build is a note of its own."""
     floors = [
         floor
         for variant in enumerate_variants(python=DEFAULT_PYTHON, tracks=TRACKS, sms=(gpu.sm or "",))
@@ -280,8 +278,16 @@ def _unserved(machine: Machine, gpu: GpuFound, has_torch: bool) -> Iterator[str]
     lowest = min(floors, key=version_key, default=None)
     if lowest and machine.driver and driver_is_older(machine, lowest):
         yield f"Driver {machine.driver} is too old for every track: {gpu.name} needs {lowest} or newer."
-    elif not has_torch:
+    elif torch is None:
         yield f"{gpu.name} ({gpu.capability}) is served by no track that runs here."
+    elif torch.kind is Backend.CUDA:
+        assert machine.environment is not None
+        variants = enumerate_variants(machine.environment.python, TRACKS, (gpu.sm or "",))
+        bare = choose(_without_torch(machine), variants, gpu)
+        versions = sorted({one.variant.cuda for one in bare if one.fits and one.variant.cuda}, key=version_key)
+        yield f"{gpu.name} ({gpu.capability}) gets no variant beside torch {torch.version} of CUDA {torch.cuda}" + (
+            f": a torch of CUDA {', '.join(versions)} would change this." if versions else "."
+        )
 
 
 def _several(best: Choice, per_gpu: dict[str, tuple[GpuFound, Choice | None]]) -> Iterator[str]:

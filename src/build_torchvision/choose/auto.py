@@ -40,6 +40,12 @@ def auto_variant(
     if available is not None and not named:
         reach = (choice for choice in ranked if choice.fits and newest(choice.variant, available=available))
         best = next(reach, best)
+    if machine.glibc is None:
+        raise BadInput(
+            f"Choose a variant for this {machine.platform} machine",
+            f"{best.why[0].upper()}{best.why[1:]}.",
+            "Build and run it where there is glibc, such as in an image of Debian.",
+        )
     if not best.fits:
         raise BadInput(
             f"Choose a variant for this {machine.platform} machine",

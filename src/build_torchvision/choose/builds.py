@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.choose.commands import Command, Pattern, install
-from build_torchvision.choose.partner import Partner, partner_of, torch_build
+from build_torchvision.choose.partner import Partner, partner_of, release_index, torch_build
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release
 from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.machine.environment import Backend, PythonEnvironment
-from build_torchvision.machine.files import is_folder
 from build_torchvision.machine.report import Machine
+from build_torchvision.reading import is_folder
 from build_torchvision.releases import select_release
-from build_torchvision.spec import local_version
+from build_torchvision.spec import local_version, python_tags
 from build_torchvision.variants import Variant
 
 
@@ -42,8 +42,9 @@ class Build:
     def wheel(self) -> Pattern:
         """The file that comes out, as a pattern: its platform tag is known only then."""
         local = local_version(self.variant, paired=True)
-        tag = "*" if self.release.any_python or self.release.stable_abi else f"cp{self.variant.python}-*"
-        return Pattern(f"dist/torchvision-{self.release.torchvision}+{local}-{tag}_{self.variant.platform}.whl")
+        serves_all = self.release.any_python or self.release.stable_abi
+        tags = "-".join(python_tags(self.variant, any_python=serves_all))
+        return Pattern(f"dist/torchvision-{self.release.torchvision}+{local}-{tags}-*_{self.variant.platform}.whl")
 
     def install(self, *options: str) -> Command | None:
         """The command that installs it into the environment, or into a Python of its version where there is none."""
@@ -51,8 +52,11 @@ class Build:
             return Command.of(f"python{self.variant.python_version}", "-m", "pip", "install", *options, self.wheel)
         torch = self.environment.torch
         found = partner_of(torch, self.variant.platform) if torch is not None else None
-        first = (found.torch,) if isinstance(found, Partner) else ()
-        index = found.options if isinstance(found, Partner) else ()
+        first, index = tuple[str, ...](), tuple[str, ...]()
+        if isinstance(found, Partner) and not found.conda:
+            first, index = (found.torch,), found.options
+        elif torch is not None:  # a new environment does not get this very torch: it gets the release's
+            first, index = (f"torch=={self.release.torch}",), release_index(self.release, self.variant)
         return install(self.environment, [self.wheel], options=options, first=first, first_options=index)
 
 
@@ -78,9 +82,7 @@ def plan_build(machine: Machine, variant: Variant, *, beside_torch: bool = True)
             build = Build(variant=variant, release=selection.release, torch=None, environment=environment)
         else:
             if torch.kind not in (Backend.CPU, Backend.CUDA):
-                return NoBuild(
-                    reason=f"torch {torch.version} is a {torch.kind.label} build, which no variant goes with."
-                )
+                return NoBuild(reason=f"torch {torch.version} is {torch.kind.build}, which no variant goes with.")
             known = torch_build(torch)
             if known is None:
                 return NoBuild(reason=f"The version of torch, {torch.version!r}, is no version.")

@@ -17,6 +17,7 @@ from build_torchvision.facts import Release, releases
 from build_torchvision.facts.wheel_indexes import wheel_index
 from build_torchvision.machine.environment import Backend, InstalledPackage, PythonEnvironment
 from build_torchvision.releases import TorchBuild, newer_than_known, pairs
+from build_torchvision.variants import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,8 @@ class Partner:
     """Whether `torchvision` names one version; else `torch` has to be named in the same command."""
     gpu_code: bool
     """Whether that wheel is known to have code for NVIDIA GPUs."""
+    conda: bool = False
+    """Whether both are packages of a conda channel, which `options` name; else they are wheels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,8 @@ def partner_of(torch: InstalledPackage, platform: str) -> Partner | NoPartner:
     oldest = min(Version(known.torch) for known in releases().values())
     if row is None and (version.is_prerelease or version >= oldest):
         return NoPartner(
-            reason=f"No published TorchVision belongs to torch {torch.version}, a build of its maker's own."
+            reason=f"No published TorchVision belongs to torch {torch.version}, a build of its maker's own: take "
+            "torchvision from where this torch came from."
         )
     return _published(torch, build, row, platform)
 
@@ -97,13 +101,36 @@ def partner_of(torch: InstalledPackage, platform: str) -> Partner | NoPartner:
 REPLACE = ("--force-reinstall", "--no-deps")
 
 
+def conda_install(environment: PythonEnvironment, partner: Partner, *packages: str) -> Command:
+    """The command that installs `packages` of the channel of `partner` into the conda environment."""
+    prefix = environment.prefix or environment.executable.parent.parent
+    return Command.of("conda", "install", "--prefix", str(prefix), "--yes", *partner.options, *packages)
+
+
 def install_partner(environment: PythonEnvironment, partner: Partner) -> Command | None:
     """The command that puts `partner` beside the torch of `environment`; None where nothing can be installed."""
+    if partner.conda:
+        command = conda_install(environment, partner, partner.torchvision, partner.torch)
+        found = environment.torchvision
+        if found is not None and not found.channel:  # a wheel, whose files conda would leave there
+            remove = Command.of(str(environment.executable), "-m", "pip", "uninstall", "--yes", "torchvision")
+            command = remove.then(command)
+        return command
     if environment.installer == "venv":
         return install(environment, [partner.torch, partner.torchvision], options=partner.options)
     if partner.pinned:
         return install(environment, [partner.torchvision], options=(*REPLACE, *partner.options))
     return install(environment, [partner.torchvision, partner.torch], options=("--upgrade", *partner.options))
+
+
+def partner_sentence(environment: PythonEnvironment, platform: str) -> str:
+    """Where the TorchVision of the environment's torch comes from, with the command that installs it."""
+    assert environment.torch is not None
+    partner = partner_of(environment.torch, platform)
+    if isinstance(partner, NoPartner):
+        return partner.reason
+    command = install_partner(environment, partner)
+    return f"Its own torchvision comes from {partner.where}" + (f": `{command}`." if command else ".")
 
 
 def pair_of_line(torch: InstalledPackage, platform: str) -> Partner | None:
@@ -117,7 +144,15 @@ def pair_of_line(torch: InstalledPackage, platform: str) -> Partner | None:
         return None
     version = f"{rows[-1].torch}+{torch.local}" if torch.local else rows[-1].torch
     found = partner_of(replace(torch, version=version), platform)
-    return found if isinstance(found, Partner) else None
+    return found if isinstance(found, Partner) and not found.conda else None
+
+
+def release_index(release: Release, variant: Variant) -> tuple[str, ...]:
+    """pip's options for the index that has the torch of `release` for the track of `variant`."""
+    row = wheel_index(f"cu{variant.cuda.replace('.', '')}" if variant.cuda else "cpu")
+    if row is None or row.index is None or release.torch_cuda(variant.platform) == variant.cuda:
+        return ()
+    return "--index-url", row.index
 
 
 def _nightly(torch: InstalledPackage, build: TorchBuild) -> Partner | NoPartner:
@@ -138,6 +173,17 @@ def _nightly(torch: InstalledPackage, build: TorchBuild) -> Partner | NoPartner:
 
 
 def _published(torch: InstalledPackage, build: TorchBuild, row: Release | None, platform: str) -> Partner | NoPartner:
+    if torch.channel and row is not None:
+        kind = "cuda*" if torch.kind is Backend.CUDA else "cpu*"  # how their build strings begin
+        return Partner(
+            torchvision=f"torchvision={row.torchvision}={kind}",
+            torch=f"pytorch={torch.public}={kind}",
+            options=("--channel", torch.channel),
+            where=f"the conda channel {torch.channel}",
+            pinned=True,
+            gpu_code=torch.kind is Backend.CUDA,
+            conda=True,
+        )
     requirement = f"torchvision=={row.torchvision}" if row else "torchvision"
     options: tuple[str, ...] = ()
     where = "the package registry"
@@ -159,7 +205,7 @@ def _published(torch: InstalledPackage, build: TorchBuild, row: Release | None, 
         options, where = ("--index-url", cpu.index), f"{cpu.maker}'s index for cpu"
     else:
         return NoPartner(
-            reason=f"torch {torch.version} is a {torch.kind.label} build, and {_unknown_index(torch, build)}: take its "
+            reason=f"torch {torch.version} is {torch.kind.build}, and {_unknown_index(torch, build)}: take its "
             "partner from where this torch came from."
         )
     return Partner(

@@ -74,6 +74,8 @@ def _judge(machine: Machine, gpu: GpuFound | None, variant: Variant) -> tuple[Co
     """(kind, what is in the way or None)."""
     if variant.platform != machine.platform:
         return None, f"{variant.isa} is an ISA of {variant.platform}, and this machine is {machine.platform}"
+    if machine.glibc is None:
+        return None, "this system has no glibc, which PyTorch's wheels and these are made for"
     lacking = missing_features(variant.isa, machine.cpu)
     if lacking:
         return None, f"this processor lacks {', '.join(lacking)}: {variant.isa} code would stop with SIGILL"
@@ -83,7 +85,7 @@ def _judge(machine: Machine, gpu: GpuFound | None, variant: Variant) -> tuple[Co
         return None, f"it is for Python {variant.python_version}, and the environment has {own}"
     torch = environment.torch if environment is not None else None
     if torch is not None and torch.kind not in (Backend.CPU, Backend.CUDA):
-        return None, f"torch {torch.version} here is a {torch.kind.label} build, which no variant goes with"
+        return None, f"torch {torch.version} here is {torch.kind.build}, which no variant goes with"
     if variant.cuda is None:
         return None, None
     if gpu is None:
@@ -145,7 +147,7 @@ def _for(machine: Machine, gpu: GpuFound | None, variant: Variant, kind: Codegen
     if variant.cuda is None or gpu is None:
         return cpu
     codegen = cuda_codegen(variant)
-    how = f": {codegen.reason}" if codegen and kind != "native" else ""
+    how = f": {codegen.reason.rstrip('.')}" if codegen and kind != "native" else ""
     return f"{kind} code for {gpu.name} ({gpu.capability}) with CUDA {variant.cuda}{how}; {cpu}"
 
 

@@ -10,10 +10,10 @@ from rich.text import Text
 from build_torchvision.choose.advice import Advice, advice_json, advise
 from build_torchvision.cli.options import OUT, Json
 from build_torchvision.machine.environment import environment_named
-from build_torchvision.machine.files import printable
 from build_torchvision.machine.report import Machine, machine_json
 from build_torchvision.machine.report import detect as read_machine
 from build_torchvision.machine.sources import this_machine
+from build_torchvision.reading import printable
 
 SHOWN = 6  # runners-up on the screen; --json has all
 

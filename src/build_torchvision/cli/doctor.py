@@ -12,7 +12,7 @@ from rich.text import Text
 from build_torchvision.cli.options import OUT, Json
 from build_torchvision.doctor.report import Examination, examination_json, examine
 from build_torchvision.errors import VerificationFailed
-from build_torchvision.machine.files import printable
+from build_torchvision.reading import printable
 
 
 def doctor(*, python: Path | None = None, as_json: Json = False) -> None:

@@ -6,10 +6,11 @@ A cause hides its own consequences: a TorchVision for another torch lacks symbol
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from build_torchvision.binary.instructions import usable
-from build_torchvision.choose.partner import newer_notes
+from build_torchvision.choose.advice import idle_notes
+from build_torchvision.choose.partner import newer_notes, partner_sentence
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.doctor.causes import gpu, host, installation, pairing
 from build_torchvision.doctor.causes import torch as torch_causes
@@ -40,15 +41,24 @@ def diagnose(state: InstallationState, machine: Machine) -> tuple[Diagnosis, ...
     """All that is wrong with `state` on `machine`, root causes first; empty for a healthy environment."""
     environment = state.environment
     found, torch = environment.torchvision, environment.torch
-    if found is None or torch is None:
-        return (*installation.without_python(state), *installation.absent(state, machine))
+    if found is None or torch is None or not (found.whole and torch.whole):
+        return (
+            *installation.without_python(state),
+            *installation.archived(state),
+            *installation.absent(state, machine),
+        )
     broken = [*installation.mixed(state, found, machine), *installation.damaged(state, found, machine)]
     unpaired = [] if broken else list(pairing.mismatched(state, found, torch, machine))
     judged = torch.kind in (Backend.CPU, Backend.CUDA)
     unlinked = [] if broken or unpaired or not judged else list(pairing.unlinked(state, machine))
+    old_driver = list(gpu.old_driver(state, torch, machine))
+    without_code = list(gpu.torch_without_code(state, torch, machine))
+    if without_code:  # its remedy replaces both packages
+        unpaired = [replace(one, remedy=without_code[0].remedy) for one in unpaired]
     return _each_once(
         *installation.without_python(state),
         *installation.shadowed(state),
+        *installation.archived(state),
         *torch_causes.unloadable(state, torch, machine),
         *broken,
         *unpaired,
@@ -57,7 +67,9 @@ def diagnose(state: InstallationState, machine: Machine) -> tuple[Diagnosis, ...
         *host.too_old(state, machine),
         *host.illegal(state, machine),
         *host.without_codecs(state, machine),
-        *([] if unpaired else gpu.unserved(state, torch, machine)),
+        *without_code,
+        *old_driver,
+        *([] if broken or unpaired or old_driver else gpu.unserved(state, torch, machine)),
     )
 
 
@@ -82,14 +94,17 @@ def _notes(state: InstallationState, machine: Machine) -> Iterator[str]:
     if torch is None:
         return
     yield from newer_notes(torch)
+    yield from idle_notes(torch, machine)
     if torch.kind not in (Backend.CPU, Backend.CUDA):
-        yield f"torch {torch.version} is a {torch.kind.label} build: its libraries and hardware are not judged here."
+        yield f"torch {torch.version} is {torch.kind.build}: its libraries and hardware are not judged here."
     if found is None or main is None:
         return
-    if torch.kind is Backend.CUDA and main.backend is Backend.CPU and not machine.gpus:
+    gpu_code = {Backend.CUDA: "CUDA", Backend.ROCM: "ROCm"}.get(torch.kind)
+    if gpu_code and main.backend is Backend.CPU and not machine.gpus:
         yield (
-            f"{main.path.name} has no GPU code, and torch {torch.version} is built with CUDA. It works here, where no "
-            f'GPU is visible; on a machine with a GPU its operators stop with "{NO_CUDA_KERNEL}".'
+            f"{main.path.name} has no GPU code, and torch {torch.version} is built with {gpu_code}. It works here, "
+            f'where no GPU is visible; on a machine with a GPU its operators stop with "{NO_CUDA_KERNEL}". '
+            f"{partner_sentence(environment, machine.platform)}"
         )
     for name, copies in (environment.copies or {}).items():
         if len(copies) > 1:

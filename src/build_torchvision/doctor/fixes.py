@@ -7,14 +7,26 @@ helps, the remedy says so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from build_torchvision.choose.advice import advise
 from build_torchvision.choose.builds import Build, plan_build
 from build_torchvision.choose.commands import Command, install
-from build_torchvision.choose.partner import REPLACE, NoPartner, Partner, install_partner, pair_of_line, partner_of
+from build_torchvision.choose.partner import (
+    REPLACE,
+    NoPartner,
+    Partner,
+    conda_install,
+    install_partner,
+    pair_of_line,
+    partner_of,
+)
 from build_torchvision.choose.ranking import driver_is_older, goes_with
 from build_torchvision.compatibility import serves, toolkit_support
 from build_torchvision.errors import BadInput
@@ -22,10 +34,19 @@ from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.facts.driver_packages import driver_packages
 from build_torchvision.facts.wheel_indexes import wheel_index
 from build_torchvision.machine.cpu import missing_features
+from build_torchvision.machine.distributions import (
+    MOST_REQUIREMENTS,
+    Distribution,
+    applies,
+    find_distributions,
+    parsed_requirement,
+)
 from build_torchvision.machine.environment import Backend, InstalledPackage, PythonEnvironment
 from build_torchvision.machine.report import GpuFound, Machine
 from build_torchvision.variants import parse
 
+CUDA_TOOLKIT = "cuda-toolkit"
+"""The package that pins the toolkit's libraries for torch from 2.11 on, those whose names have no suffix -cu13."""
 IN_STORE = (
     "It lies in a Nix store, where nothing can be installed: put torch and torchvision of one package set into the "
 )
@@ -135,10 +156,12 @@ def torch_again(machine: Machine) -> Remedy:
     partner = partner_of(torch, machine.platform)
     if isinstance(partner, NoPartner):
         return nothing(partner.reason)
+    if partner.conda:
+        return Remedy(command=conda_install(environment, partner, "--force-reinstall", partner.torch))
     return Remedy(command=install(environment, [partner.torch], options=("--force-reinstall", *partner.options)))
 
 
-def newer_pair(machine: Machine, gpu: GpuFound) -> Remedy:
+def other_pair(machine: Machine, gpu: GpuFound) -> Remedy:
     """The newest pair of torch and TorchVision whose torch has code for `gpu` and whose driver floor is met here."""
     environment = _environment(machine)
     torch = environment.torch
@@ -200,6 +223,38 @@ def packages(machine: Machine, *names: str) -> Remedy:
         if isinstance(partner, Partner):
             return Remedy(command=install_partner(environment, partner), note="It brings what it requires.")
     return Remedy(command=install(environment, wanted, options=options))
+
+
+def libraries(machine: Machine, *names: str) -> Remedy:
+    """Wheels of libraries that torch needs, at the versions that torch's metadata names; what is damaged once more."""
+    environment = _environment(machine)
+    torch = environment.torch
+    assert torch is not None
+    if environment.installer in ("none", "venv"):
+        return packages(machine, *names)
+    required = _requirements(torch, environment.python)
+    lost, damaged = list[str](), list[str]()
+    for name in names:
+        installed = find_distributions(name, environment.paths)
+        own = required.get(name) or (
+            required.get(CUDA_TOOLKIT) if re.fullmatch(r"nvidia-.*(?<!-cu\d\d)", name) else None
+        )
+        if installed:
+            damaged.append(f"{name}=={installed[0].version}")
+        else:
+            lost.append(own or name)
+    steps = [install(environment, list(dict.fromkeys(lost)))] if lost else []
+    steps += [install(environment, damaged, options=REPLACE)] if damaged else []
+    return Remedy(command=reduce(Command.then, filter(None, steps)))
+
+
+def _requirements(torch: InstalledPackage, python: str) -> dict[str, str]:
+    """Package -> the requirement on it in torch's metadata, without its marker."""
+    if torch.info is None:
+        return {}
+    stated = Distribution(name="torch", version=torch.version, info=torch.info, location=torch.folder.parent).requires
+    parsed = [one for text in stated[:MOST_REQUIREMENTS] if (one := parsed_requirement(text)) and applies(one, python)]
+    return {canonicalize_name(one.name): str(one).partition(";")[0].strip() for one in parsed}
 
 
 def uninstall(environment: PythonEnvironment, name: str) -> Command | None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols, read_elf
@@ -32,9 +32,16 @@ from build_torchvision.doctor.loader import (
     read_library,
 )
 from build_torchvision.facts import PLATFORMS
-from build_torchvision.machine.distributions import Distribution, find_distributions
+from build_torchvision.machine.distributions import (
+    MOST_REQUIREMENTS,
+    Distribution,
+    applies,
+    find_distributions,
+    parsed_requirement,
+)
 from build_torchvision.machine.environment import Backend, InstalledPackage, PythonEnvironment, descriptor
-from build_torchvision.machine.files import is_file, names_in, real
+from build_torchvision.machine.search_path import Folder
+from build_torchvision.reading import is_file, names_in, real
 from build_torchvision.verify.libraries import CUDART, TORCH, TORCH_CUDA
 
 EXTENSIONS = ("_C", "image")
@@ -120,6 +127,8 @@ class InstallationState:
     """Metadata of every TorchVision in the folder of the one in use, its own first."""
     shadow: Path | None
     """A torchvision or torch that is imported before the environment's when Python starts in the current folder."""
+    archive: Folder | None
+    """A zip archive on sys.path (an egg) whose torchvision is imported before the environment's."""
     requirement: str | None
     """What its metadata asks of torch, such as "==2.6.0"; empty for any torch, None without metadata."""
     descriptor: Mapping[str, Any]
@@ -134,8 +143,10 @@ class InstallationState:
     """Torch's own libraries that importing it loads."""
     torch_faults: tuple[tuple[Path, str], ...]
     """(library of torch, why it cannot be read)."""
+    torch_absent: tuple[str, ...]
+    """Torch's own libraries that are not there: those that its RECORD lists or that its others need."""
     torch_unfound: Mapping[str, tuple[str, ...]]
-    """Library that torch needs and that the loader finds nowhere -> those of torch's libraries that need it."""
+    """Library of others that the loader finds nowhere -> those of torch's libraries that need it."""
     torch_scan: Scan | None
     """The machine code of the smallest of torch's libraries, libc10.so."""
     torch_symbols: Mapping[str, frozenset[str]]
@@ -181,11 +192,13 @@ def inspect_installation(
     loader = loader_of(environment, os.environ if variables is None else variables)
     headers = dict(_torch_headers(lib)) if lib else {}
     whole = {path: header for path, header in headers.items() if isinstance(header, Header)}
+    unfound = _unfound(tuple(whole.values()), loader)
     return InstallationState(
         environment=environment,
         copies=tuple(_same_folder(environment)),
         shadow=_shadow(cwd, environment),
-        requirement=_requirement(info),
+        archive=_archive(environment),
+        requirement=torch_requirement(info),
         descriptor=descriptor(info),
         recorded=frozenset(_absent(found, info)),
         missing_packages=tuple(_missing_packages(environment)),
@@ -193,7 +206,8 @@ def inspect_installation(
         bundled=dict(_bundled(site / "torchvision.libs")) if site else {},
         torch_libraries=tuple(whole.values()),
         torch_faults=tuple((path, fault) for path, fault in headers.items() if isinstance(fault, str)),
-        torch_unfound=_unfound(tuple(whole.values()), loader),
+        torch_absent=tuple(sorted({*_torch_absent(torch, loader), *filter(_of_torch, unfound)})) if torch else (),
+        torch_unfound={name: needing for name, needing in unfound.items() if not _of_torch(name)},
         torch_scan=_scan_of(lib / "libc10.so") if lib else None,
         torch_symbols=dict(_symbols(lib)) if lib else {},
         torch_device=device_code(lib / "libtorch_cuda.so") if lib else None,
@@ -225,23 +239,36 @@ def _shadow(cwd: Path, environment: PythonEnvironment) -> Path | None:
     return None
 
 
-def _requirement(info: Path | None) -> str | None:
+def _archive(environment: PythonEnvironment) -> Folder | None:
+    """The zip archive on sys.path that Python imports torchvision from, if it comes before any folder with one."""
+    found = environment.torchvision
+    for folder in environment.folders:
+        if found is not None and real(folder.path) == real(found.folder.parent):
+            return None
+        if is_file(folder.path) and "torchvision/__init__.py" in _archived(folder.path):
+            return folder
+    return None
+
+
+def _archived(path: Path) -> list[str]:
+    """The names in the zip archive `path`; none where it is no whole one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, ValueError, NotImplementedError, RuntimeError, MemoryError, zipfile.BadZipFile):
+        return []
+
+
+def torch_requirement(info: Path | None) -> str | None:
     """The version specifier on torch, without the local part of a version: an index's builds name their own."""
     distribution = _distribution(info)
     if distribution is None or not distribution.metadata:
         return None
     for text in distribution.requires:
-        requirement = _parsed(text)
+        requirement = parsed_requirement(text)
         if requirement is not None and canonicalize_name(requirement.name) == "torch":
             return re.sub(r"\+[A-Za-z0-9.]+", "", str(requirement.specifier))
     return ""
-
-
-def _parsed(text: str) -> Requirement | None:
-    try:
-        return Requirement(text)
-    except (InvalidRequirement, RecursionError):
-        return None
 
 
 def _missing_packages(environment: PythonEnvironment) -> Iterator[tuple[str, str]]:
@@ -249,26 +276,15 @@ def _missing_packages(environment: PythonEnvironment) -> Iterator[tuple[str, str
         distribution = _distribution(package.info) if package else None
         if package is None or distribution is None:
             continue
-        for text in islice(distribution.requires, 200):
-            requirement = _parsed(text)
-            if requirement is None or not _applies(requirement, environment):
+        for text in distribution.requires[:MOST_REQUIREMENTS]:
+            requirement = parsed_requirement(text)
+            if requirement is None or not applies(requirement, environment.python):
                 continue
             name = canonicalize_name(requirement.name)
             if name in ("torch", "torchvision", "setuptools") or name.startswith(_BRINGS_LIBRARIES):
                 continue
             if not environment.has(name, IMPORT_NAMES.get(name, name.replace("-", "_"))):
                 yield name, package.folder.name
-
-
-def _applies(requirement: Requirement, environment: PythonEnvironment) -> bool:
-    if requirement.marker is None:
-        return True
-    dotted = environment.python_version.rstrip("t")
-    values = {"extra": "", "python_version": dotted, "python_full_version": f"{dotted}.0"}
-    try:
-        return requirement.marker.evaluate(values)
-    except (ValueError, KeyError):
-        return False
 
 
 def _absent(found: InstalledPackage | None, info: Path | None) -> Iterator[str]:
@@ -278,6 +294,27 @@ def _absent(found: InstalledPackage | None, info: Path | None) -> Iterator[str]:
         return
     for name in distribution.recorded:
         if re.search(r"\.(so|py|pyd|dylib)(\.\d+)*$", name) and not is_file(distribution.location / name):
+            yield name
+
+
+def _of_torch(name: str) -> bool:
+    """Whether torch's own wheel brings the library `name`."""
+    return name.startswith(("libtorch", "libc10", "libshm", "libcaffe2"))
+
+
+def _torch_absent(torch: InstalledPackage, loader: Loader) -> Iterator[str]:
+    """Torch's own libraries that RECORD lists, or that every torch has, and that the loader finds nowhere.
+
+    A distribution may keep them in a folder of the system, whatever RECORD says.
+    """
+    lib = torch.folder / "lib"
+    if not is_file(torch.folder / "__init__.py") or any(name.endswith((".dylib", ".dll")) for name in names_in(lib)):
+        return
+    distribution = _distribution(torch.info)
+    recorded = () if distribution is None or torch.editable else distribution.recorded
+    names = {path.rpartition("/")[2] for path in recorded if path.startswith("torch/lib/") and ".so" in path}
+    for name in sorted(names | set(TORCH)):
+        if loader.find(name, lib, ("$ORIGIN",)) is None:
             yield name
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from build_torchvision.binary.elf import UNREADABLE, read_header
 from build_torchvision.machine.environment import PythonEnvironment
-from build_torchvision.machine.files import is_file, names_in, read_text
+from build_torchvision.reading import is_file, names_in, read_text
 
 DAMAGED = (*UNREADABLE, ValueError, OverflowError, AttributeError, MemoryError, RecursionError)
 """What reading a damaged ELF file may raise."""

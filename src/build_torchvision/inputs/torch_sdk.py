@@ -38,6 +38,7 @@ from build_torchvision.inputs.registry import (
     locate,
     record_name,
 )
+from build_torchvision.reading import is_file, is_folder
 from build_torchvision.releases import TorchBuild, pairs, unpaired
 from build_torchvision.writing import check_room as check_free
 
@@ -48,8 +49,8 @@ CHECKING_HEADERS = ("ATen/ATen.h", "torch/csrc/api/include/torch/all.h")
 CPU_LIBRARIES = ("libc10.so", "libtorch.so", "libtorch_cpu.so")
 VERSION_FILE_LIMIT = 1 << 20
 """Bytes; a real version.py has a few hundred."""
-LIBRARY_LIMIT = 64 << 20
-"""Bytes that are read of libc10.so."""
+FILE_LIMIT = 64 << 20
+"""Bytes that are read of a header, a rule file or libc10.so."""
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -94,7 +95,7 @@ def torch_sdk(
     """
     chosen = spec if spec is not None else release.torch
     path = Path(chosen).expanduser()
-    if path.is_dir():
+    if is_folder(path):
         sdk = read_sdk(path.resolve(), str(path.resolve()))
     elif chosen.endswith(".whl"):
         sdk = _from_wheel(path, platform, cuda)
@@ -109,7 +110,7 @@ def _check_suits(sdk: TorchSdk, release: Release, cuda: bool, allow_unpaired: bo
         raise unpaired(release, torch_build(sdk), sdk.origin)
     action = f"Build TorchVision {release.torchvision} against torch {sdk.version} ({sdk.origin})"
     names = CPU_LIBRARIES + (CUDA_LIBRARIES if cuda else ())
-    absent = [name for name in names if not (sdk.lib_dir / name).is_file()]
+    absent = [name for name in names if not is_file(sdk.lib_dir / name)]
     if cuda and sdk.cuda is None:
         raise BadInput(action, "It is a CPU-only torch.", "Name a torch built with CUDA, or build a cpu variant.")
     if absent:
@@ -127,7 +128,7 @@ def read_sdk(root: Path, origin: str, sha256: str | None = None) -> TorchSdk:
     package = root / "torch"
     version, cuda = read_version(package)
     include = package / "include"
-    includes = tuple(path for path in (include, include / "torch" / "csrc" / "api" / "include") if path.is_dir())
+    includes = tuple(path for path in (include, include / "torch" / "csrc" / "api" / "include") if is_folder(path))
     if not includes:
         raise BadInput(action, "It has no torch/include.", "Name a torch installed from a wheel, headers and all.")
     return TorchSdk(
@@ -165,7 +166,7 @@ def version_constants(package: Path) -> dict[str, object]:
     """The constants that the version.py in folder `package` assigns; empty where it cannot be read or parsed."""
     path = package / "version.py"
     try:
-        if path.stat().st_size > VERSION_FILE_LIMIT or not path.is_file():
+        if not is_file(path) or path.stat().st_size > VERSION_FILE_LIMIT:
             return {}
         return _assignments(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -188,22 +189,32 @@ def _assignments(text: str) -> dict[str, object]:
     return found
 
 
-def _head(library: Path) -> bytes:
-    """The first bytes of a library, where its symbols' names lie; a real libc10.so has less than two MiB."""
-    with library.open("rb") as stream:
-        return stream.read(LIBRARY_LIMIT)
+def _first_bytes(path: Path) -> bytes:
+    """The first bytes of the file `path`, empty where there is none. Raises BadInput where it cannot be read.
+
+    They hold all that is looked for: a real libc10.so has less than two MiB, and its symbols' names lie in front.
+    """
+    if not is_file(path):
+        return b""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(FILE_LIMIT)
+    except OSError as error:
+        raise BadInput(f"Read {path}", f"{error.strerror or error}.", "Install that torch again.") from error
+
+
+def _text(path: Path) -> str:
+    return _first_bytes(path).decode("utf-8", errors="replace")
 
 
 def _cxx11_abi(action: str, package: Path) -> bool:
     """_GLIBCXX_USE_CXX11_ABI: TorchConfig.cmake names it up to 2.6, later ones are always 1; libc10 must agree."""
     config = package / "share" / "cmake" / "Torch" / "TorchConfig.cmake"
-    text = config.read_text(encoding="utf-8", errors="replace") if config.is_file() else ""
-    named = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", text)
+    named = re.search(r"_GLIBCXX_USE_CXX11_ABI=(\d)", _text(config))
     said = None if named is None else named[1] == "1"
-    library = package / "lib" / "libc10.so"
     # c10::Error::Error(SourceLocation, std::string): the mangled std::string tells the two ABIs apart.
     pattern = rb"_ZN3c105ErrorC[12]ENS_14SourceLocationE(Ss|NSt7__cxx1112basic_string)"
-    symbol = re.search(pattern, _head(library)) if library.is_file() else None
+    symbol = re.search(pattern, _first_bytes(package / "lib" / "libc10.so"))
     seen = None if symbol is None else symbol[1] != b"Ss"
     if said is not None and seen is not None and said != seen:
         raise BadInput(
@@ -221,11 +232,9 @@ def _cxx_standard(package: Path) -> str:
     and the code C++17. The headers may insist on a newer one (`#if __cplusplus < 202002L`, then `#error`). C++17 where
     neither says anything.
     """
-    rules = package.parent / EXTENSION_RULES
-    standards = _standards(rules.read_text(encoding="utf-8", errors="replace")) if rules.is_file() else []
+    standards = _standards(_text(package.parent / EXTENSION_RULES))
     for name in CHECKING_HEADERS:
-        header = package / "include" / name
-        text = header.read_text(encoding="utf-8", errors="replace") if header.is_file() else ""
+        text = _text(package / "include" / name)
         # 202002L: the year and month of the standard, which -std= calls by its year
         standards += [int(year) for year in re.findall(r"__cplusplus < 20(\d\d)\d\dL", text)]
     return f"c++{max(standards, default=17)}"
@@ -235,7 +244,7 @@ def _standards(text: str) -> list[int]:
     """The years of the arguments `-std=c++NN` in a Python text."""
     try:
         nodes = list(ast.walk(ast.parse(text)))
-    except SyntaxError:  # written for a newer Python than this one
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # damaged, or written for a newer Python
         return []
     words = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return [int(found[1]) for word in words if (found := re.fullmatch(r"-std=c\+\+(\d\d)", word))]

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from build_torchvision.machine.files import is_file, is_folder, names_in, read_text
+from build_torchvision.reading import is_file, is_folder, names_in, read_text
 
 _FORMS = (".dist-info", ".egg-info", ".egg-link", ".egg")
 _NO_VERSION = "0"
+MOST_REQUIREMENTS = 200
+"""Requirements that are read of a package at most: torch has some twenty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,26 @@ def editable_packages(folder: Path) -> dict[str, Path]:
         if name.startswith("__editable__") and name.endswith("_finder.py"):
             found |= {key: Path(value) for key, value in _mapping(read_text(folder / name) or "").items()}
     return found
+
+
+def parsed_requirement(text: str) -> Requirement | None:
+    """A requirement of METADATA; None for what is none."""
+    try:
+        return Requirement(text)
+    except (InvalidRequirement, RecursionError):
+        return None
+
+
+def applies(requirement: Requirement, python: str) -> bool:
+    """Whether `requirement`, without an extra, is one for Python `python` ("313", "314t") here, by its marker."""
+    if requirement.marker is None:
+        return True
+    dotted = f"{python[0]}.{python[1:]}".rstrip("t")
+    values = {"extra": "", "python_version": dotted, "python_full_version": f"{dotted}.0"}
+    try:
+        return requirement.marker.evaluate(values)
+    except (ValueError, KeyError):
+        return False
 
 
 def _metadata_in(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +27,6 @@ from build_torchvision.machine.distributions import (
     python_of_wheel,
     read_json,
 )
-from build_torchvision.machine.files import is_file, is_folder, is_there, names_in, real
 from build_torchvision.machine.search_path import (
     Folder,
     Layout,
@@ -36,6 +35,7 @@ from build_torchvision.machine.search_path import (
     library_folders,
     search_path,
 )
+from build_torchvision.reading import is_file, is_folder, is_there, names_in, read_text, real
 from build_torchvision.variants import PYTHONS
 from build_torchvision.wheel.names import DESCRIPTOR
 
@@ -43,6 +43,8 @@ Installer = Literal["pip", "uv", "venv", "target", "none"]
 """How packages get in: its own pip; uv, where it has none; a new virtual environment first, where the distribution
 manages the Python (PEP 668); pip's --target, for a folder without a Python; not at all, in a Nix store."""
 
+CONDA_NAMES = {"torch": "pytorch"}
+"""Package -> its name among conda's packages, where that is another one."""
 _HINT = "Name an environment's python, such as .venv/bin/python, or its folder."
 
 
@@ -59,6 +61,11 @@ class Backend(StrEnum):
     def label(self) -> str:
         """As people write it."""
         return {"cpu": "CPU-only", "cuda": "CUDA", "rocm": "ROCm", "xpu": "XPU (Intel)", "mps": "macOS"}[self]
+
+    @property
+    def build(self) -> str:
+        """In a sentence: "a ROCm build", "an XPU (Intel) build"."""
+        return f"{'an' if self is Backend.XPU else 'a'} {self.label} build"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,10 @@ class InstalledPackage:
     """The kind of the folder of sys.path that it is imported from."""
     editable: bool = False
     """Whether it is imported from a source folder."""
+    whole: bool = True
+    """Whether Python imports it: not where little more than its metadata is left."""
+    channel: str | None = None
+    """The conda channel that it was installed from, such as "conda-forge"; None for what no conda installed."""
 
     @property
     def public(self) -> str:
@@ -145,7 +156,10 @@ def read_environment(python: Path, variables: Mapping[str, str] | None = None) -
     named = python if python.name in ("site-packages", "dist-packages") else None
     path = search_path(layout, os.environ if variables is None else variables, [named] if named else [])
     paths = tuple(folder.path for folder in path.folders)
-    packages = {name: tuple(_installed(name, path.folders, path.editable)) for name in ("torch", "torchvision")}
+    packages = {
+        name: tuple(_with_channel(found, layout.prefix) for found in _installed(name, path.folders, path.editable))
+        for name in ("torch", "torchvision")
+    }
     torch, torchvision = (next(iter(packages[name]), None) for name in ("torch", "torchvision"))
     version = layout.version or next(
         filter(None, (python_of_wheel(one.info) for one in (torch, torchvision) if one)), None
@@ -199,7 +213,7 @@ def environment_named(python: str | None) -> tuple[str | None, PythonEnvironment
         return None, environment_with_torch()
     if python.replace(".", "") in PYTHONS:
         return python.replace(".", ""), None
-    if re.fullmatch(r"\d+(\.\d+)*", python) and not Path(python).exists():
+    if re.fullmatch(r"\d+(\.\d+)*", python) and not is_there(Path(python)):
         raise BadInput(
             f"--python {python}", "is no Python of the matrix.", f"Choose from {', '.join(PYTHONS)}, or a path."
         )
@@ -248,6 +262,22 @@ def _installed(name: str, folders: Sequence[Folder], editable: Mapping[str, Path
         yield _package(name, found.location / name, found, origin)
 
 
+def _with_channel(found: InstalledPackage, prefix: Path) -> InstalledPackage:
+    """`found` with the conda channel that it came from, by the records that conda keeps in conda-meta."""
+    installer = read_text(found.info / "INSTALLER") if found.info else None
+    if found.origin != "site" or (installer or "conda").strip() != "conda":
+        return found
+    name = CONDA_NAMES.get(found.folder.name, found.folder.name)
+    for file_name in names_in(prefix / "conda-meta"):
+        if re.fullmatch(rf"{re.escape(name)}-\d[^-]*-[^-]+\.json", file_name):
+            stated = str(read_json(prefix / "conda-meta" / file_name).get("channel") or "")
+            parts = [
+                part for part in stated.split("/") if part and not re.fullmatch(r"noarch|(linux|osx|win)-\w+", part)
+            ]
+            return replace(found, channel=parts[-1] if parts and parts[-1].isascii() else "conda-forge")
+    return found
+
+
 def _metadata_of(folder: Path, listed: Sequence[tuple[Distribution, Origin]]) -> Distribution | None:
     """The distribution whose packages lie in `folder`: what was installed there, else what leads there."""
     own = [found for found, _ in listed if real(found.location) == real(folder)]
@@ -271,6 +301,7 @@ def _package(name: str, folder: Path, found: Distribution | None, origin: Origin
         backend=backend,
         origin=origin,
         editable=bool(found and found.editable),
+        whole=is_package(folder),
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from build_torchvision.machine.distributions import editable_packages
-from build_torchvision.machine.files import is_file, is_folder, is_there, names_in, read_text, real
+from build_torchvision.reading import is_file, is_folder, is_there, names_in, read_text, real
 
 Origin = Literal["PYTHONPATH", "user", "site", "base", "pth", "store"]
 """Where a folder of the path comes from: "user" is the user's own site-packages, "base" that of the Python below a

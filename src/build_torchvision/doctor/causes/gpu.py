@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from build_torchvision.choose.ranking import driver_is_older
@@ -21,25 +21,37 @@ def served(device: DeviceCode, gpu: GpuFound) -> CodegenKind | None:
     return support(images, Sm.parse(gpu.capability))
 
 
-def unserved(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
-    """A driver that is too old, GPU code for other GPUs, or none."""
-    if torch.kind is not Backend.CUDA or not machine.gpus:
+def torch_without_code(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+    """GPUs that torch has no code for: no driver changes that."""
+    if torch.kind is not Backend.CUDA:
         return
-    old = _old_driver(torch, machine)
-    if old is not None:
-        yield old
-        return
-    for gpu in {gpu.capability: gpu for gpu in machine.gpus}.values():
-        if state.torch_device is not None and not _mostly_served(state.torch_device, gpu):
+    for gpu in _kinds_of_gpu(machine):
+        if not _has_code(state, gpu):
+            assert state.torch_device is not None
             yield Diagnosis(
                 name="torch has no code for the GPU",
                 symptom="CUDA error: no kernel image is available for execution on the device",
                 cause=f"torch {torch.version} holds code for {_listed(state.torch_device)}, none of which runs on "
                 f"{gpu.name} ({gpu.capability})",
-                remedy=fixes.newer_pair(machine, gpu),
+                remedy=fixes.other_pair(machine, gpu),
             )
-        else:
-            yield from _torchvision(state, machine, gpu)
+
+
+def unserved(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+    """A TorchVision without code for a GPU that torch has code for."""
+    if torch.kind is Backend.CUDA:
+        for gpu in _kinds_of_gpu(machine):
+            if _has_code(state, gpu):
+                yield from _torchvision(state, machine, gpu)
+
+
+def _kinds_of_gpu(machine: Machine) -> Collection[GpuFound]:
+    return {gpu.capability: gpu for gpu in machine.gpus}.values()
+
+
+def _has_code(state: InstallationState, gpu: GpuFound) -> bool:
+    """Whether torch has code for `gpu`, or it is not known what torch has."""
+    return state.torch_device is None or _mostly_served(state.torch_device, gpu)
 
 
 def _torchvision(state: InstallationState, machine: Machine, gpu: GpuFound) -> Iterator[Diagnosis]:
@@ -79,15 +91,19 @@ def _listed(device: DeviceCode) -> str:
     return ", ".join(names)
 
 
-def _old_driver(torch: InstalledPackage, machine: Machine) -> Diagnosis | None:
+def old_driver(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
+    """A driver below the floor of torch's CUDA or of a GPU that torch has code for."""
+    chips = [gpu for gpu in machine.gpus if _has_code(state, gpu)]
+    if torch.kind is not Backend.CUDA or not chips:
+        return
     major = (torch.cuda or "").split(".")[0]
     kits = [kit for kit in toolkits().values() if kit.version.split(".")[0] == major]
     floors = [min((kit.driver for kit in kits), key=version_key)] if kits else []
-    floors += [row.driver for gpu in machine.gpus if gpu.sm and (row := gpus()[gpu.sm]).driver]
+    floors += [row.driver for gpu in chips if gpu.sm and (row := gpus()[gpu.sm]).driver]
     floor = max(floors, key=version_key, default=None)
     if floor is None or machine.driver is None or not driver_is_older(machine, floor):
-        return None
-    return Diagnosis(
+        return
+    yield Diagnosis(
         name="old driver",
         symptom="The NVIDIA driver on your system is too old / CUDA driver version is insufficient for CUDA runtime",
         cause=f"torch {torch.version} with CUDA {torch.cuda} on these GPUs needs driver {floor} or newer, and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from build_torchvision.choose.commands import Command
 from build_torchvision.doctor import fixes
@@ -32,20 +32,33 @@ def absent(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
     """TorchVision or torch is not installed."""
     environment = state.environment
     found, torch = environment.torchvision, environment.torch
-    if found is None:
+    if torch is not None and not torch.whole:
         yield Diagnosis(
-            name="no torchvision",
-            symptom="ModuleNotFoundError: No module named 'torchvision'",
-            cause=f"no folder of {', '.join(map(str, environment.paths)) or 'this environment'} holds torchvision",
-            remedy=fixes.matching_torchvision(machine) if torch else fixes.both(machine),
+            name="no torch",
+            symptom="ModuleNotFoundError: No module named 'torch'",
+            cause=_remains(torch),
+            remedy=fixes.torch_again(machine),
         )
-    elif torch is None:
+    elif found is not None and torch is None:
         yield Diagnosis(
             name="no torch",
             symptom="ModuleNotFoundError: No module named 'torch'",
             cause=f"torchvision {found.version} is installed and torch is not",
             remedy=fixes.torch_for(machine, found),
         )
+    if found is None or not found.whole:
+        folders = ", ".join(map(str, environment.paths)) or "this environment"
+        yield Diagnosis(
+            name="no torchvision",
+            symptom="ModuleNotFoundError: No module named 'torchvision'",
+            cause=_remains(found) if found else f"no folder of {folders} holds torchvision",
+            remedy=fixes.matching_torchvision(machine) if torch else fixes.both(machine),
+        )
+
+
+def _remains(found: InstalledPackage) -> str:
+    what = found.info.name if found.info else found.folder.name
+    return f"{what} is left of it, and {found.folder / '__init__.py'} is not there"
 
 
 def without_packages(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
@@ -76,6 +89,20 @@ def shadowed(state: InstallationState) -> Iterator[Diagnosis]:
         )
 
 
+def archived(state: InstallationState) -> Iterator[Diagnosis]:
+    """A TorchVision in a zip archive: extensions cannot be loaded from one."""
+    if state.archive is not None:
+        path = state.archive.path
+        by_variable = state.archive.origin == "PYTHONPATH"
+        yield Diagnosis(
+            name="imported from an archive",
+            symptom=f"{LOADING} / {PARTIAL}",
+            cause=f"{path} is a zip archive with a torchvision in it, which Python finds first: compiled operators "
+            "cannot be loaded from there",
+            remedy=fixes.run("unset", "PYTHONPATH") if by_variable else fixes.run("rm", str(path)),
+        )
+
+
 def mixed(state: InstallationState, found: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
     """Two distributions in one folder."""
     others = [path for path in state.copies if found.info and path != found.info and path.parent == found.info.parent]
@@ -89,6 +116,12 @@ def mixed(state: InstallationState, found: InstalledPackage, machine: Machine) -
             + ", ".join(path.name for path in state.copies),
             remedy=fixes.Remedy(command=command.then(again.command) if again.command else None, note=again.note),
         )
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first `most` of `names`, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _again(state: InstallationState, machine: Machine) -> fixes.Remedy:
@@ -110,7 +143,7 @@ def damaged(state: InstallationState, found: InstalledPackage, machine: Machine)
         yield Diagnosis(
             name="files missing",
             symptom=f"cannot open shared object file / {IMAGE}",
-            cause=f"its RECORD lists {len(gone)} files that are not there: {', '.join(gone[:4])}",
+            cause="its RECORD lists what is not there: " + listed(gone),
             remedy=_again(state, machine),
         )
     foreign = [extension for extension in state.extensions if extension.foreign]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion
@@ -10,11 +10,11 @@ from packaging.version import InvalidVersion
 from build_torchvision.choose.commands import Command
 from build_torchvision.doctor import fixes
 from build_torchvision.doctor.causes.diagnosis import LOADING, PARTIAL, Diagnosis
-from build_torchvision.doctor.installation import InstallationState, InstalledExtension
+from build_torchvision.doctor.installation import InstallationState, InstalledExtension, torch_requirement
 from build_torchvision.facts import releases
 from build_torchvision.machine.environment import Backend, InstalledPackage
 from build_torchvision.machine.report import Machine
-from build_torchvision.verify.libraries import LOADERS, policies
+from build_torchvision.verify.libraries import LOADERS, TORCH, TORCH_CUDA, policies
 
 Fits = Callable[[InstalledPackage], bool]
 
@@ -31,7 +31,9 @@ def mismatched(
             symptom=f"{LOADING} / {PARTIAL}",
             cause=f"torchvision {found.version} was built for torch {requirement}, and torch {torch.version} is here: "
             f"its C++ interface differs from release to release{_copies(state)}",
-            remedy=_other_copy(state, lambda other: _suits(requirement, other.version)) or _match(state, machine),
+            remedy=_other_copy(state, lambda other: _suits(requirement, other.version))
+            or _other_torchvision(state, torch)
+            or _match(state, machine),
         )
         return
     if main is None or main.backend is None:
@@ -62,19 +64,14 @@ def _other_backend(
     assert main.elf is not None
     needs = main.cuda_libraries or tuple(name for name in main.elf.needed if "hip" in name)
     built = f"built with {backend.label}" + (f" (it needs {needs[0]})" if needs else "")
-    kind = "a CPU-only build" if torch.kind is Backend.CPU else f"a {torch.kind.label} build"
-    name = "a CPU torch" if torch.kind is Backend.CPU else f"{_article(torch.kind.label)} torch"
+    name = "a CPU torch" if torch.kind is Backend.CPU else torch.kind.build.replace("build", "torch")
     return Diagnosis(
         name=f"{backend.label} beside {name}",
         symptom=f"{LOADING} / {PARTIAL}",
-        cause=f"torchvision {found.version} is {built}, and torch {torch.version} is {kind} that brings no such "
-        f"library{_copies(state)}",
+        cause=f"torchvision {found.version} is {built}, and torch {torch.version} is {torch.kind.build} that brings no "
+        f"such library{_copies(state)}",
         remedy=_other_copy(state, lambda other: other.kind is backend) or _match(state, machine),
     )
-
-
-def _article(words: str) -> str:
-    return f"an {words}" if words[0] in "AEIOUX" else f"a {words}"
 
 
 def _requirement(state: InstallationState, found: InstalledPackage) -> str:
@@ -114,15 +111,27 @@ def _copies(state: InstallationState) -> str:
 def _other_copy(state: InstallationState, fits: Fits) -> fixes.Remedy | None:
     """Where another torch comes first and the one behind it fits: take the first out of the way."""
     copies = (state.environment.copies or {}).get("torch", ())
-    if len(copies) < 2 or not fits(copies[1]):
+    return _without_first(state, copies) if len(copies) > 1 and fits(copies[1]) else None
+
+
+def _other_torchvision(state: InstallationState, torch: InstalledPackage) -> fixes.Remedy | None:
+    """Where another TorchVision comes first and the one behind it is for `torch`: take the first out of the way."""
+    copies = (state.environment.copies or {}).get("torchvision", ())
+    if len(copies) < 2 or copies[0].folder.parent.suffix == ".egg":
         return None
+    row = releases().get(copies[1].public)
+    wanted = torch_requirement(copies[1].info) or (row.torch_requirement if row else "")
+    return _without_first(state, copies) if wanted and _suits(wanted, torch.version) else None
+
+
+def _without_first(state: InstallationState, copies: Sequence[InstalledPackage]) -> fixes.Remedy | None:
     first = copies[0]
     if first.origin == "user":
-        note = f"Or uninstall the torch in {first.folder.parent}."
+        note = f"Or uninstall the {first.folder.name} in {first.folder.parent}."
         return fixes.Remedy(command=Command.of("export", "PYTHONNOUSERSITE=1"), note=note)
     if first.origin == "PYTHONPATH":
         return fixes.run("unset", "PYTHONPATH", note=f"Or take {first.folder.parent} out of it.")
-    command = fixes.uninstall(state.environment, "torch")
+    command = fixes.uninstall(state.environment, first.folder.name)
     return fixes.Remedy(command=command, note="It takes away the copy that is found first.") if command else None
 
 
@@ -132,7 +141,8 @@ def unlinked(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
     for extension in state.extensions:
         if extension.elf is None:
             continue
-        missing = [name for name in extension.unfound if name not in system and name not in state.bundled]
+        known = {*system, *state.bundled, *state.torch_absent}
+        missing = [name for name in extension.unfound if name not in known]
         if missing:
             yield Diagnosis(
                 name="library missing",
@@ -147,8 +157,11 @@ def unlinked(state: InstallationState, machine: Machine) -> Iterator[Diagnosis]:
 
 def _symbols(state: InstallationState, extension: InstalledExtension, machine: Machine) -> Iterator[Diagnosis]:
     torch = state.environment.torch
-    if torch is None or extension.elf is None or "libtorch_cpu.so" not in state.torch_symbols:
-        return  # a torch whose libraries lie elsewhere: nothing to compare with
+    if torch is None or extension.elf is None:
+        return
+    asked = {name for name in extension.elf.needed if name in (*TORCH, *TORCH_CUDA)}
+    if not {"libtorch_cpu.so", *asked} <= set(state.torch_symbols):
+        return  # a torch whose libraries lie elsewhere, or are not whole: nothing to compare with
     brought: Set[str] = frozenset().union(*state.torch_symbols.values())
     bundled: Set[str] = frozenset().union(*state.bundled.values())
     lost = [

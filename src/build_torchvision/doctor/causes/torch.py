@@ -8,6 +8,7 @@ from build_torchvision.binary.instructions import beyond_cpu
 from build_torchvision.doctor import fixes
 from build_torchvision.doctor.causes import host
 from build_torchvision.doctor.causes.diagnosis import Diagnosis
+from build_torchvision.doctor.causes.installation import listed
 from build_torchvision.doctor.installation import InstallationState
 from build_torchvision.doctor.loader import UNREAD_PLATFORMS
 from build_torchvision.facts.runtime_libraries import runtime_library
@@ -25,6 +26,26 @@ def unloadable(state: InstallationState, torch: InstalledPackage, machine: Machi
             symptom="ImportError: libtorch_cpu.so: file too short / invalid ELF header",
             cause=f"{path} is damaged: {fault}",
             remedy=fixes.torch_again(machine),
+        )
+        return
+    if state.torch_absent and machine.platform not in UNREAD_PLATFORMS:
+        yield Diagnosis(
+            name="torch files missing",
+            symptom=f"ImportError: {state.torch_absent[0]}: cannot open shared object file: No such file or directory",
+            cause=f"torch {torch.version} lacks libraries of its own, which neither {torch.folder / 'lib'} nor the "
+            f"system holds: {listed(state.torch_absent)}",
+            remedy=fixes.torch_again(machine),
+        )
+        return
+    if machine.glibc is None and any("libc.so.6" in header.needed for header in state.torch_libraries):
+        yield Diagnosis(
+            name="no glibc",
+            symptom="Error loading shared library ld-linux-x86-64.so.2: No such file or directory",
+            cause=f"torch {torch.version} was built for glibc, and this system has another C library (musl?)",
+            remedy=fixes.nothing(
+                "PyTorch publishes no wheels for it: use a system or an image with glibc, such as one of Debian, or "
+                "the distribution's own torch."
+            ),
         )
         return
     if torch.kind in (Backend.CPU, Backend.CUDA):
@@ -52,7 +73,7 @@ def _unfound(state: InstallationState, torch: InstalledPackage, machine: Machine
     if state.environment.installer == "none":
         remedy = fixes.nothing(fixes.IN_STORE)
     elif wheels and all(row and row.package for row in rows.values()):
-        remedy = fixes.packages(machine, *dict.fromkeys(wheels))
+        remedy = fixes.libraries(machine, *dict.fromkeys(wheels))
     yield Diagnosis(
         name="torch does not load",
         symptom=f"ImportError: {first}: cannot open shared object file: No such file or directory",
