@@ -13,15 +13,17 @@
   requireIsa ? false,
 }:
 let
-  # nixpkgs says itself which Nix it needs, and an older one stops in the middle of it.
-  file = nixpkgs + "/lib/minver.nix";
-  needed = if builtins.pathExists file then import file else "2.18";
+  # nixpkgs says itself what it needs of Nix, and a Nix without it stops in the middle of it.
+  file = nixpkgs + "/lib/minfeatures.nix";
+  missing = if builtins.pathExists file then (import file).missing else [ ];
   checked =
-    if builtins.compareVersions builtins.nixVersion needed >= 0 then
+    if missing == [ ] then
       nixpkgs
     else
       throw ''
-        Nix ${builtins.nixVersion} is too old for this nixpkgs (${toString nixpkgs}), which needs ${needed}.
+        Nix ${builtins.nixVersion} is too old for this nixpkgs (${toString nixpkgs}), which needs that ${
+          builtins.concatStringsSep ", " (map (feature: feature.description) missing)
+        }.
         Next: take a newer Nix (Debian 13 and Ubuntu 24.04 have one, Debian 12 does not, and Flox brings its own), or build wheels, which need none.'';
   matrix = builtins.fromJSON (builtins.readFile ./nix/matrix.json);
   variantOf = import ./nix/variant.nix { inherit matrix; };

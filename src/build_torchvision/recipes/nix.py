@@ -80,7 +80,6 @@ def _track(track: str) -> dict[str, Any]:
                 "capability": gpus()[codegen.base].capability,
                 "archList": codegen.arch_list,
                 "gencode": codegen.gencode,
-                "reason": codegen.reason,
                 "broken": {},
             },
         )
