@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import capstone
@@ -18,6 +19,8 @@ from build_torchvision.binary.elf import NotElf
 from build_torchvision.binary.fatbin import BadFatbin, images, kernels
 from build_torchvision.compatibility import CodegenKind
 from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.facts import releases
+from build_torchvision.releases import TorchBuild, unlisted_release
 from build_torchvision.variants import parse
 from build_torchvision.verify import gpu_run, session
 from build_torchvision.verify import target as targets
@@ -25,6 +28,7 @@ from build_torchvision.verify.checks import Check, Part
 from build_torchvision.verify.device import check_device_code, kernel_name, launched, registered_kernels
 from build_torchvision.verify.gpu import GpuHost, VisibleGpu, advice, check_gpu, choose, groups_of
 from build_torchvision.verify.gpu_run import on
+from build_torchvision.verify.package import parse_file_name
 from build_torchvision.verify.run_probe import ProbeResult
 from build_torchvision.verify.target import Place, existing, laid_over
 from build_torchvision.verify.upstream import UpstreamCase, judge, read_report
@@ -349,13 +353,32 @@ def test_an_environment_without_what_the_checks_compare_with_is_named(
     assert (existing(python).site, existing(python).torchvision) == (Path("/x"), "0.26.0")
 
 
-def test_a_wheel_for_another_python_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = targets.PythonTarget(
-        python=Path("python"), version="313", site=Path(), torchvision=None, modules=frozenset()
+@pytest.mark.parametrize(
+    ("tag", "release", "version", "refused"),
+    [
+        ("cp312-cp312", "0.28.0", "313", r"That is Python 3\.13, the wheel is for 3\.12"),
+        ("cp312-cp312", "0.28.0", "312", None),
+        ("py3-none", "0.29.1", "311", None),
+        ("py3-none", "0.29.1", "313", None),
+        ("py3-none", "0.29.1", "39", r"That is Python 3\.9, the wheel is for 3\.10, 3\.11, .* 3\.14t"),
+        ("py3-none", "0.99.0", "39", None),  # nobody can tell
+    ],
+)
+def test_a_wheel_for_another_python_is_refused_before_anything_runs(
+    tag: str, release: str, version: str, refused: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = Path(f"torchvision-{release}+cu130.sm90.avx2-{tag}-manylinux_2_28_x86_64.whl")
+    package = SimpleNamespace(path=wheel, file_name=parse_file_name(wheel.name))
+    row = releases().get(release) or unlisted_release(release, TorchBuild.parse("2.14.0"))
+    target = targets.PythonTarget(
+        python=Path("python"), version=version, site=Path(), torchvision=None, modules=frozenset()
     )
-    monkeypatch.setattr(session, "existing", lambda given: other)
-    with pytest.raises(BadInput, match=r"That is Python 3\.13, the wheel is for 3\.12"):
-        session._existing(Path("python"), SM90)
+    monkeypatch.setattr(session, "existing", lambda given: target)
+    if refused is None:
+        assert session._existing(Path("python"), package, SM90, row) is target  # type: ignore[arg-type]
+        return
+    with pytest.raises(BadInput, match=refused):
+        session._existing(Path("python"), package, SM90, row)  # type: ignore[arg-type]
 
 
 def test_what_is_no_wheel_cannot_be_laid_over(tmp_path: Path) -> None:

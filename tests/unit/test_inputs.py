@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import logging
 import os
 import signal
@@ -15,7 +16,7 @@ import tarfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -710,16 +711,21 @@ class Index:
     """Stand in for a package index: what pip would find and fetch of it."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, *, sha256: str | None = None, has: str = "torch==2.6.0"
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        sha256: str | None = None,
+        has: str = "torch==2.6.0",
+        pythons: Sequence[str] = ("311", "312", "313"),
     ) -> None:
         self.asked: list[tuple[str, str, str, str | None]] = []
-        self.sha256, self.has = sha256, has
+        self.sha256, self.has, self.pythons = sha256, has, pythons
         monkeypatch.setattr(torch_sdk, "locate", self.locate)
         monkeypatch.setattr(torch_sdk, "download", self.download)
         monkeypatch.setattr(torch_sdk, "check_room", lambda *_: None)
 
-    def locate(self, requirement: str, **_: str | None) -> RegistryFile:
-        if requirement != self.has:
+    def locate(self, requirement: str, *, python: str, **_: str | None) -> RegistryFile:
+        if requirement != self.has or python not in self.pythons:
             raise FetchFailed("Fetch torch", f"No matching distribution found for {requirement}", "Check.")
         return RegistryFile(url="https://index.invalid/torch.whl", sha256=self.sha256)
 
@@ -735,8 +741,36 @@ def test_the_registry_wheel_is_fetched_once_and_not_kept(monkeypatch: pytest.Mon
     for _ in range(2):
         sdk = torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
     assert sdk.version == "2.6.0"
-    assert index.asked == [("torch==2.6.0", "313", "x86_64", None)]
+    assert index.asked == [("torch==2.6.0", "312", "x86_64", None)]
     assert list(cache_dir().rglob("*.whl")) == []
+
+
+def test_which_python_is_built_for_does_not_change_the_torch_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a wheel's descriptor, which holds torch's digest, would depend on the Pythons that are built along."""
+    index = Index(monkeypatch)
+    sdks = [torch_sdk.torch_sdk(None, releases()[VERSION], each, "x86_64", False) for each in ("313", "311", "312")]
+    assert len({(sdk.root, sdk.sha256) for sdk in sdks}) == 1
+    assert [python for _, python, _, _ in index.asked] == ["312"]
+    assert all(torch_sdk.READ_PYTHON in row.pythons for row in releases().values())
+
+
+def test_an_index_with_wheels_for_one_python_alone_serves_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(monkeypatch, pythons=["311"])
+    torch_sdk.torch_sdk(None, releases()[VERSION], "311", "x86_64", False)
+    assert [python for _, python, _, _ in index.asked] == ["311"]
+    with pytest.raises(FetchFailed, match="No matching distribution"):
+        torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
+
+
+def test_a_cached_torch_without_its_wheels_digest_is_fetched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = Index(monkeypatch)
+    sdk = torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False)
+    inventory = sdk.root.parent / "entry.json"
+    kept = json.loads(inventory.read_text())
+    del kept["facts"]["sha256"]
+    inventory.write_text(json.dumps(kept))
+    assert torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False).sha256 == sdk.sha256
+    assert len(index.asked) == 2
 
 
 def test_the_digest_of_torchs_wheel_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -764,7 +798,7 @@ def test_an_index_that_the_user_names_is_asked_for_the_build_of_the_track(
     address = "https://index.invalid/whl"
     torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False, index=address, local="cu124")
     torch_sdk.torch_sdk(None, releases()[VERSION], "313", "x86_64", False, index=f"{address}/other", local="cu124")
-    assert index.asked == [(has, "313", "x86_64", address), (has, "313", "x86_64", f"{address}/other")]
+    assert index.asked == [(has, "312", "x86_64", address), (has, "312", "x86_64", f"{address}/other")]
 
 
 def test_a_wheel_that_does_not_fit_on_the_disk_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

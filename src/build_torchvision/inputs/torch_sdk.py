@@ -52,6 +52,12 @@ VERSION_FILE_LIMIT = 1 << 20
 FILE_LIMIT = 64 << 20
 """Bytes that are read of a header, a rule file or libc10.so."""
 CUDA_LIBRARIES = ("libc10_cuda.so", "libtorch_cuda.so")
+READ_PYTHON = "312"
+"""The Python whose wheel of torch is read for every Python: headers and symbols are the same in all of them.
+
+One wheel is fetched however many Pythons are built, and which of them are built along does not reach the bytes of a
+wheel. Each listed release's torch has a wheel for it; where an index lacks it, the Python that is built for is taken.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +95,10 @@ def torch_sdk(
 ) -> TorchSdk:
     """The torch that `spec` names: None (the release's own), a version, a .whl file, or a site-packages folder.
 
-    `python` is "313", `platform` "x86_64" or "aarch64"; `cuda` asks for its CUDA libraries too. `index` is the address
-    of another index than pip is configured with, `local` the local version ("cu128") to prefer there. Raises BadInput
-    for one that does not suit `release` or `platform`, FetchFailed when the registry does not serve it.
+    `python` is "313", `platform` "x86_64" or "aarch64"; a registry is asked for READ_PYTHON first. `cuda` asks for its
+    CUDA libraries too. `index` is the address of another index than pip is configured with, `local` the local version
+    ("cu128") to prefer there. Raises BadInput for one that does not suit `release` or `platform`, FetchFailed when the
+    registry does not serve it.
     """
     chosen = spec if spec is not None else release.torch
     path = Path(chosen).expanduser()
@@ -253,6 +260,16 @@ def _standards(text: str) -> list[int]:
 def _from_registry(
     version: str, python: str, platform: str, cuda: bool, index: str | None, local: str | None
 ) -> TorchSdk:
+    try:
+        return _of_python(version, READ_PYTHON, platform, cuda, index, local)
+    except FetchFailed as error:
+        if python == READ_PYTHON:
+            raise
+        log.info("%s", error)
+    return _of_python(version, python, platform, cuda, index, local)
+
+
+def _of_python(version: str, python: str, platform: str, cuda: bool, index: str | None, local: str | None) -> TorchSdk:
     action = f"Fetch torch {version} for Python {python[0]}.{python[1:]} on {platform}"
     if platform not in WHEEL_PLATFORMS:
         raise BadInput(action, "No such platform is known.", f"Use one of {', '.join(WHEEL_PLATFORMS)}.")
@@ -365,9 +382,16 @@ def _entry(name: str, cuda: bool) -> Path:
 
 
 def _published(entry: Path, fill: Callable[[Path], None]) -> TorchSdk:
-    publish(entry, fill, lambda found: inventory_fault(found, size_of))
+    publish(entry, fill, _fault)
     facts = read_facts(entry)
-    return read_sdk(entry / "tree", facts["origin"] or str(entry), facts.get("sha256"))
+    return read_sdk(entry / "tree", facts["origin"] or str(entry), facts["sha256"])
+
+
+def _fault(entry: Path) -> str | None:
+    """What is wrong with a cached torch, or None. Older versions of this program did not keep the wheel's digest."""
+    return inventory_fault(entry, size_of) or (
+        None if read_facts(entry).get("sha256") else "its digest is not recorded"
+    )
 
 
 def _extract(wheel: Path, entry: Path, cuda: bool, origin: str, sha256: str) -> None:

@@ -91,7 +91,7 @@ def verify_wheel(
     )
     if options.gpus and gpu is None:
         return judged
-    found = _existing(options.python, variant) if options.python else None
+    found = _existing(options.python, package, variant, known) if options.python else None
     built_for = package.descriptor.torch.version if package.descriptor else None
     try:
         sdk = torch_sdk(
@@ -192,12 +192,17 @@ def _judge_gpu(
     return Report(variant=str(variant), checks=(check,)), gpu
 
 
-def _existing(python: Path, variant: Variant) -> PythonTarget:
+def _existing(python: Path, package: Package, variant: Variant, release: Release) -> PythonTarget:
+    """The environment of `python`, where `package` can be laid over it: a wheel for every Python over any of them."""
     found = existing(python)
-    if found.version != variant.python:
+    served: tuple[str, ...] = (variant.python,)
+    if package.file_name.any_python:
+        served = release.pythons if release.listed else (found.version,)
+    if found.version not in served:
+        names = ", ".join(f"{each[0]}.{each[1:]}" for each in served)
         raise BadInput(
-            f"Verify {variant} with {python}",
-            f"That is Python {found.version[0]}.{found.version[1:]}, the wheel is for {variant.python_version}.",
-            "Name an environment of that Python, or leave --python out.",
+            f"Verify {package.path.name} with {python}",
+            f"That is Python {found.version[0]}.{found.version[1:]}, the wheel is for {names}.",
+            "Name an environment of such a Python, or leave --python out.",
         )
     return found
