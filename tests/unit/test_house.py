@@ -130,3 +130,36 @@ def test_test_files_have_names_of_their_own() -> None:
     """pytest imports them by their bare names: two of one name stop the whole collection."""
     names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def unencoded(source: str) -> list[int]:
+    """Lines of `source` that read or write text in the locale's encoding. The linter's rule needs to know a type."""
+    return [
+        node.lineno
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"read_text", "write_text"}
+        and len(node.args) == (node.func.attr == "write_text")
+        and not any(keyword.arg == "encoding" for keyword in node.keywords)
+    ]
+
+
+def test_text_is_utf8_whatever_the_locale() -> None:
+    found = {name: unencoded(path.read_text(encoding="utf-8")) for name, path in modules()}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("path.read_text()", [1]),
+        ("(a / b).read_text(errors='replace')", [1]),
+        ("path.write_text(text)", [1]),
+        ("path.write_text(text, encoding='utf-8')", []),
+        ("path.read_text('utf-8')", []),
+        ("read_text(path)", []),  # a function of ours
+    ],
+)
+def test_text_in_the_locales_encoding_is_seen(source: str, lines: list[int]) -> None:
+    assert unencoded(source) == lines

@@ -101,8 +101,8 @@ def bench(
         result = to_json(timings, contenders, import_seconds(interpreter, contenders), about)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n")
-        (out / "bench.md").write_text(markdown(result))
+        (out / "bench.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        (out / "bench.md").write_text(markdown(result), encoding="utf-8")
         if picture:
             draw(result, out / "bench", where=where_of(result["cases"][0]))
     print(json.dumps(result, indent=2) if as_json else markdown(result))

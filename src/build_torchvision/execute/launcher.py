@@ -52,7 +52,7 @@ class Launcher:
         if self.name != "ccache":
             return f"{self.name} stood before the plain compiles; ask it with `{self.name} --show-stats`"
         log = folder / STATISTICS
-        lines = log.read_text(errors="replace").splitlines() if log.is_file() else []
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.is_file() else []
         found = Counter(line.strip() for line in lines if not line.startswith("#"))
         hits = found["direct_cache_hit"] + found["preprocessed_cache_hit"]
         other = sum(found[word] for word in found if word in UNCACHED)

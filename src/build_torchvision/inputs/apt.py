@@ -208,7 +208,9 @@ def private_apt(
         for folder in ("lists/partial", "archives/partial", "parts"):
             (work / folder).mkdir(parents=True)
         (work / "sources.list").write_text("".join(f"{archive}\n" for archive in archives), encoding="utf-8")
-        (work / "status").write_text("".join(_ANY_VERSION.format(name, architecture) for name in present))
+        (work / "status").write_text(
+            "".join(_ANY_VERSION.format(name, architecture) for name in present), encoding="utf-8"
+        )
         settings: dict[str, object] = {
             "Dir::Etc::SourceList": work / "sources.list",
             "Dir::Etc::SourceParts": work / "parts",
@@ -307,8 +309,8 @@ def _unpack(deb: Path, root: Path, action: str) -> Deb:
     database = root / "var" / "lib" / "dpkg"
     (database / "info").mkdir(parents=True, exist_ok=True)
     qualified = f"{fields['Package']}:{fields['Architecture']}" if fields.get("Multi-Arch") == "same" else None
-    (database / "info" / f"{qualified or fields['Package']}.list").write_text("\n".join([*files, ""]))
-    (database / "info" / "format").write_text("1\n")
+    (database / "info" / f"{qualified or fields['Package']}.list").write_text("\n".join([*files, ""]), encoding="utf-8")
+    (database / "info" / "format").write_text("1\n", encoding="utf-8")
     with (database / "status").open("a", encoding="utf-8") as status:
         head, _, rest = control.partition("\n")
         status.write(f"{head}\nStatus: install ok unpacked\n{rest.rstrip()}\n\n")

@@ -167,7 +167,9 @@ def _library(root: Path, name: str) -> Path | None:
 
 def _check_version(track: str, root: Path, origin: str) -> None:
     version = toolkits()[track].version
-    found = re.search(r"#define CUDA_VERSION (\d+)", (root / "include" / "cuda.h").read_text(errors="replace"))
+    found = re.search(
+        r"#define CUDA_VERSION (\d+)", (root / "include" / "cuda.h").read_text(encoding="utf-8", errors="replace")
+    )
     number = int(found[1]) if found else 0
     if f"{number // 1000}.{number % 1000 // 10}" != version:
         raise BadInput(

@@ -75,8 +75,8 @@ def emulator(platform: str, python: str) -> Emulator:
     root = entry / "tree"
     interpreter = root / "usr" / "bin" / f"emulated-python{version}"
     text = wrapper(qemu, root, root / "usr" / "bin" / f"python{version}")
-    if not interpreter.exists() or interpreter.read_text() != text:
-        interpreter.write_text(text)
+    if not interpreter.exists() or interpreter.read_text(encoding="utf-8") != text:
+        interpreter.write_text(text, encoding="utf-8")
         interpreter.chmod(0o755)
     found = Emulator(platform=platform, python=python, root=root, qemu=qemu, interpreter=interpreter)
     _check(found, action)

@@ -97,7 +97,7 @@ class InstalledTree:
             root = left.pop(0)
             listed = root / "nix-support" / "propagated-build-inputs"
             found[root] = None
-            words = listed.read_text().split() if listed.is_file() else []
+            words = listed.read_text(encoding="utf-8").split() if listed.is_file() else []
             left += [path for word in words if (path := Path(word)) not in found and path not in left]
         return tuple(found)
 

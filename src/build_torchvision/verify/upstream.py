@@ -201,7 +201,8 @@ def _run(
     laid = [folder for folder in place.over if folder != root / "tools"]
     first = str(laid[0]) if laid else ""  # where torchvision must come from, where something was laid over the packages
     (root / "conftest.py").write_text(
-        f"import torchvision\nassert torchvision.__file__.startswith({first!r}), torchvision.__file__\n"
+        f"import torchvision\nassert torchvision.__file__.startswith({first!r}), torchvision.__file__\n",
+        encoding="utf-8",
     )
     report = root / "report.xml"
     report.unlink(missing_ok=True)
@@ -217,7 +218,7 @@ def _run(
     )
     if not report.is_file():
         return Check(name="upstream tests", ok=False, detail=f"pytest: {death(done)}", part="upstream")
-    return read_report(report.read_text())
+    return read_report(report.read_text(encoding="utf-8"))
 
 
 def read_report(text: str) -> list[UpstreamCase]:

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from packaging.metadata import ExceptionGroup, Metadata, RawMetadata
 from packaging.requirements import Requirement
@@ -33,6 +34,15 @@ from build_torchvision.wheel.sbom import write_sbom
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
+# keyword of upstream's setup() -> field of METADATA, as packaging.metadata calls it
+METADATA_FIELDS = {
+    "description": "summary",
+    "url": "home_page",
+    "author": "author",
+    "author_email": "author_email",
+    "license": "license",
+    "python_requires": "requires_python",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,20 +165,9 @@ def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
         "description_content_type": "text/markdown",
         "description": upstream.long_description,
     }
-    if own.get("description"):
-        raw["summary"] = own["description"]
-    if own.get("url"):
-        raw["home_page"] = own["url"]
-    if own.get("author"):
-        raw["author"] = own["author"]
-    if own.get("author_email"):
-        raw["author_email"] = own["author_email"]
-    if own.get("license"):
-        raw["license"] = own["license"]
-    if own.get("python_requires"):
-        raw["requires_python"] = own["python_requires"]
+    named = {field: own[keyword] for keyword, field in METADATA_FIELDS.items() if own.get(keyword)}
     try:
-        message = Metadata.from_raw(raw).as_rfc822()
+        message = Metadata.from_raw(raw | cast("RawMetadata", named)).as_rfc822()
     except ExceptionGroup as error:
         problems = "; ".join(str(problem) for problem in error.exceptions)
         raise BadInput(
