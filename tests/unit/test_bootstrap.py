@@ -14,11 +14,11 @@ ROOT = Path(__file__).parents[2]
 PYTHON = """#!/bin/sh
 case "$*" in
   "-c "*) exit 0 ;;
-  "-m venv .venv")
-    mkdir -p .venv/bin
-    cp "$0" .venv/bin/python
-    cp "{echo}" .venv/bin/build-torchvision
-    cp "{echo}" .venv/bin/pytest ;;
+  "-m venv .venv"*)
+    mkdir -p "$3/bin"
+    cp "$0" "$3/bin/python"
+    cp "{echo}" "$3/bin/build-torchvision"
+    cp "{echo}" "$3/bin/pytest" ;;
   "-m pip install"*) echo "$*" >> installed; sleep 0.5 ;;
   *) echo "not expected: $*" >&2; exit 9 ;;
 esac
@@ -44,9 +44,11 @@ def checkout(tmp_path: Path) -> Path:
     return folder
 
 
-def start(checkout: Path, *words: str) -> subprocess.Popen[str]:
+def start(checkout: Path, *words: str, venv: str | None = None) -> subprocess.Popen[str]:
     tools = checkout.parent / "bin"
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "PYTHON": str(tools / "python3")}
+    env.pop("VENV", None)  # of whoever runs these tests
+    env |= {"VENV": venv} if venv else {}
     return subprocess.Popen(
         [checkout / "bootstrap", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -86,3 +88,10 @@ def test_changed_requirements_are_installed(checkout: Path) -> None:
     os.utime(checkout / "pyproject.toml", (later, later))
     finish(start(checkout, "build-torchvision", "detect"))
     assert installed(checkout) == [".[dev]", "."]
+
+
+def test_another_environment_stands_beside_the_first(checkout: Path) -> None:
+    finish(start(checkout, "pytest", "tests/unit"))
+    assert finish(start(checkout, "pytest", "tests/unit", venv=".venv-newest")) == "ran tests/unit\n"
+    assert installed(checkout) == [".[dev]", ".[dev]"]
+    assert {path.name for path in checkout.glob(".venv*")} == {".venv", ".venv-newest"}
