@@ -11,7 +11,7 @@ import yaml
 
 pytestmark = [pytest.mark.compiler, pytest.mark.nightly]
 ROOT = Path(__file__).parents[2]
-INPUTS = {"VARIANTS": "cpu-avx2", "TORCHVISION": "", "PYTHONS": ""}
+INPUTS = {"VARIANTS": "cpu-avx2", "TORCHVISION": "0.21.0", "PYTHONS": "312"}
 
 
 def test_the_actions_steps_build_and_verify_a_wheel(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ OPTIONAL = {
     "zstandard": "where the backport is not",
     "matplotlib": "the extra bench",
     "uv": "the extra programs",
+    "capstone": "the extra arm, or fetched",
 }
 IN_TEXT = re.compile(r'import_module\("([a-z]\w*)')
 

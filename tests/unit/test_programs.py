@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,16 +17,18 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts.programs import program_wheels
 from build_torchvision.inputs import parts, programs
 
+ROOT = Path(__file__).parents[2]
 SCRIPT = b"#!/bin/sh\necho clang version 22.1.8\n"
 
 
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A registry of two small wheels, and what was fetched of it. None of the programs is installed."""
+    """A registry of small wheels, and what was fetched of it. None of the programs is installed."""
     asked: list[str] = []
     (tmp_path / "registry").mkdir()
     members = {
         "ziglang": {"ziglang/zig": SCRIPT, "ziglang/lib/std.zig": b"", "ziglang/doc/x": b"", "ziglang/LICENSE": b"MIT"},
+        "capstone": {"capstone/__init__.py": b"", "capstone/lib/libcapstone.so": b"", "capstone/include/x.h": b""},
         "clang-tidy": {"clang_tidy/data/lib/clang/22/include/x.h": b"", "clang_tidy/data/bin/clang-tidy": b"x"},
     }
 
@@ -78,6 +82,28 @@ def test_every_program_is_pinned_by_the_digest_of_its_record(
     monkeypatch.setattr(programs, "take", checked)
     with pytest.raises(BadInput, match="not the one that is pinned"):
         programs.pinned_clang()
+
+
+def test_the_decoder_of_arm_code_comes_into_the_cache_where_it_is_not_installed(
+    registry: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    programs.aarch64_decoder()
+    assert registry == [], "the tests' own environment has it"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "capstone" else real(name))
+    programs.aarch64_decoder()
+    assert registry == ["capstone==6.0.0a11"]
+    assert (Path(sys.path[-1]) / "capstone/__init__.py").is_file()
+
+
+def test_the_metadata_pins_what_the_table_pins() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pinned = {f"{package}=={wheel.version}" for package, wheel in program_wheels().items()}
+    assert set(project["optional-dependencies"]["programs"]) == pinned
+    names = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    capstones = {name.partition(";")[0] for name in names if name.startswith("capstone")}
+    assert capstones == {f"capstone=={program_wheels()['capstone'].version}"}
 
 
 def test_clangs_two_wheels_are_of_one_version() -> None:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import capstone
 import iced_x86
 from iced_x86 import Decoder, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register, RegisterExt
 
@@ -186,6 +185,8 @@ def _follow_x86_64(instruction: Any, factory: Any, known: dict[int, int]) -> Non
 
 def _calls_aarch64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:
     """(address of the call, address in x3) of each call."""
+    import capstone  # 40 MB on disk; on x86-64 it is fetched when code for Arm is first read
+
     stubs = frozenset(_stubs_aarch64(codes, slots))
     decoder = capstone.Cs(capstone.CS_ARCH_AARCH64, capstone.CS_MODE_ARM)
     decoder.detail = True

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols, read_elf
 from build_torchvision.binary.fatbin import BadFatbin, images
-from build_torchvision.binary.instructions import Scan, scan
+from build_torchvision.binary.instructions import Scan, can_decode, scan
 from build_torchvision.doctor.loader import (
     DAMAGED,
     LIMIT,
@@ -31,7 +31,6 @@ from build_torchvision.doctor.loader import (
     loader_of,
     read_library,
 )
-from build_torchvision.facts import PLATFORMS
 from build_torchvision.machine.distributions import (
     MOST_REQUIREMENTS,
     Distribution,
@@ -336,7 +335,7 @@ def _extensions(folder: Path, loader: Loader) -> Iterator[InstalledExtension]:
                 raise NotElf("larger than any TorchVision")
             data = path.read_bytes()
             elf = read_elf(data)
-            decoded = scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None
+            decoded = scan(elf.code, elf.machine) if can_decode(elf.machine) else None
         except (OSError, *DAMAGED) as error:
             yield InstalledExtension(name=name, path=path, fault=str(error) or type(error).__name__)
             continue
@@ -393,7 +392,7 @@ def _scan_of(path: Path) -> Scan | None:
         if not is_file(path) or path.stat().st_size > LIMIT:
             return None
         elf = read_elf(path.read_bytes())
-        return scan(elf.code, elf.machine) if elf.machine in PLATFORMS else None
+        return scan(elf.code, elf.machine) if can_decode(elf.machine) else None
     except (OSError, *DAMAGED):
         return None
 

@@ -35,7 +35,7 @@ def program_wheels() -> Mapping[str, ProgramWheel]:
     for package, row in rows("programs"):
         found[package] = ProgramWheel(
             package=package,
-            version=row.text("version", VERSION),
+            version=row.text("version", rf"{VERSION}(a\d+)?"),
             keep=row.words("keep", r"[A-Za-z0-9._/-]+"),
             records=row.mapping("records", PLATFORM, SHA256),
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform as host
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,18 @@ def uv() -> Path:
     except (ImportError, FileNotFoundError):
         program = f"uv-{program_wheels()['uv'].version}.data/scripts/uv"
         return _fetched("uv", ("uv",), (program,), "Check the network and pip's configuration.") / program
+
+
+def aarch64_decoder() -> None:
+    """Make capstone, which decodes AArch64, importable: the installed one, else the pinned one, 3 MB to fetch.
+
+    Raises as `pinned_clang`.
+    """
+    if importlib.util.find_spec("capstone") is None:
+        hint = (
+            "Check the network and pip's configuration, or install it beforehand: pip install 'build-torchvision[arm]'."
+        )
+        sys.path.append(str(_fetched("capstone", ("capstone",), (), hint)))  # processes that are spawned get it too
 
 
 def _installed(package: str, path: str) -> Path | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from build_torchvision.binary.elf import Elf, NotElf, Section, read_elf
 from build_torchvision.binary.instructions import DECODERS, Scan, scan
+from build_torchvision.inputs.programs import aarch64_decoder
 from build_torchvision.verify.package import UNREADABLE
 
 WORTH_A_PROCESS = 2 << 20  # bytes of code; below, starting processes costs more than it saves
@@ -35,11 +36,18 @@ def elf_of(data: bytes) -> Elf:
     return result
 
 
+def fetch_decoder(platform: str) -> None:
+    """Fetch the decoder for `platform` where it is not installed. Raises FetchFailed without a registry."""
+    if platform == "aarch64":
+        aarch64_decoder()
+
+
 def scan_of(data: bytes, platform: str) -> Scan:
-    """Every instruction of the shared object `data`. Raises NotElf.
+    """Every instruction of the shared object `data`. Raises NotElf, and as `fetch_decoder`.
 
     Sections of code are remembered by their contents: modules that differ in GPU code alone are decoded once.
     """
+    fetch_decoder(platform)
     found = Scan(platform=platform)
     for section in elf_of(data).code:
         key = _key(section, platform)
@@ -63,10 +71,11 @@ def scan_ahead(objects: Iterable[bytes]) -> None:
         if elf.machine in DECODERS:
             waiting |= {_key(section, elf.machine): (section, elf.machine) for section in elf.code}
     waiting = {key: work for key, work in waiting.items() if key not in _scanned}
+    for platform in {platform for _, platform in waiting.values()}:
+        fetch_decoder(platform)
     cores = min(len(os.sched_getaffinity(0)), len(waiting))
     if cores < 2 or sum(len(section.data) for section, _ in waiting.values()) < WORTH_A_PROCESS:
         return
-    # the largest first: none is waited for at the end
     keys = sorted(
         waiting, key=lambda key: -len(waiting[key][0].data)
     )  # the largest first: none is waited for at the end

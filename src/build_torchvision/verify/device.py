@@ -11,6 +11,7 @@ from build_torchvision.binary.fatbin import BadFatbin, Image, Kernel, images, ke
 from build_torchvision.flags import Codegen, cuda_codegen
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
+from build_torchvision.verify.decoding import elf_of, fetch_decoder
 
 
 def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx: bool = False) -> tuple[Check, ...]:
@@ -93,6 +94,7 @@ def _registered(extensions: Mapping[str, bytes]) -> tuple[frozenset[str], list[s
     """(Mangled names of the kernels that host code registers, what could not be read of it)."""
     names, problems = frozenset[str](), []
     for path, data in extensions.items():
+        fetch_decoder(elf_of(data).machine)
         found = registrations(data)
         names |= found.names
         if found.unreadable:

@@ -22,6 +22,7 @@ __all__ = [
     "allowed_features",
     "beyond",
     "beyond_cpu",
+    "can_decode",
     "evidence",
     "needing",
     "scan",
@@ -34,6 +35,9 @@ class Decoder(Protocol):
 
     EVIDENCE: dict[str, IsaEvidence]
     """By CPU ISA; one that is missing shows itself as the ISA that it contains does."""
+
+    def is_installed(self) -> bool:
+        """Whether the library that decodes can be imported."""
 
     def decode(self, section: Section, found: Scan, /) -> None:
         """Decode `section` to its end and count into `found`."""
@@ -54,8 +58,16 @@ class Decoder(Protocol):
 DECODERS: dict[str, Decoder] = {"x86_64": x86_64, "aarch64": aarch64}
 
 
+def can_decode(platform: str) -> bool:
+    """Whether the decoder for `platform` is here: that of AArch64 is installed with this program there alone."""
+    return platform in DECODERS and DECODERS[platform].is_installed()
+
+
 def scan(sections: Iterable[Section], platform: str = "x86_64") -> Scan:
-    """Decode every instruction of `sections`. About a second for three million of x86-64, or one of AArch64."""
+    """Decode every instruction of `sections`. About a second for three million of x86-64, or one of AArch64.
+
+    Raises ImportError where `can_decode` does not hold.
+    """
     found = Scan(platform=platform)
     for section in sections:
         DECODERS[platform].decode(section, found)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import struct
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
-
-import capstone
 
 from build_torchvision.binary.elf import Section
 from build_torchvision.binary.instructions.scan import IsaEvidence, Scan
@@ -64,8 +63,15 @@ def usable(features: Iterable[str]) -> frozenset[str]:
     return BASE | {name for feature in features for name in names_of(feature)}
 
 
+def is_installed() -> bool:
+    """Whether capstone can be imported."""
+    return importlib.util.find_spec("capstone") is not None
+
+
 @cache
 def _decoder() -> Any:
+    import capstone  # 40 MB on disk; on x86-64 it is fetched when code for Arm is first read
+
     decoder = capstone.Cs(capstone.CS_ARCH_AARCH64, capstone.CS_MODE_LITTLE_ENDIAN)
     decoder.detail = True
     return decoder

@@ -65,6 +65,11 @@ def without_runtime_dispatch(found: Scan) -> Counter[str]:
     return found.features
 
 
+def is_installed() -> bool:
+    """iced-x86 is a dependency on every platform."""
+    return True
+
+
 def decode(section: Section, found: Scan) -> None:
     """Decode `section` to its end."""
     counts: Counter[int] = Counter()
