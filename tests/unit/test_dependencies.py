@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src/build_torchvision"
@@ -50,6 +52,39 @@ def required() -> set[str]:
 def installed() -> Mapping[str, list[str]]:
     """Module -> the distributions that bring it."""
     return importlib.metadata.packages_distributions()
+
+
+def closure() -> set[str]:
+    """The normalized names of what an installer brings on x86-64 beside this project, without extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found, queue = set[str](), list(project["dependencies"])
+    while queue:
+        requirement = Requirement(queue.pop())
+        name = canonicalize_name(requirement.name)
+        values = {"extra": "", "platform_machine": "x86_64"}
+        if name in found or (requirement.marker is not None and not requirement.marker.evaluate(values)):
+            continue
+        found.add(name)
+        queue += importlib.metadata.requires(name) or ()
+    return found
+
+
+def disk(path: Path) -> int:
+    """Bytes that a file takes on a disk with blocks of 4 KiB, its bytecode, which is about as large, included."""
+    if path.suffix == ".pyc" or not path.is_file():
+        return 0
+    return -(-path.stat().st_size // 4096) * 4096 * (2 if path.suffix == ".py" else 1)
+
+
+def test_what_is_installed_for_detect_and_doctor_stays_small() -> None:
+    """At most 120 MB by pip, which writes bytecode. test_installed_tool.py installs it and measures."""
+    sizes = {
+        name: sum(disk(Path(str(file.locate()))) for file in importlib.metadata.files(name) or ()) for name in closure()
+    }
+    sizes["build-torchvision"] = sum(map(disk, PACKAGE.rglob("*")))
+    shown = ", ".join(f"{name} {size / 1e6:.1f}" for name, size in sorted(sizes.items(), key=lambda row: -row[1])[:6])
+    print(f"{sum(sizes.values()) / 1e6:.1f} MB: {shown}")
+    assert sum(sizes.values()) <= 120_000_000, shown
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
