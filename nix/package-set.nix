@@ -8,10 +8,10 @@
 {
   pkgs,
   variant,
-  nixpkgs ? null,
-  overlays ? [ ],
-  requireIsa ? false,
-  matrix ? builtins.fromJSON (builtins.readFile ./matrix.json),
+  nixpkgs,
+  overlays,
+  requireIsa,
+  matrix,
 }:
 let
   inherit (variant) codegen;

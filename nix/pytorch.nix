@@ -7,7 +7,14 @@
 # `checkout` is a path to a build-pytorch, in place of the pinned one; `series` says that its recipes are named by torch's
 # series ("2.12": pytorch212-python313-...). `chosen` is that PyTorch. `matched` throws unless SM, ISA, CUDA, Python and
 # release series match; what the PyTorch does not declare is refused too, unless `unchecked`.
-{ pkgs, set, variant, torch, release ? null, matrix ? builtins.fromJSON (builtins.readFile ./matrix.json) }:
+{
+  pkgs,
+  set,
+  variant,
+  torch,
+  release,
+  matrix,
+}:
 let
   match = import ./match.nix { inherit matrix; };
   advice = import ./advice.nix;
