@@ -20,7 +20,7 @@ from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, toolkits
 from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
-from build_torchvision.inputs.source import SourceAvailability, check_version, source_version
+from build_torchvision.inputs.source import SourceAvailability, check_version, source_version, unpinned
 from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.releases import (
     Selection,
@@ -42,6 +42,8 @@ class LeftOut:
 
     variant: Variant
     reason: str
+    hint: str = ""
+    """What to type to have it built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,8 @@ def requests_for(
                 check_version(action, selection.release, source)
             if free and not wanted.allow_unpaired and wanted.torch_index is None:
                 _check_served(variant, selection)
+            if source is None and selection.needs_source:
+                raise unpinned(selection.release, variant.python)
         except BadInput as error:
             row = newest(variant, any_index=True) if free and variant in wanted.exact else None
             if (
@@ -179,7 +183,7 @@ def requests_for(
                 continue
             if variant in wanted.exact:
                 raise
-            left_out.append(LeftOut(variant=variant, reason=error.problem))
+            left_out.append(LeftOut(variant=variant, reason=error.problem, hint=error.hint))
             continue
         release, spec = selection.release, wanted.torch
         if spec is None and selection.torch != release.torch:
@@ -189,7 +193,7 @@ def requests_for(
         raise BadInput(
             f"Build {len(left_out)} variants that the patterns match",
             f"None of them can be built: {left_out[0].variant}: {left_out[0].reason}",
-            "Name other variants, or a torch that serves them with --torch.",
+            left_out[0].hint,
         )
     notes: list[str] = []
     if free and (wanted.auto or all(variant.track == CPU for _, group in chosen.values() for variant in group)):

@@ -244,21 +244,24 @@ def matching(name: str) -> list[Variant]:
     Without "torchvision-pythonNNN-" it is of the default Python, and of the default tracks unless it begins with
     another. Raises BadInput where it means nothing.
     """
-    everywhere = every_variant()
-    core = [variant for variant in everywhere if variant.sm is None or variant.gpu is None or variant.gpu.core]
-    if "-python" not in name:
-        tracks = [track for track in TRACKS if name.startswith(track)] or DEFAULT_TRACKS
-        core = enumerate_variants(tracks=tracks)
-        everywhere = tuple(enumerate_variants(tracks=tracks, sms=None))
     variants: list[Variant] = []
     for glob in expand_braces(name):
-        for universe in (core, everywhere):
+        for universe in _universes(glob):
             try:
                 variants += select([glob], universe)
                 break
             except BadInput:
                 continue
-    return variants or select([name], everywhere)
+    return variants or select([name], _universes(name)[1])
+
+
+def _universes(glob: str) -> tuple[Sequence[Variant], Sequence[Variant]]:
+    """(The core variants, all variants) that a pattern without braces is of: see `matching`."""
+    if "-python" not in glob:
+        tracks = [track for track in TRACKS if glob.startswith(track)] or DEFAULT_TRACKS
+        return enumerate_variants(tracks=tracks), enumerate_variants(tracks=tracks, sms=None)
+    everywhere = every_variant()
+    return [v for v in everywhere if v.sm is None or v.gpu is None or v.gpu.core], everywhere
 
 
 def select(patterns: Sequence[str], universe: Iterable[Variant]) -> list[Variant]:

@@ -11,6 +11,7 @@ SHT_PROGBITS, SHT_STRTAB, SHT_DYNAMIC, SHT_DYNSYM, SHT_VERNEED, SHT_VERSYM = 1, 
 SHT_RELA, JUMP_SLOT = 4, 7
 ALLOC, EXEC = 2, 4
 REGISTER = "__cudaRegisterFunction"
+CODE = 0x1000  # where .text begins, in the file and in memory
 CALL = 12  # bytes of one call with its argument
 
 
@@ -82,7 +83,7 @@ class Object:
         return self._layout(sections)
 
     def _layout(self, sections: list[tuple[str, int, int, bytes, int, int, int]]) -> bytes:
-        titles, body, headers = b"\0", bytearray(0x1000), bytes(64)
+        titles, body, headers = b"\0", bytearray(CODE), bytes(64)
         places: dict[str, tuple[int, int]] = {}
         for title, kind, flags, data, link, info, entry in sections:
             body.extend(bytes(-len(body) % 16))

@@ -629,6 +629,14 @@ def test_only_the_image_test_that_downloads_is_left_out() -> None:
     assert not "test/test_image.py::test_decode_gif_frame_outside_canvas[0]".startswith(left_out)
 
 
+def test_what_passed_is_counted_by_file() -> None:
+    """So that a maintainer can write the floors of a release into its row."""
+    names = ("test.test_ops.TestNMS", "test.test_ops.TestNMS", "test.test_image")
+    cases = "".join(f"<testcase classname='{name}' name='t'/>" for name in names)
+    check = judge(read_report(f"<testsuites><testsuite>{cases}</testsuite></testsuites>"), at_least=3)
+    assert "3 passed (test_image.py: 1, test_ops.py: 2), 0 failed" in check.detail
+
+
 def test_where_no_floor_is_known_one_must_pass_and_the_report_says_so() -> None:
     one = read_report("<testsuites><testsuite><testcase name='t'/></testsuite></testsuites>")
     check = judge(one, None)

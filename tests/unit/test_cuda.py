@@ -18,6 +18,7 @@ from build_torchvision.facts.cuda_wheels import CudaWheel
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.graph.actions import ActionKind
 from build_torchvision.graph.cuda_clang import ptx_feature
+from build_torchvision.graph.cuda_nvcc import SAME_NAMES
 from build_torchvision.graph.device import CudaBuild
 from build_torchvision.graph.plan import GraphInputs, plan_graph, plan_graphs
 from build_torchvision.graph.units import isolated_text, plan_units
@@ -444,6 +445,7 @@ def test_nvcc_compiles_the_host_half_once_and_names_both_halves_alike() -> None:
     ]
     seeds = {word for action in calls for word in action.command if word.startswith("-frandom-seed=")}
     assert len(seeds) == 1
+    assert all(set(SAME_NAMES) <= set(action.command) for action in calls), "kernels of CUDA's own libraries too"
     assert not graph.notes
 
 

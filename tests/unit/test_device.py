@@ -381,6 +381,31 @@ def test_a_wheel_for_another_python_is_refused_before_anything_runs(
         session._existing(Path("python"), package, SM90, row)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("release", "torch", "paired", "refused"),
+    [
+        ("0.28.0", "2.13.0+cpu", True, None),
+        ("0.29.1", "2.15.0+cu132", True, None),
+        ("0.29.1", "2.13.0+cpu", True, r"It has torch 2\.13\.0\+cpu, and TorchVision 0\.29\.1 needs torch >=2\.14\.0"),
+        ("0.29.1", "2.13.0+cpu", False, None),  # it was built for another
+    ],
+)
+def test_an_environment_with_another_torch_is_refused_in_words_of_its_own(
+    release: str, torch: str, paired: bool, refused: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "version.py").write_text(f"__version__ = {torch!r}\n", encoding="utf-8")
+    target = targets.PythonTarget(
+        python=Path("python"), version="313", site=tmp_path, torchvision=None, modules=frozenset()
+    )
+    package = SimpleNamespace(path=Path("a.whl"), descriptor=SimpleNamespace(paired=paired))
+    if refused is None:
+        session._check_pair(target, package, releases()[release])  # type: ignore[arg-type]
+        return
+    with pytest.raises(BadInput, match=refused):
+        session._check_pair(target, package, releases()[release])  # type: ignore[arg-type]
+
+
 def test_what_is_no_wheel_cannot_be_laid_over(tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_bytes(b"no zip")
     other = targets.PythonTarget(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from _elf import Object
+from _elf import CODE, Object
 from test_audit import Wheel, failing, schemas
 from test_hostile_wheels import torch_site
 
 from build_torchvision.binary.elf import Elf, read_elf
+from build_torchvision.binary.elf_file import EM_AARCH64, EM_X86_64
 from build_torchvision.facts import releases
 from build_torchvision.facts.operators import operators_of
 from build_torchvision.variants import parse
@@ -104,6 +106,29 @@ def test_a_stable_module_names_its_namespace_once() -> None:
     code = b"\0torchvision\0nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor\0"
     assert registered_in(code, ["torchvision::nms", "torchvision::roi_align"]) == {"torchvision::nms"}
     assert registered_in(code.replace(b"torchvision\0", b"elsewhere\0"), ["torchvision::nms"]) == frozenset()
+
+
+QNMS = b"torchvision\0qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor\0"
+
+
+def merged(machine: int, *, refers: bool) -> bytes:
+    """A module whose linker kept the schema of nms as the end of qnms's, and code that refers to it or does not."""
+    middle = Object(rodata=QNMS, machine=machine, code=bytes(8)).build().index(b"nms(")
+    middle += 0 if refers else 3
+    if machine == EM_X86_64:  # lea rdi, [rip + distance], at the first address of the code; then ret
+        code = b"\x48\x8d\x3d" + struct.pack("<i", middle - (CODE + 7)) + b"\xc3"
+    else:  # adrp x1; add x1, x1, #n
+        assert middle >> 12 == CODE >> 12, "so the distance in pages is 0"
+        code = struct.pack("<II", 0x90000001, 0x91000021 | (middle & 0xFFF) << 10)
+    return Object(rodata=QNMS, machine=machine, code=code).build()
+
+
+@pytest.mark.parametrize("machine", [EM_X86_64, EM_AARCH64])
+def test_a_schema_that_is_the_end_of_another_counts_where_code_refers_to_it(machine: int) -> None:
+    both = ["torchvision::nms", "torchvision::qnms"]
+    assert registered_in(merged(machine, refers=True), both) == set(both)
+    assert registered_in(merged(machine, refers=False), both) == {"torchvision::qnms"}
+    assert registered_in(QNMS, both) == {"torchvision::qnms"}, "what is no ELF file refers to nothing"
 
 
 def test_image_coders_alone_do_not_show_the_isa() -> None:

@@ -67,6 +67,17 @@ def test_a_torch_that_is_named_decides_the_release() -> None:
         assert (request.release.torchvision, request.torch) == (release, torch)
 
 
+def test_a_track_whose_release_has_no_pinned_source_says_so_once() -> None:
+    with pytest.raises(
+        BadInput, match=r"None of them can be built: .*No sha256 is pinned.*or take --torchvision 0\.29\.1"
+    ):
+        requests_for(wanted("cuda13_2-*-avx2"), everywhere)
+    assert len(requests_for(wanted("cuda13_2-*-avx2", torchvision="0.29.1"), everywhere).variants) == 9
+    both = requests_for(wanted("cuda13_{0,2}-sm90-avx2"), everywhere)
+    assert [variant.track for variant in both.variants] == ["cuda13_0"]
+    assert [left.variant.track for left in both.left_out] == ["cuda13_2"]
+
+
 def test_a_torch_of_another_release_is_refused_before_anything_is_fetched() -> None:
     for torchvision, torch, own in (("0.29.1", "2.13.0", "0.28.0"), ("0.26.0", "2.14.1", "0.29.1")):
         asked = {"torchvision": torchvision, "torch": torch}

@@ -17,6 +17,16 @@ from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedC
 HOST_SM = "80"  # what the host half is compiled with; none of it is left after the splice
 # torch.utils.cpp_extension's own flag: c10 calls constexpr functions from device code.
 RELAXED = "--expt-relaxed-constexpr"
+# CUDA's C++ libraries put the SMs that they are compiled for (__CUDA_ARCH_LIST__) into the names of their kernels, to
+# keep those of several libraries in one process apart. The halves are compiled for different SMs, and must call a
+# kernel alike. (Their host code also chooses by that list what to launch; no unit here uses such algorithms.)
+SAME_NAMES = (
+    "-DCUB_DISABLE_NAMESPACE_MAGIC",
+    "-DCUB_IGNORE_NAMESPACE_MAGIC_ERROR",
+    "-DTHRUST_DISABLE_ABI_NAMESPACE",
+    "-DTHRUST_IGNORE_ABI_NAMESPACE_ERROR",
+    "-DCCCL_DISABLE_ARCH_DEPENDENT_NAMESPACE",
+)
 
 
 class NvccPlanner:
@@ -30,9 +40,8 @@ class NvccPlanner:
 
     def plan(self, unit: CudaUnit) -> PlannedCudaUnit:
         made = PlannedCudaUnit()
-        command = (*self.command, *_for_nvcc(unit.common), *unit.settings, *unit.flags, f"-frandom-seed={unit.cuid}")
+        command = (*self.command, *_for_nvcc(unit.common), *unit.settings, *unit.flags)
         if not self.device.compiler.splices:
-            command = command[:-1]
             made.notes.append(
                 f"nvcc {self.device.compiler.version} has no -frandom-seed, so the halves of a unit cannot be joined: "
                 f"{unit.stem} is compiled whole for each SM"
@@ -40,6 +49,7 @@ class NvccPlanner:
             for sm, codegen in self.device.sms.items():
                 made.objects[sm] = [self._compile(unit, made, command, codegen, _name(codegen))]
             return made
+        command = (*command, *SAME_NAMES, f"-frandom-seed={unit.cuid}")
         first = Codegen(kind="native", gencode=(f"arch=compute_{HOST_SM},code=sm_{HOST_SM}",), arch_list="", reason="")
         host = self._compile(unit, made, command, first, None)
         for sm, codegen in self.device.sms.items():

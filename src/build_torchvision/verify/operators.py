@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Set
 
+from build_torchvision.binary.elf_file import NotElf
+from build_torchvision.binary.references import referred
 from build_torchvision.facts.operators import operators
 from build_torchvision.verify.checks import Check
 
@@ -23,7 +25,9 @@ def known_operators() -> frozenset[str]:
 
 def registered_in(code: bytes, candidates: Iterable[str]) -> frozenset[str]:
     """Those of `candidates` ("torchvision::nms") that the module `code` registers."""
-    return frozenset(name for name in candidates if _registers(code, *name.split("::")))
+    names = frozenset(candidates)
+    found = frozenset(name for name in names if _registers(code, *name.split("::")))
+    return found | _merged(code, names - found)
 
 
 def schemas_in(code: bytes) -> frozenset[str]:
@@ -102,6 +106,24 @@ def _registers(code: bytes, namespace: str, name: str) -> bool:
     if name == CUDA_VERSION:
         return f"\0{name}".encode() in code or _as_numbers(name, code)
     return _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code)
+
+
+def _merged(code: bytes, names: Collection[str]) -> frozenset[str]:
+    """Those of `names` whose schema is the end of another one's, as the linker left it, and which `code` refers to.
+
+    GNU ld keeps "nms(Tensor dets, …" as the last bytes of "qnms(Tensor dets, …": only a reference to its address tells
+    that it is an operator of its own. The schemas of the stable ABI's macros are without the namespace.
+    """
+    places: dict[int, str] = {}
+    for name in names:
+        namespace, _, short = name.partition("::")
+        if f"{namespace}\0".encode() in code:
+            schemas = re.finditer(rb"(?<=\w)" + re.escape(short.encode()) + rb"\([^\0]*\) -> ", code)
+            places |= {schema.start(): name for schema in schemas}
+    try:
+        return frozenset(places[offset] for offset in referred(code, places.keys())) if places else frozenset()
+    except NotElf:
+        return frozenset()
 
 
 def _as_numbers(name: str, code: bytes) -> bool:

@@ -13,8 +13,8 @@ from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
 from build_torchvision.inputs.source import fetch_source
-from build_torchvision.inputs.torch_sdk import torch_sdk
-from build_torchvision.releases import release_named, unlisted_release
+from build_torchvision.inputs.torch_sdk import read_version, torch_sdk
+from build_torchvision.releases import TorchBuild, pairs, release_named, unlisted_release
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.decoding import scan_wheels_ahead
@@ -92,6 +92,8 @@ def verify_wheel(
     if options.gpus and gpu is None:
         return judged
     found = _existing(options.python, package, variant, known) if options.python else None
+    if found:
+        _check_pair(found, package, known)
     built_for = package.descriptor.torch.version if package.descriptor else None
     try:
         sdk = torch_sdk(
@@ -206,3 +208,16 @@ def _existing(python: Path, package: Package, variant: Variant, release: Release
             "Name an environment of such a Python, or leave --python out.",
         )
     return found
+
+
+def _check_pair(found: PythonTarget, package: Package, release: Release) -> None:
+    """Raises BadInput where the environment's torch is none of those that the wheel is for."""
+    version, cuda = read_version(found.site / "torch")
+    torch = TorchBuild(version=version.public, local=version.local, cuda=cuda)
+    paired = package.descriptor is None or package.descriptor.paired
+    if paired and not pairs(release, torch):
+        raise BadInput(
+            f"Verify {package.path.name} with {found.python}",
+            f"It has torch {torch}, and TorchVision {release.torchvision} needs torch {release.torch_requirement}.",
+            "Name an environment that has such a torch, or leave --python out.",
+        )

@@ -106,6 +106,11 @@ class UpstreamCase:
     outcome: str
     message: str
 
+    @property
+    def file(self) -> str:
+        """The file of upstream's that holds it ("test_ops.py")."""
+        return self.node.partition("::")[0].rpartition("/")[2]
+
 
 def upstream_tests(
     source_root: Path,
@@ -252,9 +257,13 @@ def judge(
     `unsteady` are those that passed when they were run again."""
     skipped = [case for case in cases if case.outcome == "skipped"]
     failed = [case for case in cases if case.outcome == "failed"]
-    passed = len(cases) - len(skipped) - len(failed)
+    passed = [case for case in cases if case.outcome == "passed"]
+    files = Counter(case.file for case in passed)
+    by_file = f" ({', '.join(f'{file}: {files[file]}' for file in sorted(files))})" if len(files) > 1 else ""
     why = ", ".join(f"{count} {reason}" for reason, count in Counter(case.message for case in skipped).most_common())
-    counts = f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped" + (f" ({why})" if why else "")
+    counts = f"{len(passed)} passed{by_file}, {len(failed)} failed, {len(skipped)} skipped" + (
+        f" ({why})" if why else ""
+    )
     if which:
         ran = Counter(case.test.replace("::", ".") for case in cases if case.outcome != "skipped")
         counts += f"; what ran: {', '.join(f'{name} x {count}' for name, count in sorted(ran.items()))}"
@@ -262,7 +271,7 @@ def judge(
     problems = [f"{case.node.partition('::')[2]} failed: {case.message[:200]}" for case in own[:3]]
     problems += [f"and {len(own) - 3} more of ours"] if len(own) > 3 else []
     problems += [hint] if own and hint else []
-    excused = passed + len(failed) - len(own)
+    excused = len(passed) + len(failed) - len(own)
     if excused < (at_least or 1):
         problems.append(f"{excused} tests passed or failed as they do upstream; expected at least {at_least or 1}")
     if at_least is None:
