@@ -200,6 +200,7 @@ def _contents(spec: WheelSpec, part: Part, outcome: RunOutcome) -> WheelContents
         upstream=part.upstream,
         extensions=outcome.extensions(target_name(spec.variant.isa, spec.variant.sm)),
         libraries=toolkit_libraries(inputs.cuda) if inputs.cuda else (),
+        toolkit_licence=inputs.cuda.licence if inputs.cuda else None,
         sysroot=sysroot.root if sysroot else None,
         library_dirs=sysroot.lib_dirs if sysroot else (),
         sources=inputs.codecs.sources,

@@ -360,7 +360,7 @@ def test_a_processor_without_the_feature(well: SickBay) -> None:
     assert "cpu-avx2" in one["mend"]
 
 
-MIXED = """
+MIXED = r"""
 import io, sys
 for name in sys.argv[1].split(","):
     __import__(name)

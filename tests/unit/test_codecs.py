@@ -20,6 +20,7 @@ from test_audit import CODECS as LINKED
 from test_audit import MEMCPY, OLD_STRING, TORCH, Wheel, failing, schemas
 from test_cuda import ingredients
 
+import build_torchvision
 from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.facts import FactError, isas
 from build_torchvision.facts.codecs import (
@@ -347,12 +348,25 @@ def of(graph: Graph, path: str) -> list[Action]:
 def test_a_library_is_compiled_once_an_isa_and_what_no_isa_changes_once() -> None:
     graph = pinned_graph("avx2", "avx512")
     assert len(of(graph, "/libpng/pngread.c")) == 2
-    assert len(of(graph, "jidctint-12.c")) == 1
+    assert len(of(graph, "jidctint-8.c")) == 1
+    assert len(of(graph, "png_paeth.c")) == 2, "our own, for each"
+    assert not of(graph, "intel_init.c"), "which it replaces"
     assert len(of(graph, "jidctint-avx2.asm")) == 1
     assert [action.kind for action in of(graph, "jidctint-avx2.asm")] == [ActionKind.NASM]
     assert len(of(graph, "chunkset_avx512.c")) == 1, "for avx512 alone"
     outputs = [action.output for action in graph.actions]
     assert len(outputs) == len(set(outputs))
+
+
+def test_each_source_of_our_own_is_there_and_compiled() -> None:
+    folder = Path(build_torchvision.__file__).parent / "codecs"
+    named = {
+        name
+        for row in codec_libraries().values()
+        for files in (row.common, *row.platforms.values(), *row.isas.values())
+        for name in files.own
+    }
+    assert named == {path.name for path in folder.glob("*")}
 
 
 def test_libraries_are_hidden_and_linked_into_the_extension_that_needs_them_alone() -> None:
@@ -394,7 +408,12 @@ def test_licences_come_from_the_source_and_a_missing_one_is_said(
     (tmp_path / "tree" / "torchvision.libs" / "libodd-01234567.so.1").touch()
     monkeypatch.setenv("PATH", str(tmp_path / "no-dpkg"))
     sources = [CodecSource(library=library(), root=source, generated=source)]
-    assert bundle_licences(tmp_path / "tree", info, sources) == ["libodd-01234567.so.1"]
+    (tmp_path / "tree" / "torchvision.libs" / "libnvjpeg-01234567.so.13").touch()
+    (tmp_path / "EULA.txt").write_text("NVIDIA's terms")
+    toolkit = {"libnvjpeg": tmp_path / "EULA.txt"}
+    assert bundle_licences(tmp_path / "tree", info, sources, toolkit=toolkit) == ["libodd-01234567.so.1"]
+    assert (info / "licenses" / "nvidia-cuda-toolkit" / "License.txt").read_text() == "NVIDIA's terms"
+    assert "License-File: nvidia-cuda-toolkit/License.txt\n" in (info / "METADATA").read_text()
     assert (info / "licenses" / "zlib" / "LICENSE").read_text() == "zlib's terms"
     assert "License-File: LICENSE\nLicense-File: zlib/LICENSE\n" in (info / "METADATA").read_text()
     assert "libodd" in caplog.text

@@ -238,6 +238,24 @@ def test_a_truncated_toolkit_wheel_is_refused_and_leaves_nothing(
     assert [path for path in (tmp_path / "cache" / "cuda").iterdir() if not path.name.endswith(".lock")] == []
 
 
+@pytest.mark.parametrize("member", ["nvidia_x-1.dist-info/License.txt", "nvidia_x-1.dist-info/licenses/License.txt"])
+def test_nvidias_licence_is_taken_from_the_toolkit_or_the_registrys_wheel(
+    member: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = {**PROGRAMS, member: b"NVIDIA's terms"}
+    record = hashlib.sha256(record_of(members, "nvidia_x-1").encode()).hexdigest()
+    records = dict.fromkeys(("x86_64", "aarch64"), record)
+    wheel = CudaWheel(package="nvidia-nvjpeg", version="1", keep=("include", "lib"), records=records)
+    monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cuda_sdk, "cuda_wheels", lambda: dict.fromkeys(toolkits(), (wheel,)))
+    monkeypatch.setattr(cuda_sdk, "_stem", lambda _: "nvidia_x")
+    monkeypatch.setattr(parts, "locate", lambda *_, **__: RegistryFile(url="file:///nowhere", sha256=None))
+    monkeypatch.setattr(parts, "download", lambda _, folder, **__: wheel_of(folder, members, "nvidia_x-1"))
+    assert cuda_sdk._licence("cuda12_8", None).read_bytes() == b"NVIDIA's terms"
+    (tmp_path / "EULA.txt").write_text("as installed")
+    assert cuda_sdk._licence("cuda12_8", tmp_path).read_text() == "as installed"
+
+
 def test_a_toolkits_programs_can_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:
     def whole(requirement: str, folder: Path, **_: object) -> Path:
         return wheel_of(folder, PROGRAMS, "nvidia_x-1")

@@ -15,11 +15,13 @@ from build_torchvision.facts._schema import PLATFORMS, SHA256, FactError, Row, r
 class SourceSet:
     """Files to compile, relative to the library's folder, and the flags that they take.
 
-    `defines` and `include` hold for the whole library once the set applies. `assembly` is for nasm.
+    `defines` and `include` hold for the whole library once the set applies. `assembly` is for nasm. `own` are files of
+    this package's folder `codecs`, which stand in for files of the library that are left out.
     """
 
     sources: tuple[str, ...] = ()
     cold: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
     defines: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     assembly: tuple[str, ...] = ()

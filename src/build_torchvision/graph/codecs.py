@@ -14,6 +14,7 @@ from build_torchvision.inputs.codec_sources import CodecSource
 COMMON_FLAGS = ("-fPIC", "-DNDEBUG", "-w", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections")
 # -O3 makes the libraries 0.1 MB larger and no codec faster. Cold files hardly run.
 SPEED, SIZE = "-O2", "-Os"
+OWN_SOURCES = Path(__file__).parents[1] / "codecs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,10 @@ def _actions(
             output = _output(platform, isa, library.name, path)
             command = (*tools.cc, SPEED, *settings, *isa_flags)
             yield _compile(command, f"{source.root}/{path}", output, f"{library.name}/{path} for {isa}")
+        for path in files.own:
+            output = _output(platform, isa, library.name, f"own/{path}")
+            command = (*tools.cc, SPEED, *settings, *isa_flags)
+            yield _compile(command, str(OWN_SOURCES / path), output, f"{library.name}: own {path} for {isa}")
         for path in files.cold:
             output = _output(platform, "baseline", library.name, path)
             command = (*tools.cc, SIZE, *settings)

@@ -18,6 +18,7 @@ from build_torchvision.inputs.parts import take
 from build_torchvision.process import run
 
 PROGRAMS = ("bin/*", "nvvm/bin/*")
+LICENCE = "licences/License.txt"
 HEADERS = ("cuda.h", "cuda_runtime.h", "cublas_v2.h", "cusparse.h", "cusolverDn.h", "curand.h", "nv/target")
 
 
@@ -26,6 +27,7 @@ class CudaSdk:
     """What a build reads of a toolkit. `root` is laid out as an installed toolkit: include, nvvm/libdevice, bin, lib.
 
     `fatbinary` may be a newer toolkit's: it only packs. `nvjpeg` is the library to link, None where its header is not.
+    `licence` is the text of NVIDIA's licence, under which its libraries are passed on.
     """
 
     track: str
@@ -37,6 +39,7 @@ class CudaSdk:
     cudart: Path
     nvjpeg: Path | None
     origin: str
+    licence: Path | None = None
 
     @property
     def architectures(self) -> frozenset[str]:
@@ -66,7 +69,23 @@ def cuda_sdk(track: str, given: Path | None = None, platform: str | None = None)
             "facts/toolkits.toml is wrong, or ptxas and headers are of two toolkits.",
             f"Name a whole CUDA {toolkits()[track].version} toolkit with --cuda DIR, or correct the table.",
         )
-    return sdk
+    return replace(sdk, licence=_licence(track, given)) if sdk.nvjpeg else sdk
+
+
+def _licence(track: str, given: Path | None) -> Path:
+    """NVIDIA's licence as an installed toolkit holds it, or as the registry's wheel of nvJPEG does."""
+    installed = given / "EULA.txt" if given is not None else None
+    if installed is not None and installed.is_file():
+        return installed
+    wheels = tuple(replace(wheel, keep=("licences",)) for wheel in cuda_wheels()[track] if "nvjpeg" in wheel.package)
+    licence = _assembled(f"{track}-licence", wheels) / LICENCE
+    if not licence.is_file():
+        raise MissingInput(
+            f"Build track {track}",
+            "The registry's wheel of nvJPEG holds no License.txt, which must go into each wheel with nvJPEG.",
+            "Name an installed toolkit that has an EULA.txt with --cuda DIR.",
+        )
+    return licence
 
 
 def _for_platform(sdk: CudaSdk, platform: str) -> CudaSdk:
@@ -121,8 +140,10 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
 
 
 def _place(name: str, keep: tuple[str, ...]) -> str | None:
-    """`nvidia/cublas/include/cublas.h` -> `include/cublas.h`, for kept folders only."""
+    """`nvidia/cublas/include/cublas.h` -> `include/cublas.h`, for kept folders only; a licence -> LICENCE."""
     parts = PurePosixPath(name).parts
+    if parts[0].endswith(".dist-info"):
+        return LICENCE if parts[-1] == "License.txt" and "licences" in keep else None
     if len(parts) < 4 or parts[0] != "nvidia" or parts[-1] == "__init__.py":
         return None
     inside = "/".join(parts[2:])

@@ -50,8 +50,8 @@ class WheelContents:
     """All that goes into one wheel: its facts, upstream's metadata and Python files, and the shared objects.
 
     `extensions`: module -> shared object. `libraries`: the toolkit's, of which those needed and not brought by torch
-    are bundled. `sysroot`: where a foreign platform's packages are unpacked, `library_dirs` its folders of libraries.
-    `sources`: the image libraries that are linked in.
+    are bundled, with `toolkit_licence`. `sysroot`: where a foreign platform's packages are unpacked, `library_dirs` its
+    folders of libraries. `sources`: the image libraries that are linked in.
     """
 
     spec: WheelSpec
@@ -59,6 +59,7 @@ class WheelContents:
     upstream: Upstream
     extensions: Mapping[str, Path]
     libraries: Sequence[Path] = ()
+    toolkit_licence: Path | None = None
     sysroot: Path | None = None
     library_dirs: Sequence[Path] = ()
     sources: Sequence[CodecSource] = ()
@@ -83,7 +84,9 @@ def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]
         wheel.unlink()
         dist_info = tree / archive.find_dist_info(tree)
         _write(dist_info / VARIANT_JSON, variant_json(spec.variant, ptx=spec.ptx_added))
-        bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"))
+        toolkit = {path.name.partition(".so")[0]: content.toolkit_licence for path in content.libraries}
+        licences = {name: path for name, path in toolkit.items() if path is not None}
+        bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"), licences)
         write_sbom(dist_info, spec.version, spec.libraries)
         name = claim_level(wheel.name, dist_info / "WHEEL", spec.glibc)
         name = f"{name.removesuffix('.whl')}-{spec.label}.whl" if spec.with_variant_label else name

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from build_torchvision.errors import MissingInput
 from build_torchvision.inputs.codec_sources import CodecSource
@@ -15,17 +16,23 @@ from build_torchvision.process import run
 log = logging.getLogger(__name__)
 HASHED = re.compile(r"-[0-9a-f]{8}(?=\.so)")  # auditwheel puts a hash before ".so"
 DOCUMENTS = "usr/share/doc"
+NOTHING: Mapping[str, Path] = MappingProxyType({})
 
 
 def bundle_licences(
-    tree: Path, dist_info: Path, sources: Sequence[CodecSource] = (), root: Path = Path("/")
+    tree: Path,
+    dist_info: Path,
+    sources: Sequence[CodecSource] = (),
+    root: Path = Path("/"),
+    toolkit: Mapping[str, Path] = NOTHING,
 ) -> list[str]:
     """Copy each library's licence into `dist_info`/licenses, name it in METADATA, and return what has none.
 
-    `sources` are linked in: their own licence files are taken. Of a library in torchvision.libs dpkg is asked which
-    package below `root` brought it (Debian policy 12.5: its copyright file holds the licence). One that no package
-    brought, or whose copyright file was stripped from the system, has none: that is logged as a warning, since whoever
-    passes the wheel on must add it.
+    `sources` are linked in: their own licence files are taken. `toolkit` has the CUDA toolkit's libraries, each as
+    "libnvjpeg", with its licence. Of another library in torchvision.libs dpkg is asked which package below `root`
+    brought it (Debian policy 12.5: its copyright file holds the licence). One that no package brought, or whose
+    copyright file was stripped from the system, has none: that is logged as a warning, since whoever passes the wheel
+    on must add it.
     """
     added, without = list[str](), list[str]()
     for source in sources:
@@ -35,13 +42,15 @@ def bundle_licences(
             shutil.copyfile(file, dist_info / "licenses" / name)
             added.append(name)
     for library in sorted(tree.glob("torchvision.libs/*.so*")):
-        package = _package_of(HASHED.sub("", library.name), root)
-        copyright_file = root / DOCUMENTS / package / "copyright" if package else None
-        name = f"{package}.copyright"
-        if copyright_file is None or not copyright_file.is_file():
+        own_name = HASHED.sub("", library.name)
+        licence, name = toolkit.get(own_name.partition(".so")[0]), "nvidia-cuda-toolkit/License.txt"
+        if licence is None and (package := _package_of(own_name, root)):
+            licence, name = root / DOCUMENTS / package / "copyright", f"{package}.copyright"
+        if licence is None or not licence.is_file():
             without.append(library.name)
         elif name not in added:
-            shutil.copyfile(copyright_file, dist_info / "licenses" / name)
+            (dist_info / "licenses" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(licence, dist_info / "licenses" / name)
             added.append(name)
     metadata = dist_info / "METADATA"
     lines = "".join(f"License-File: {name}\n" for name in added)
