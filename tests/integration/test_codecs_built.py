@@ -20,7 +20,7 @@ from build_torchvision.verify.libraries import Libraries, check_exports
 from build_torchvision.wheel import archive
 
 pytestmark = pytest.mark.compiler
-MOST_BYTES = 2_800_000  # of all shared objects of a CPU wheel; 2.27 MB before our operators, 2.67 with them
+MOST_BYTES = 2_300_000  # of all shared objects of a CPU wheel: 2.24 MB for 0.21.0, avx2
 
 
 def elves(wheel: Path) -> dict[str, Elf]:

@@ -358,6 +358,14 @@ def test_a_library_is_compiled_once_an_isa_and_what_no_isa_changes_once() -> Non
     assert len(outputs) == len(set(outputs))
 
 
+def test_code_that_runs_once_a_call_is_kept_small_and_what_computes_is_not() -> None:
+    graph = pinned_graph("avx2")
+    (registrations,) = of(graph, "io/image/image.cpp")
+    assert "-inline-threshold=25" in registrations.command
+    assert not any("-inline-threshold=25" in action.command for action in of(graph, "cpu/nms.cpp"))
+    assert not any("-inline-threshold=25" in action.command for action in of(graph, "/libpng/pngread.c"))
+
+
 def test_each_source_of_our_own_is_there_and_compiled() -> None:
     folder = Path(build_torchvision.__file__).parent / "codecs"
     named = {
