@@ -1,7 +1,7 @@
 """Show on standard error what is being waited for, with amounts and rates.
 
 On a terminal one line is written over itself. Elsewhere, as in the log of a CI job, plain lines come at long intervals.
-Nothing is shown of what ends soon, nor with --quiet.
+Nothing is shown of what ends soon, nor with --quiet; of waits within a wait the innermost is shown.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TextIO
 SOON = 1.0  # seconds; of what ends in less nothing is shown
 TERMINAL_EVERY, LOG_EVERY = 0.25, 20.0  # seconds between two updates
 CLEAR = "\r\x1b[2K"
+_active: list[object] = []  # the waits that go on, the innermost last
 
 
 @contextmanager
@@ -49,6 +50,25 @@ def counting(what: str, whole: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
+def following(what: str) -> Iterator[Callable[[str], None]]:
+    """Show how far `what` is; what is yielded is called with each new state ("12 of 168")."""
+    state = "starting"
+
+    def tell(text: str) -> None:
+        nonlocal state
+        state = text
+
+    with _showing(what, lambda seconds: f"{state}, {_time(seconds)}"):
+        yield tell
+
+
+def clear_line() -> None:
+    """Clear the line that a terminal shows of a wait, for something else to be printed in its place."""
+    if _active and sys.stderr.isatty():
+        _write(sys.stderr, CLEAR)
+
+
+@contextmanager
 def _showing(what: str, state: Callable[[float], str], stream: TextIO | None = None) -> Iterator[None]:
     stream = stream or sys.stderr
     if logging.getLogger().level > logging.WARNING:  # --quiet
@@ -56,11 +76,14 @@ def _showing(what: str, state: Callable[[float], str], stream: TextIO | None = N
         return
     terminal, start, ended = stream.isatty(), time.monotonic(), threading.Event()
     every, shown = (TERMINAL_EVERY, CLEAR) if terminal else (LOG_EVERY, "")
+    token = object()
+    _active.append(token)
 
     def show() -> None:
         wait = SOON
         while not ended.wait(wait):
-            _write(stream, f"{shown}{what}: {state(time.monotonic() - start)}" + ("" if terminal else "\n"))
+            if _active[-1] is token:
+                _write(stream, f"{shown}{what}: {state(time.monotonic() - start)}" + ("" if terminal else "\n"))
             wait = every
 
     thread = threading.Thread(target=show, daemon=True)
@@ -72,6 +95,7 @@ def _showing(what: str, state: Callable[[float], str], stream: TextIO | None = N
     finally:
         ended.set()
         thread.join()
+        _active.remove(token)
         seconds = time.monotonic() - start
         if seconds >= SOON:
             end = f"{what}: {state(seconds)}\n" if finished else ""
@@ -96,8 +120,11 @@ def _size(path: Path) -> int:
 
 
 def _amount(size: int, seconds: float, whole: int | None) -> str:
-    of = f" of {whole / 1e6:.1f}" if whole else ""
-    return f"{size / 1e6:.1f}{of} MB, {size / 1e6 / max(seconds, 0.001):.1f} MB/s"
+    if not size:
+        return "nothing yet"
+    unit, bytes_of_it = ("MB", 1e6) if max(size, whole or 0) >= 1e6 else ("kB", 1e3)
+    of = f" of {whole / bytes_of_it:.1f}" if whole else ""
+    return f"{size / bytes_of_it:.1f}{of} {unit}, {size / bytes_of_it / max(seconds, 0.001):.1f} {unit}/s"
 
 
 def _time(seconds: float) -> str:

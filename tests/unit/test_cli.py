@@ -61,3 +61,14 @@ def test_a_reader_that_has_seen_enough_gets_no_traceback() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["[", "141"]
     assert done.stderr == ""
+
+
+def test_an_interruption_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("build_torchvision.cli.detect.detect", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main(["detect"])
+    assert caught.value.code == 130
+    assert "the same command goes on from there" in capsys.readouterr().err

@@ -81,6 +81,46 @@ def interrupted() -> None:
         raise KeyboardInterrupt
 
 
+def test_of_waits_within_a_wait_the_innermost_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = shown(monkeypatch, io.StringIO())
+    with progress.waiting("Assemble"):
+        with progress.waiting("Fetch"):
+            time.sleep(0.3)
+        time.sleep(0.15)
+    text = stream.getvalue()
+    assert "Assemble" not in text[: text.rindex("Fetch")]
+    assert "Assemble" in text[text.rindex("Fetch") :]
+
+
+def test_what_else_is_printed_takes_the_place_of_a_terminals_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = shown(monkeypatch, Terminal())
+    progress.clear_line()
+    assert stream.getvalue() == "", "nothing is waited for"
+    with progress.waiting("Fetch x"):
+        progress.clear_line()
+    assert stream.getvalue() == progress.CLEAR
+
+
+def test_states_are_shown_as_they_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = shown(monkeypatch, io.StringIO())
+    with progress.following("Compile") as tell:
+        tell("12 of 168")
+        time.sleep(0.2)
+    assert "Compile: 12 of 168, 0 s" in stream.getvalue().splitlines()
+
+
+def test_small_amounts_are_shown_too_and_nothing_is_called_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = shown(monkeypatch, io.StringIO())
+    with progress.waiting("Fetch x", tmp_path / "x"):
+        time.sleep(0.15)
+        (tmp_path / "x").write_bytes(bytes(8500))
+    first, *_, last = stream.getvalue().splitlines()
+    assert first == "Fetch x: nothing yet, 0 s"
+    assert re.fullmatch(r"Fetch x: 8\.5 kB, [\d.]+ kB/s, 0 s", last)
+
+
 def test_what_is_done_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = shown(monkeypatch, io.StringIO())
     with progress.counting("Audit", 3) as one_more:

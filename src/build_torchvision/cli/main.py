@@ -99,7 +99,7 @@ def make_app() -> App:
     """The command line with all its commands, none of which is imported yet."""
     from cyclopts import App  # a third of a second with what it imports; the overview does without
 
-    app = App(name=NAME, version=__version__, help=__doc__, help_epilogue=EPILOGUE)
+    app = App(name=NAME, version=__version__, help=__doc__, help_epilogue=EPILOGUE, suppress_keyboard_interrupt=False)
     app.register_install_completion_command()
     for name, (place, summary) in COMMANDS.items():
         app.command(f"build_torchvision.cli.{place}", name=name, help=summary)

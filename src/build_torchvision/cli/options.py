@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.logging import RichHandler
 
+from build_torchvision.progress import clear_line
 from build_torchvision.requests import Requests, left_out_by_reason
 
 OUT = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
@@ -34,6 +35,14 @@ Without = Annotated[
 ]
 
 
+class _Terminal(RichHandler):
+    """Writes messages above the line that shows what is being waited for."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        clear_line()
+        super().emit(record)
+
+
 def show_left_out(found: Requests) -> None:
     """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
     for note in found.notes:
@@ -45,8 +54,11 @@ def show_left_out(found: Requests) -> None:
 
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
-    logging.basicConfig(
-        level=level, format="%(message)s", handlers=[RichHandler(console=ERR, show_time=False, show_path=False)]
-    )
+    if ERR.is_terminal:
+        logging.basicConfig(
+            level=level, format="%(message)s", handlers=[_Terminal(console=ERR, show_time=False, show_path=False)]
+        )
+    else:  # the log of a CI job: a message a line, however long
+        logging.basicConfig(level=level, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     logging.getLogger("httpcore").setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ import re
 import resource
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from build_torchvision.execute.launcher import STATISTICS, Launcher
 from build_torchvision.execute.ninja_file import ninja_file
 from build_torchvision.graph.actions import Action, Graph, shell
 from build_torchvision.process import stream
+from build_torchvision.progress import following
 
 JOB_MEMORY = 1.5 * 2**30  # bytes: what one unit takes at most (measured; see benchmarks/build_cost.py)
 STATUS = re.compile(r"^\[(\d+)/(\d+)\] (.*)$")
@@ -189,7 +190,10 @@ def _ninja(
     finished = 0
     lines: list[str] = []
     columns = (TextColumn("{task.description:<44.44}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+        nullcontext(_ignore) if console.is_terminal or console.quiet else following("Compile") as tell,
+    ):
         task = progress.add_task("starting", total=None)
 
         def show(line: str) -> None:
@@ -198,6 +202,7 @@ def _ninja(
             if status:
                 finished = int(status[1])
                 progress.update(task, completed=finished, total=int(status[2]), description=status[3])
+                tell(f"{finished} of {status[2]}, {status[3]}")
                 if verbose:
                     console.print(line, highlight=False, markup=False)
             lines.append(line)
@@ -214,6 +219,10 @@ def _ninja(
             f"Look at {folder}/build.ninja.",
         )
     return finished, failures
+
+
+def _ignore(_: str) -> None:
+    """A terminal has a bar instead."""
 
 
 def _failure(action: Action, folder: Path) -> FailedAction:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -20,6 +21,7 @@ from build_torchvision.progress import waiting
 from build_torchvision.writing import cannot_write, check_room, full_disk, is_full, writing
 
 log = logging.getLogger(__name__)
+_DIGEST = re.compile(r"-[0-9a-f]{8,}$")  # of an entry's name: what it is made of, nothing for people
 ENVIRONMENT = "BUILD_TORCHVISION_CACHE"
 MINIMUM_ROOM = 16 * 2**20  # bytes: less than any build or environment takes
 ROOM = f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk that you may write."
@@ -70,7 +72,7 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
                 remove(dest)
             part = dest.parent / f".{dest.name}.{uuid.uuid4().hex}.part"
             try:
-                with waiting(f"Fetch {dest.parent.name}/{dest.name}", part):
+                with waiting(f"Fetch {dest.parent.name}/{_DIGEST.sub('', dest.name)}", part):
                     fill(part)
                 part.replace(dest)
             finally:

@@ -17,6 +17,7 @@ from build_torchvision.errors import BuildTorchvisionError, CannotWrite, FetchFa
 from build_torchvision.inputs.cache import ENVIRONMENT, cache_dir
 from build_torchvision.inputs.programs import uv as uv_program
 from build_torchvision.process import TAIL_LINES, run
+from build_torchvision.progress import waiting
 from build_torchvision.verify.package import parse_file_name
 from build_torchvision.verify.target import BESIDE
 from build_torchvision.writing import writing
@@ -196,7 +197,8 @@ def fill(venv: Path, interpreter: Path, torch: str, *wanted: str | Path, action:
         return  # all of it was in uv's cache
     _require_space(action, TORCH_BYTES, venv)
     for attempt in range(1, ATTEMPTS + 1):
-        done = run(command, action=action, env=env, check=False, timeout=3600)
+        with waiting(f"Fetch and install {torch} and what it needs, up to 5 GB"):
+            done = run(command, action=action, env=env, check=False, timeout=3600)
         if done.returncode == 0:
             return
         _require_space(action, FULL, venv)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.process import run
+from build_torchvision.progress import waiting
 from build_torchvision.verify.checks import Check, Part
 from build_torchvision.verify.target import Place
 
@@ -54,7 +55,7 @@ def probe(
         "expected": None if expected is None else sorted(expected),
         "device": device,
     }
-    with tempfile.TemporaryDirectory(prefix="probe-") as scratch:
+    with waiting("Call every operator"), tempfile.TemporaryDirectory(prefix="probe-") as scratch:
         results = Path(scratch, "results.jsonl")
         done = run(
             place.command(PROBE, results, json.dumps(options)),

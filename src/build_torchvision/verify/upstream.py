@@ -16,6 +16,7 @@ from build_torchvision.errors import BadInput, BuildTorchvisionError
 from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.programs import uv as uv_program
 from build_torchvision.process import run
+from build_torchvision.progress import waiting
 from build_torchvision.verify.checks import Check
 from build_torchvision.verify.libraries import CODECS
 from build_torchvision.verify.run_probe import death
@@ -213,14 +214,17 @@ def _run(
     report.unlink(missing_ok=True)
     arguments = (*chosen, "-q", "-p", "no:cacheprovider", f"--junitxml={report}")
     env = {**os.environ, **place.env, **({"PYTEST_ADDOPTS": ""} if alone else {})}
-    done = run(
-        place.command("pytest", *arguments) if time_box is None else place.command(TIME_BOX, str(time_box), *arguments),
-        action="running upstream's tests",
-        cwd=root,
-        env=env,
-        check=False,
-        timeout=timeout,
-    )
+    with waiting("Run upstream's tests"):
+        done = run(
+            place.command("pytest", *arguments)
+            if time_box is None
+            else place.command(TIME_BOX, str(time_box), *arguments),
+            action="running upstream's tests",
+            cwd=root,
+            env=env,
+            check=False,
+            timeout=timeout,
+        )
     if not report.is_file():
         return Check(name="upstream tests", ok=False, detail=f"pytest: {death(done)}", part="upstream")
     return read_report(report.read_text(encoding="utf-8"))
