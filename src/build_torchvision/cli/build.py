@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
 
 from build_torchvision import pipeline
 from build_torchvision.choose.auto import auto_variant
@@ -18,6 +16,7 @@ from build_torchvision.cli.options import (
     ERR,
     OUT,
     Json,
+    Output,
     Quiet,
     Release,
     Torch,
@@ -87,13 +86,12 @@ def plan(
     if as_json:
         print(json.dumps(plans, indent=2))
         return
-    for row in plans:
-        table = Table(show_header=False, box=None)
-        for key, value in row.items():
-            if value is None or value == []:
-                continue
-            table.add_row(key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value))
-        OUT.print(table)
+    for number, row in enumerate(plans):
+        if number:
+            OUT.print()
+        known = {key.replace("_", " "): value for key, value in row.items() if value is not None and value != []}
+        texts = [(key, " ".join(value) if isinstance(value, list) else str(value)) for key, value in known.items()]
+        OUT.print(tables.sheet(texts))
 
 
 def build(
@@ -205,7 +203,7 @@ def build(
     )
     found = requests_for(wanted, available, lists=pip_lists)
     show_left_out(found)
-    console = Console(stderr=True, quiet=quiet)
+    console = Output(stderr=True, quiet=quiet, width=None if ERR.is_terminal else ERR.width)
     result = pipeline.build_all(found.requests, console, folder=build_dir, verbose=verbose)
     for outcome in result.outcomes:
         console.print(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Column, Table
 
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput
 from build_torchvision.progress import counting
@@ -60,13 +60,18 @@ def index(
     if as_json:
         print(json.dumps([asdict(record) for record in records], indent=2))
         return
-    table = Table(
-        Column("variant", no_wrap=True), "version", "codegen", "MB", "checks", "run", box=None, pad_edge=False
-    )
+    fields = [
+        tables.Field(head="variant"),
+        tables.Field(head="version", spare=2),
+        tables.Field(head="codegen", spare=1),
+        *(tables.Field(head=head, number=True) for head in ("MB", "checks", "run")),
+    ]
+    rows = []
     for record in records:
         ran = "-" if record.run_checks is None else str(record.run_checks)
         kind, size = record.codegen_kind or "-", f"{record.size / 1e6:.1f}"
-        table.add_row(record.variant, record.version, kind, size, str(record.proof_checks), ran)
-    OUT.print(table)
+        rows.append([record.variant, record.version, kind, size, str(record.proof_checks), ran])
+    OUT.print(tables.listing(fields, rows, OUT.width))
     word = "signed" if signer else "unsigned (sign it with --sign KEY)"
-    OUT.print(f"{out_dir}: {len(records)} wheels, provenance {word}", highlight=False)
+    count = f"{len(records)} wheel{'s' * (len(records) != 1)}"
+    OUT.print(f"{out_dir}: {count}, provenance {word}", highlight=False)

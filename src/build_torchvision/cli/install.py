@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr
 from build_torchvision.errors import BadInput
 from build_torchvision.install.installer import install as install_wheel
@@ -82,7 +83,8 @@ def install(
         print(json.dumps({"installed": not dry_run, "python": str(environment.executable), "wheels": rows}, indent=2))
         return
     word = "would install" if dry_run else "installed"
-    OUT.print(Text(f"{word} torchvision {chosen.record.version} into {environment.executable}", style="bold"))
-    OUT.print(Text(f"why      {chosen.why}"))
-    for found in judged[1 : SHOWN + 1]:
-        OUT.print(Text(f"{'behind' if found.fits else 'unfit'}   {found.record.variant}: {found.why}"))
+    did = f"{word} torchvision {chosen.record.version} into {environment.executable}"
+    OUT.print(Text(did, style="bold"), soft_wrap=True)
+    behind = judged[1 : SHOWN + 1]
+    others = [("next best" if one.fits else "unfit", f"{one.record.variant}: {one.why}") for one in behind]
+    OUT.print(tables.sheet([("why", chosen.why), *others]))

@@ -154,8 +154,14 @@ def _report(error: BuildTorchvisionError) -> NoReturn:
     from build_torchvision.cli.options import ERR
 
     ERR.print(f"[bold red]error[/] {type(error).__name__}")
-    for text in (f"action:  {error.action}", f"problem: {error.problem}", f"hint:    {error.hint}"):
-        ERR.print(text, markup=False, highlight=False, soft_wrap=True)
+    rows = [("action:", error.action), ("problem:", error.problem), ("hint:", error.hint)]
+    if ERR.is_terminal:
+        from build_torchvision.cli.tables import sheet
+
+        ERR.print(sheet(rows))
+    else:
+        for title, text in rows:
+            ERR.print(f"{title:8} {text}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(error.exit_code)
 
 

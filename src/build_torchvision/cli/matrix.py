@@ -44,7 +44,7 @@ def variants(
     if as_json:
         print(json.dumps([describe(variant) for variant in found], indent=2))
     else:
-        OUT.print(tables.variants_table(found))
+        OUT.print(tables.variants_table(found, OUT.width))
 
 
 def show(name: str, *, as_json: Json = False) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,8 +14,28 @@ from rich.logging import RichHandler
 from build_torchvision.progress import clear_line
 from build_torchvision.requests import Requests, left_out_by_reason
 
-OUT = Console(width=None if sys.stdout.isatty() else 160)  # columns of a file or pipe
-ERR = Console(stderr=True)
+LOG_COLUMNS = 160
+"""How wide lines are in a file or pipe, which has no width of its own."""
+
+
+_TRAILING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)(?=\n)")
+
+
+class Output(Console):
+    """A console whose lines end where their text ends: rich fills a table's cells with blanks to the last column."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, without blanks at the ends of lines."""
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        if self.quiet:
+            return
+        self.file.write(_TRAILING.sub(r"\1", captured.get()))
+        self.file.flush()
+
+
+OUT = Output(width=None if sys.stdout.isatty() else LOG_COLUMNS)
+ERR = Output(stderr=True, width=None if sys.stderr.isatty() else LOG_COLUMNS)
 
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON; docs/schemas has its shape.")]
 Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print results only.")]

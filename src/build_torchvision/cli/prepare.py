@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.table import Table
 
 from build_torchvision import prefetch
+from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
     OUT,
     Json,
@@ -62,7 +62,4 @@ def prepare(
     if as_json:
         print(json.dumps(dict(found), indent=2))
         return
-    table = Table(show_header=False, box=None)
-    for row in found:
-        table.add_row(*row)
-    OUT.print(table)
+    OUT.print(tables.sheet(found))

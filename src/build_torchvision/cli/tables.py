@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -12,51 +14,88 @@ from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 
+GAP = 2  # blanks between two columns
 
-def variants_table(variants: Sequence[Variant]) -> Table:
-    """One row a variant: name, GPU, CPU and how the toolkit serves it."""
-    table = Table(
-        Column("variant", no_wrap=True, min_width=45),
-        "GPU",
-        "CPU from",
-        "platform",
-        "codegen",
-        box=None,
-        pad_edge=False,
-    )
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A column of `listing`: its head, and whether it is a number or can be left out where there is no room."""
+
+    head: str
+    number: bool = False
+    spare: int = 0
+    """0: always shown; else the columns with the largest number are left out first."""
+
+
+def listing(fields: Sequence[Field], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """One line per row, each as wide as its text; spare columns are left out where lines would exceed `width`."""
+    widths = [max(cell_len(text) for text in (field.head, *cells)) for field, cells in _columns(fields, rows)]
+    shown = list(range(len(fields)))
+    spare = sorted((at for at in shown if fields[at].spare), key=lambda at: -fields[at].spare)
+    while spare and sum(widths[at] for at in shown) + GAP * (len(shown) - 1) > width:
+        shown.remove(spare.pop(0))
+    columns = [
+        Column(fields[at].head, no_wrap=True, overflow="fold", justify="right" if fields[at].number else "left")
+        for at in shown
+    ]
+    table = Table(*columns, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
+    for row in rows:
+        table.add_row(*(Text(row[at]) for at in shown))
+    return table
+
+
+def _columns(fields: Sequence[Field], rows: Sequence[Sequence[str]]) -> Iterable[tuple[Field, tuple[str, ...]]]:
+    return zip(fields, zip(*rows, strict=True) if rows else [()] * len(fields), strict=True)
+
+
+def sheet(rows: Iterable[tuple[str, str | Text]]) -> Table:
+    """A title and a text per row; nothing of a long text is cut off, and it goes on below its beginning."""
+    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
+    for title, text in rows:
+        table.add_row(title, Text(text) if isinstance(text, str) else text)
+    return table
+
+
+def variants_table(variants: Sequence[Variant], width: int) -> Table:
+    """One row per variant: name, GPU, CPU and how the toolkit serves it."""
+    fields = [
+        Field(head="variant"),
+        Field(head="GPU"),
+        Field(head="CPU from", spare=1),
+        Field(head="platform", spare=2),
+        Field(head="codegen"),
+    ]
+    rows = []
     for variant in variants:
         codegen = cuda_codegen(variant)
         gpu = f"{variant.gpu.capability} {variant.gpu.products[0]}" if variant.gpu else "-"
         kind = codegen.kind if codegen else "-"
-        table.add_row(str(variant), gpu, variant.isa_facts.first_cpus, variant.platform, kind)
-    return table
+        rows.append([str(variant), gpu, variant.isa_facts.first_cpus, variant.platform, kind])
+    return listing(fields, rows, width)
 
 
 def variant_sheet(variant: Variant) -> Table:
     """All that the facts say of one variant."""
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("variant", str(variant))
-    table.add_row("python", variant.python_version)
-    table.add_row("platform", variant.platform)
-    table.add_row(
-        "CPU ISA", f"{variant.isa}: {' '.join(isa_flags(variant))} (first CPUs: {variant.isa_facts.first_cpus})"
-    )
+    isa = f"{variant.isa}: {' '.join(isa_flags(variant))} (first CPUs: {variant.isa_facts.first_cpus})"
+    rows = [("variant", str(variant)), ("python", variant.python_version), ("platform", variant.platform)]
+    rows.append(("CPU ISA", isa))
     codegen = cuda_codegen(variant)
     if codegen is not None and variant.gpu is not None:
         gpu = variant.gpu
-        table.add_row("GPU", f"{gpu.sm} ({gpu.capability}), {gpu.architecture}: {', '.join(gpu.products)}")
-        table.add_row("CUDA", f"{variant.cuda}, driver {variant.driver_floor} or newer")
-        table.add_row("codegen", f"{codegen.kind}: {' '.join(codegen.gencode)}")
-        table.add_row("", codegen.reason)
-    for note in notes(variant):
-        table.add_row("note", Text(note))
-    return table
+        rows.append(("GPU", f"{gpu.sm} ({gpu.capability}), {gpu.architecture}: {', '.join(gpu.products)}"))
+        rows.append(("CUDA", f"{variant.cuda}, driver {variant.driver_floor} or newer"))
+        rows.append(("codegen", f"{codegen.kind}: {' '.join(codegen.gencode)}"))
+        rows.append(("", codegen.reason))
+    return sheet([*rows, *(("note", note) for note in notes(variant))])
 
 
 def proof_table(proof: Report) -> Table:
-    """One row a check."""
+    """One row per check."""
     verdict = "[green]holds[/]" if proof.ok else "[red]does not hold[/]"
-    table = Table("", "check", "what was seen", title=f"{proof.variant}: {verdict}", title_justify="left", box=None)
+    columns = ("", Column("check", no_wrap=True), Column("what was seen", overflow="fold"))
+    table = Table(
+        *columns, title=f"{proof.variant}: {verdict}", title_justify="left", title_style="", box=None, pad_edge=False
+    )
     for check in proof.checks:
         mark = "[red]FAIL[/]" if not check.ok else "[green]ok[/]" if check.judged else "[yellow]-[/]"
         table.add_row(mark, check.name, Text(check.detail))
