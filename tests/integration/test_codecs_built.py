@@ -14,8 +14,10 @@ from conftest import Build, build_torchvision
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+import build_torchvision as build_torchvision_package
 from build_torchvision.binary.elf import Elf, read_elf
 from build_torchvision.facts.codecs import codec_libraries
+from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.verify.libraries import Libraries, check_exports
 from build_torchvision.wheel import archive
 
@@ -38,6 +40,18 @@ def test_a_cpu_wheel_is_of_the_pinned_glibc_and_brings_no_library_along(built: B
         asked = {version for elf in elves(wheel).values() for _, version in elf.versions}
         glibc = [tuple(map(int, text.removeprefix("GLIBC_").split("."))) for text in asked if text.startswith("GLIBC_")]
         assert max(glibc) <= (2, 28)
+
+
+def test_no_shared_object_holds_a_path_of_this_machine(built: Build) -> None:
+    """Messages name the source that they come from, in words that are the same wherever it was compiled."""
+    folders = [Path(build_torchvision_package.__file__).parent, cache_dir(), Path.home()]
+    for wheel in built.wheels.values():
+        with zipfile.ZipFile(wheel) as packed:
+            objects = {name: packed.read(name) for name in packed.namelist() if name.endswith(".so")}
+        found = [
+            (name, str(folder)) for name, data in objects.items() for folder in folders if str(folder).encode() in data
+        ]
+        assert found == []
 
 
 def test_no_name_of_an_image_library_is_exported_and_a_planted_one_is_found(built: Build, tmp_path: Path) -> None:

@@ -366,6 +366,15 @@ def test_code_that_runs_once_a_call_is_kept_small_and_what_computes_is_not() -> 
     assert not any("-inline-threshold=25" in action.command for action in of(graph, "/libpng/pngread.c"))
 
 
+def test_a_source_of_our_own_is_named_alike_wherever_this_package_lies() -> None:
+    graph = pinned_graph("avx2")
+    operators = Path(build_torchvision.__file__).parent / "operators"
+    read = [action for action in graph.actions if action.kind in (ActionKind.COMPILE, ActionKind.FRONTEND)]
+    ours = [action for action in read if any("/csrc/" in path for path in action.inputs)]
+    assert all(f"-ffile-prefix-map={operators}=operators" in action.command for action in ours)
+    assert ours
+
+
 def test_each_source_of_our_own_is_there_and_compiled() -> None:
     folder = Path(build_torchvision.__file__).parent / "codecs"
     named = {

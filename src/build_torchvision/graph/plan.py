@@ -37,6 +37,7 @@ from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.cuda_compiler import Clang
 from build_torchvision.inputs.torch_sdk import TorchSdk
 from build_torchvision.inputs.upstream import Extension, Upstream
+from build_torchvision.operators import FOLDER as OPERATORS_FOLDER
 from build_torchvision.operators import Operators
 
 # ATen's and the dispatcher's headers, which nearly every source of a module of the unstable ABI includes. torch/torch.h
@@ -143,6 +144,7 @@ class _Planner:
         self.prefix_maps = (
             f"-ffile-prefix-map={ingredients.source_root}=torchvision",
             f"-ffile-prefix-map={torch.root}=torch-sdk",
+            f"-ffile-prefix-map={OPERATORS_FOLDER}=operators",
         )
         headers = (*torch.include_dirs, *(cuda.include_dirs if cuda else ()))
         self.common = (
