@@ -13,29 +13,25 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import httpx
 from packaging.requirements import Requirement
 from packaging.tags import Tag
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.facts import PLATFORMS, Release, releases, toolkits, version_key
 from build_torchvision.facts.codecs import codec_libraries
 from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
+from build_torchvision.inputs.index_page import IndexFile, default_index, read_page
 from build_torchvision.inputs.parts import NotInParts, remote
 from build_torchvision.inputs.registry import locate
 
@@ -44,7 +40,6 @@ TABLES = ROOT / "src" / "build_torchvision" / "facts"
 FIRST = "0.20.0"
 """The oldest release that the table lists."""
 OLDEST_PYTHON = (3, 10)
-SIMPLE_JSON, SIMPLE_HTML = "application/vnd.pypi.simple.v1+json", "text/html;q=0.2"
 OSV = "https://api.osv.dev/v1/query"
 SECONDS = 60.0
 
@@ -52,52 +47,7 @@ SECONDS = 60.0
 # --- the registry -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class IndexFile:
-    """A file as an index page lists it."""
-
-    name: str
-    url: str
-    yanked: bool = False
-
-    @property
-    def wheel(self) -> tuple[str, Version, frozenset[Tag]] | None:
-        """(project, version, tags) of a wheel; None for anything else."""
-        try:
-            name, version, _, tags = parse_wheel_filename(self.name)
-        except (InvalidWheelFilename, InvalidVersion):
-            return None
-        return str(name), version, tags
-
-
 Wheel = tuple[IndexFile, frozenset[Tag]]
-
-
-class _Links(HTMLParser):
-    """The links of an HTML index page (PEP 503)."""
-
-    def __init__(self, base: str) -> None:
-        super().__init__()
-        self.base, self.files = base, list[IndexFile]()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
-        if tag == "a" and found.get("href"):
-            url = urldefrag(urljoin(self.base, found["href"] or "")).url
-            name = unquote(urlsplit(url).path.rpartition("/")[2])
-            self.files.append(IndexFile(name=name, url=url, yanked="data-yanked" in found))
-
-
-def parse_page(text: str, content_type: str, base: str) -> list[IndexFile]:
-    """The files of an index page: JSON (PEP 691) or HTML (PEP 503)."""
-    if "json" in content_type:
-        return [
-            IndexFile(name=row["filename"], url=urljoin(base, row["url"]), yanked=bool(row.get("yanked")))
-            for row in json.loads(text)["files"]
-        ]
-    links = _Links(base)
-    links.feed(text)
-    return links.files
 
 
 @dataclass
@@ -110,12 +60,7 @@ class Registry:
     def files(self, project: str) -> list[IndexFile]:
         """All files of `project` that are not yanked."""
         if project not in self._pages:
-            url = f"{self.index.rstrip('/')}/{project}/"
-            headers = {"Accept": f"{SIMPLE_JSON}, {SIMPLE_HTML}"}
-            answer = httpx.get(url, headers=headers, follow_redirects=True, timeout=SECONDS)
-            answer.raise_for_status()
-            page = parse_page(answer.text, answer.headers.get("Content-Type", ""), str(answer.url))
-            self._pages[project] = [one for one in page if not one.yanked]
+            self._pages[project] = read_page(self.index, project)
         return self._pages[project]
 
     def members(self, file: IndexFile, wanted: str) -> dict[str, str]:
@@ -152,20 +97,6 @@ class Registry:
 
 def _is_linux(tag: Tag, platform: str) -> bool:
     return "linux" in tag.platform and tag.platform.endswith(f"_{platform}")
-
-
-@cache
-def default_index() -> str:
-    """The index that pip is configured with, or its own default."""
-    if url := os.environ.get("PIP_INDEX_URL"):
-        return url
-    told = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True, check=False
-    )
-    if told.returncode == 0 and told.stdout.strip():
-        return told.stdout.strip()
-    script = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
 
 
 # --- releases ---------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from build_torchvision.inputs import toolchain as toolchains
 from build_torchvision.inputs.codec_sources import CodecSource, write_headers
 from build_torchvision.inputs.codecs import Codec, Codecs
 from build_torchvision.inputs.compiler import Compiler
-from build_torchvision.inputs.origins import OriginFailed, from_url, pinned_file
+from build_torchvision.inputs.origins import OriginFailed, from_registry, from_url, pinned_file
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.inputs.toolchain import Toolchain, unpack_deb
 from build_torchvision.inputs.upstream import Extension
@@ -137,6 +137,25 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         yield folder, f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("name", ["zlib_ng-1.1.0.tar.gz", "zlib-ng-1.1.0.tar.gz"])
+def test_a_source_distribution_is_fetched_from_the_address_that_the_index_lists_and_nothing_runs(
+    name: str, served: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, address = served
+    (folder / "simple" / "zlib-ng").mkdir(parents=True)
+    (folder / name).write_bytes(b"the archive, whose setup.py is not even unpacked")
+    links = [f"../../{file}" for file in ("zlib_ng-1.0.0.tar.gz", "zlib_ng-1.1.0-cp313-cp313-linux_x86_64.whl", name)]
+    page = "".join(f'<a href="{link}#sha256=0">x</a>' for link in links)
+    (folder / "simple" / "zlib-ng" / "index.html").write_text(page)
+    monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+    assert from_registry("zlib-ng==1.1.0")(tmp_path / "part") == f"{address}/{name}"
+    assert (tmp_path / "part").read_bytes() == (folder / name).read_bytes()
+    with pytest.raises(OriginFailed, match=r"lists no source distribution of zlib-ng==1\.2"):
+        from_registry("zlib-ng==1.2")(tmp_path / "other")
+    with pytest.raises(OriginFailed, match="404"):
+        from_registry("libdeflate==1.1.0")(tmp_path / "other")
 
 
 def test_the_first_origin_with_the_right_bytes_is_taken(served: tuple[Path, str], tmp_path: Path) -> None:

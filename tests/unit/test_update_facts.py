@@ -25,6 +25,7 @@ from build_torchvision import facts
 from build_torchvision.facts import releases
 from build_torchvision.facts.codecs import codec_libraries
 from build_torchvision.facts.cuda_wheels import cuda_wheels
+from build_torchvision.inputs.index_page import SIMPLE_JSON, parse_page
 
 ROOT = Path(__file__).parents[2]
 ANSWERS: dict[str, Any] = json.loads((ROOT / "tests/unit/registry_answers.json").read_text(encoding="utf-8"))
@@ -52,7 +53,7 @@ class Recorded(tool.Registry):  # type: ignore[name-defined,misc]  # a module th
 
     def files(self, project: str) -> list[Any]:
         page = json.dumps(self.pages[project])
-        return [one for one in tool.parse_page(page, tool.SIMPLE_JSON, "https://index.invalid/") if not one.yanked]
+        return [one for one in parse_page(page, SIMPLE_JSON, "https://index.invalid/") if not one.yanked]
 
     def members(self, file: Any, wanted: str) -> dict[str, str]:
         found: dict[str, str] = ANSWERS["members"][file.name]
@@ -168,11 +169,11 @@ def test_the_pinned_compilers_are_the_newest_pair(tmp_path: Path) -> None:
 
 
 def test_html_pages_are_read_as_json_ones_are() -> None:
-    found = tool.parse_page(ANSWERS["html"], "text/html", "https://index.invalid/simple/cuda-toolkit/")
+    found = parse_page(ANSWERS["html"], "text/html", "https://index.invalid/simple/cuda-toolkit/")
     assert {str(one.wheel[1]) for one in found} == {"13.0.2", "13.2.2"}
     assert all("#" not in one.url for one in found)
     yanked = '<a href="../../x/torch-1.0-py3-none-any.whl#sha256=00" data-yanked="broken">torch</a>'
-    (one,) = tool.parse_page(yanked, "text/html", "https://index.invalid/simple/torch/")
+    (one,) = parse_page(yanked, "text/html", "https://index.invalid/simple/torch/")
     assert (one.url, one.yanked) == ("https://index.invalid/x/torch-1.0-py3-none-any.whl", True)
 
 
@@ -184,7 +185,7 @@ def test_the_index_is_asked_as_pip_asks_it(kind: str, monkeypatch: pytest.Monkey
         asked.append(request)
         if kind == "json":
             page = json.dumps(ANSWERS["pages"]["cuda-toolkit"])
-            return httpx.Response(200, text=page, headers={"Content-Type": tool.SIMPLE_JSON})
+            return httpx.Response(200, text=page, headers={"Content-Type": SIMPLE_JSON})
         return httpx.Response(200, text=ANSWERS["html"], headers={"Content-Type": "text/html"})
 
     client = httpx.Client(transport=httpx.MockTransport(answer))

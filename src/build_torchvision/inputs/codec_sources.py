@@ -46,7 +46,7 @@ def _fetch(library: CodecLibrary) -> CodecSource:
     if library.debian_pool:
         origins.append(("the apt mirror", from_mirror(library.debian_pool, library.sha256)))
     if library.sdist:
-        origins.append(("the package registry", from_registry(library.sdist, library.sha256)))
+        origins.append(("the package registry", from_registry(library.sdist)))
     archive = pinned_file(
         cache_dir() / "codecs" / f"{name}.tar.gz",
         library.sha256,

@@ -1,16 +1,17 @@
-"""Download one pinned file from the first origin that serves the right bytes: a URL, a distribution's mirror or pip."""
+"""Download one pinned file from the first origin that serves the right bytes: a URL, a mirror or a package index."""
 
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from packaging.version import Version
 
 from build_torchvision.errors import BuildTorchvisionError, FetchFailed
 from build_torchvision.inputs.apt import APT_HELPER, APT_SECONDS, configured_mirrors
 from build_torchvision.inputs.cache import publish, remove, sha256_of
-from build_torchvision.inputs.registry import download_sdist
+from build_torchvision.inputs.index_page import default_index, read_page
 from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
@@ -115,13 +116,21 @@ def from_mirror(pool_path: str, sha256: str) -> Origin:
     return fetch
 
 
-def from_registry(requirement: str, sha256: str) -> Origin:
-    """The source distribution that meets `requirement` ("zlib-ng==1.1.0"), as pip finds it."""
+def from_registry(requirement: str) -> Origin:
+    """The source distribution of `requirement` ("zlib-ng==1.1.0") at the address that pip's index lists for it."""
 
     def fetch(part: Path) -> str:
-        with tempfile.TemporaryDirectory(prefix="sdist-", dir=part.parent) as name:
-            file = download_sdist(requirement, Path(name), sha256=sha256, action=f"Fetch the source of {requirement}")
-            file.replace(part)
-            return f"{requirement} ({file.name}) from the package registry"
+        import httpx
+
+        project, _, version = requirement.partition("==")
+        index = default_index()
+        try:
+            listed = read_page(index, project)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+            raise OriginFailed(f"{index}: {type(error).__name__}: {error}") from error
+        found = [file for file in listed if file.source_version == Version(version)]
+        if not found:
+            raise OriginFailed(f"{index} lists no source distribution of {requirement}")
+        return from_url(found[0].url)(part)
 
     return fetch

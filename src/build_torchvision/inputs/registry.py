@@ -91,26 +91,6 @@ def download(
     return wheels[0]
 
 
-def download_sdist(requirement: str, folder: Path, *, sha256: str, action: str) -> Path:
-    """Fetch the source distribution that meets `requirement` ("zlib-ng==1.1.0") into `folder`.
-
-    pip holds it to `sha256` before it asks it for its metadata, which runs the project's own build script. Raises
-    FetchFailed with pip's own words.
-    """
-    pins = folder / "requirements.txt"
-    pins.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
-    quiet = ["--no-cache-dir", "--progress-bar", "off", "--no-input"]
-    command = [*pip(action), "download", *quiet, "--no-deps", "--no-binary=:all:", "--require-hashes"]
-    try:
-        run([*command, "--dest", folder, "--requirement", pins], action=action, timeout=DOWNLOAD_SECONDS)
-    except ProcessFailed as error:
-        raise FetchFailed(action, error.problem, "Check that pip reaches the package registry.") from error
-    files = [path for path in folder.iterdir() if path.name.endswith((".tar.gz", ".zip"))]
-    if len(files) != 1:
-        raise FetchFailed(action, f"pip left {len(files)} archives.", "Check that pip reaches the package registry.")
-    return files[0]
-
-
 def wheels_for(platform: str, python: str | None) -> list[str]:
     """pip's options for one wheel of `platform` and Python ("313", "313t", or any)."""
     tags = [part for tag in WHEEL_PLATFORMS[platform] for part in ("--platform", tag)]
