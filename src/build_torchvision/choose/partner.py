@@ -173,7 +173,7 @@ def _nightly(torch: InstalledPackage, build: TorchBuild) -> Partner | NoPartner:
 
 
 def _published(torch: InstalledPackage, build: TorchBuild, row: Release | None, platform: str) -> Partner | NoPartner:
-    if torch.channel and row is not None:
+    if torch.channel and row is not None and torch.local is None and torch.kind in (Backend.CPU, Backend.CUDA):
         kind = "cuda*" if torch.kind is Backend.CUDA else "cpu*"  # how their build strings begin
         return Partner(
             torchvision=f"torchvision={row.torchvision}={kind}",

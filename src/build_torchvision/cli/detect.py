@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 
-from rich.table import Table
-from rich.text import Text
-
 from build_torchvision.choose.advice import Advice, advice_json, advise
 from build_torchvision.cli.options import OUT, Json
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.machine.environment import environment_named
 from build_torchvision.machine.report import Machine, machine_json
 from build_torchvision.machine.report import detect as read_machine
 from build_torchvision.machine.sources import this_machine
-from build_torchvision.reading import printable
 
 SHOWN = 6  # runners-up on the screen; --json has all
 
@@ -34,19 +31,15 @@ def detect(*, python: str | None = None, as_json: Json = False) -> None:
         notes = [*machine.notes, *advice.notes]
         print(json.dumps({**machine_json(machine), **advice_json(advice), "notes": notes}, indent=2))
     else:
-        OUT.print(_sheet(machine, advice))
+        _sheet(machine, advice).print(OUT)
 
 
-def _sheet(machine: Machine, advice: Advice) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-
-    def row(title: str, text: str) -> None:
-        table.add_row(title, Text(printable(text)))
-
+def _sheet(machine: Machine, advice: Advice) -> Sheet:
+    sheet = Sheet()
+    row = sheet.row
     limit = f", limited to {machine.cpu_limit:g}" if machine.cpu_limit is not None else ""
-    isa = machine.cpu.isa or "no ISA of the matrix"
     row("CPU", f"{machine.cpu.model} ({machine.cpu.microarchitecture}, {machine.platform}), {machine.cpus} CPUs{limit}")
-    row("CPU ISA", isa)
+    row("CPU ISA", machine.cpu.isa or "no ISA of the matrix")
     for gpu in machine.gpus:
         memory = f", {gpu.memory_mib} MiB" if gpu.memory_mib else ""
         row("GPU", f"{gpu.name}, {gpu.capability}{memory}")
@@ -54,7 +47,8 @@ def _sheet(machine: Machine, advice: Advice) -> Table:
         row("GPU", "none from NVIDIA")
     if machine.driver:
         row("driver", machine.driver + (f", CUDA {machine.driver_cuda}" if machine.driver_cuda else ""))
-    where = [machine.container and f"in {machine.container}", machine.wsl and "WSL2", f"glibc {machine.glibc}"]
+    libc = f"glibc {machine.glibc}" if machine.glibc else "no glibc"
+    where = [machine.container and f"in {machine.container}", machine.wsl and "WSL2", libc]
     row("system", ", ".join(part for part in where if part))
     environment = machine.environment
     if environment is not None:
@@ -69,18 +63,18 @@ def _sheet(machine: Machine, advice: Advice) -> Table:
         if offer is None or str(offer.choice.variant) in shown:
             continue
         shown.add(str(offer.choice.variant))
-        table.add_section()
-        table.add_row(f"[bold]{title}[/]", Text(str(offer.choice.variant), style="bold"))
+        sheet.gap()
+        row(title, str(offer.choice.variant), style="bold", title_style="bold")
         row("", offer.choice.why)
         if offer.needs:
             row("first" if offer.build else "no build", offer.needs)
         if offer.build:
-            row("build", offer.build)
+            row("build", offer.build, command=True)
         if offer.install:
-            row("install", offer.install)
-    table.add_section()
+            row("install", offer.install, command=True)
+    sheet.gap()
     for choice in [choice for choice in advice.runners_up if str(choice.variant) not in shown][:SHOWN]:
         row("behind", f"{choice.variant}: {choice.why}")
     for note in advice.notes:
         row("note", note)
-    return table
+    return sheet

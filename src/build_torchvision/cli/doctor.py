@@ -6,13 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from rich.table import Table
-from rich.text import Text
-
 from build_torchvision.cli.options import OUT, Json
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.doctor.report import Examination, examination_json, examine
 from build_torchvision.errors import VerificationFailed
-from build_torchvision.reading import printable
 
 
 def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
@@ -29,37 +26,35 @@ def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(examination_json(found), indent=2))
     else:
-        OUT.print(_sheet(found))
+        _sheet(found).print(OUT)
     if found.diagnoses:
         sys.exit(VerificationFailed.exit_code)
 
 
-def _sheet(found: Examination) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
-
-    def row(title: str, text: str, style: str = "") -> None:
-        table.add_row(title, Text(printable(text), style=style))
-
+def _sheet(found: Examination) -> Sheet:
+    sheet = Sheet()
     environment, running = found.environment, found.running
-    row("Python", f"{environment.python_version}, {environment.executable}")
+    sheet.row("Python", f"{environment.python_version}, {environment.executable}")
     if running is not None:
         name = running.variant or "not built by build-torchvision"
-        row("torchvision", f"{running.torchvision} ({name}), beside torch {running.torch or 'none'}")
-        row("CPU code", running.isa)
+        sheet.row("torchvision", f"{running.torchvision} ({name}), beside torch {running.torch or 'none'}")
+        sheet.row("CPU code", running.isa)
         if running.device:
-            row("GPU code", f"CUDA {running.cuda or '?'}: {', '.join(running.device)}")
+            sheet.row("GPU code", f"CUDA {running.cuda or '?'}: {', '.join(running.device)}")
         for gpu, kind in running.kinds:
-            row("", f"on {gpu}: {kind or 'does not run'}")
+            sheet.row("", f"on {gpu}: {kind or 'does not run'}")
     for one in found.diagnoses:
-        table.add_section()
-        row(f"[bold red]{one.name}[/]", one.cause)
-        row("seen as", one.symptom)
+        sheet.gap()
+        sheet.row(one.name, "", title_style="bold red")
+        sheet.row("cause", one.cause)
+        sheet.row("seen as", one.symptom)
         if one.fix is not None:
-            row("[bold]mend[/]", one.fix, "bold")
+            sheet.row("fix", one.fix, style="bold", command=True)
         if one.fix is None or one.remedy.note:
-            row("" if one.fix else "[bold]mend[/]", one.remedy.note or "no command helps")
+            sheet.row("" if one.fix else "fix", one.remedy.note or "no command helps")
+    sheet.gap()
     if not found.diagnoses:
-        row("[bold green]healthy[/]", "nothing is wrong")
+        sheet.row("healthy", "nothing is wrong", title_style="bold green")
     for note in found.notes:
-        row("note", note)
-    return table
+        sheet.row("note", note)
+    return sheet

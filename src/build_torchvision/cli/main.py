@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
@@ -127,6 +128,9 @@ def _row(name: str, text: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; every error of ours becomes three sentences and its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack what a path or a name has
     if not arguments or arguments[0] in HELP:
         print(overview())
         return

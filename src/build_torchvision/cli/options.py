@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
-from rich.logging import RichHandler
 
-from build_torchvision.progress import clear_line
-from build_torchvision.requests import Requests, left_out_by_reason
+if TYPE_CHECKING:
+    from build_torchvision.requests import Requests
 
 LOG_COLUMNS = 160
 """How wide lines are in a file or pipe, which has no width of its own."""
@@ -56,16 +55,10 @@ Without = Annotated[
 ]
 
 
-class _Terminal(RichHandler):
-    """Writes messages above the line that shows what is being waited for."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        clear_line()
-        super().emit(record)
-
-
 def show_left_out(found: Requests) -> None:
     """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
+    from build_torchvision.requests import left_out_by_reason
+
     for note in found.notes:
         ERR.print(note, markup=False, highlight=False, soft_wrap=True)
     for reason, variants in left_out_by_reason(found.left_out).items():
@@ -76,9 +69,10 @@ def show_left_out(found: Requests) -> None:
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.DEBUG if verbose else logging.WARNING
     if ERR.is_terminal:
-        logging.basicConfig(
-            level=level, format="%(message)s", handlers=[_Terminal(console=ERR, show_time=False, show_path=False)]
-        )
+        from build_torchvision.cli.terminal_log import TerminalLog  # slow to import, with what it imports
+
+        handler = TerminalLog(console=ERR, show_time=False, show_path=False)
+        logging.basicConfig(level=level, format="%(message)s", handlers=[handler])
     else:  # the log of a CI job: a message a line, however long
         logging.basicConfig(level=level, format="%(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)

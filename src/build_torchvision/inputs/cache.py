@@ -13,9 +13,6 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-import platformdirs
-from filelock import FileLock
-
 from build_torchvision.errors import FetchFailed, ProcessFailed
 from build_torchvision.progress import waiting
 from build_torchvision.writing import cannot_write, check_room, full_disk, is_full, writing
@@ -29,6 +26,8 @@ ROOM = f"Free some space, or point {ENVIRONMENT} at a folder on a larger disk th
 
 def cache_dir() -> Path:
     """The folder that holds everything fetched: $BUILD_TORCHVISION_CACHE, or the user's own cache folder."""
+    import platformdirs  # imported where it is used, as filelock below: `detect` fetches nothing
+
     chosen = os.environ.get(ENVIRONMENT)
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("build-torchvision")
 
@@ -57,6 +56,8 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
     a killed one left is swept by the next. Raises CannotWrite when the disk is full or the
     folder cannot be written, and whatever `fill` raises.
     """
+    from filelock import FileLock
+
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(dest.parent / f".{dest.name}.lock"):

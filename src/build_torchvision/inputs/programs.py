@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
 import platform as host
 import sys
@@ -64,6 +63,8 @@ def aarch64_decoder() -> None:
 
 def _installed(package: str, path: str) -> Path | None:
     """`path` in the package, where its pinned version is installed beside this program."""
+    import importlib.metadata  # with it the parser of e-mail headers: slow to import
+
     try:
         found = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pynvml
-
 # Under WSL2 the library lies where the loader of a container may not look; once loaded, its name finds it.
 WSL_LIBRARY = Path("/usr/lib/wsl/lib/libnvidia-ml.so.1")
 NO_LIBRARY, NO_MODULE, MISMATCH = "no library", "kernel module not loaded", "library and kernel module differ"
@@ -46,11 +44,19 @@ class Nvml:
         return cls(driver=data.get("driver"), cuda=data.get("cuda"), devices=devices, trouble=data.get("trouble"))
 
 
+def _loads() -> bool:
+    """Whether the library can be loaded. Without it the large module of its bindings is not imported."""
+    for name in (str(WSL_LIBRARY), "libnvidia-ml.so.1"):
+        with suppress(OSError):
+            ctypes.CDLL(name)
+            return True
+    return False
+
+
 @contextmanager
 def _session() -> Iterator[None]:
-    if WSL_LIBRARY.exists():
-        with suppress(OSError):
-            ctypes.CDLL(str(WSL_LIBRARY))
+    import pynvml
+
     pynvml.nvmlInit()
     try:
         yield
@@ -60,6 +66,10 @@ def _session() -> Iterator[None]:
 
 def read_nvml() -> Nvml:
     """Ask this machine's library. Takes milliseconds, raises nothing."""
+    if not _loads():
+        return Nvml(trouble=NO_LIBRARY)
+    import pynvml
+
     try:
         with _session():
             count = pynvml.nvmlDeviceGetCount()
@@ -80,6 +90,8 @@ def read_nvml() -> Nvml:
 
 
 def _device(handle: Any) -> NvmlDevice:
+    import pynvml
+
     major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
     memory: int | None = None
     with suppress(pynvml.NVMLError):  # not supported where CPU and GPU share their memory
@@ -93,6 +105,8 @@ def _device(handle: Any) -> NvmlDevice:
 
 
 def _mig(handle: Any) -> Iterator[str]:
+    import pynvml
+
     with suppress(pynvml.NVMLError):  # not supported: no MIG here
         current, _ = pynvml.nvmlDeviceGetMigMode(handle)
         if current != pynvml.NVML_DEVICE_MIG_ENABLE:
