@@ -18,7 +18,7 @@ def prepare(request: BuildRequest) -> list[tuple[str, str]]:
 
     Raises MissingInput naming every missing tool in one command.
     """
-    check_buildable(request.variants, request.release)
+    check_buildable(request.variants, request.release, torch_named=request.torch is not None)
     check_cache()
     _check_tools(request)
     found: list[tuple[str, str]] = []

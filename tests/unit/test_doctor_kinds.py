@@ -291,3 +291,18 @@ def test_words_before_a_vowel_are_written_so(tmp_path: Path) -> None:
     examined = Examined(site.write(tmp_path))
     assert "an XPU (Intel) build" in examined.notes
     assert "an XPU (Intel) build" in " ".join(advise(examined.machine).notes)
+
+
+@pytest.mark.parametrize(("torch", "short"), [("2.15.0+cu132", "cuda13_2-sm90-avx512bf16"), ("2.15.0+cpu", "cpu-")])
+def test_a_python_newer_than_the_releases_torch_is_built_for_beside_the_torch_that_is_there(
+    torch: str, short: str, tmp_path: Path
+) -> None:
+    """One wheel of the stable ABI serves all Pythons: the Python has to be one of the torch that is built against."""
+    site = Site(python="3.15", torch=torch, torchvision="0.29.2", requirement="torch>=2.14.0")
+    if "cu" in torch:
+        site.with_torch_cuda(torch, "13.2", "sm80", "sm90")
+    best = advice_for(site.write(tmp_path), "h100").best
+    assert best is not None
+    assert best.build is not None, best.needs
+    assert best.choice.variant.short.startswith(short)
+    assert best.build.endswith(f"--torchvision 0.29.1 --torch {packages_of(tmp_path, '3.15')}")

@@ -266,6 +266,8 @@ def printed(advice: Advice) -> list[str]:
 
 @example("2.6.0", "cu121", "0.19.1", "l40s", "pip", "none", "3.12")  # no track of CUDA 12.1
 @example("2.10.0", "cu130", "0.25.0", "dgx-spark", "uv", "other gpu", "3.12")
+@example("2.19.0", "", "0.19.1", "l40s", "managed", "none", "3.12")
+@example("2.19.0", "cu118", "0.19.1", "zen2", "managed", "none", "3.12")
 @example("2.9.1", "", "0.23.0", "l40s", "conda", "none", "3.14t")
 @example("2.9.1", "rocm7.2.1", "0.25.0", "zen2", "managed", "none", "3.12")
 @settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])

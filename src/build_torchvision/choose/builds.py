@@ -31,6 +31,8 @@ class Build:
     release: Release
     torch: Path | None
     environment: PythonEnvironment | None
+    beside_torch: bool = True
+    """Whether it is for the environment's torch; else the wheel's own requirement brings another."""
 
     @property
     def command(self) -> Command:
@@ -55,8 +57,12 @@ class Build:
         first, index = tuple[str, ...](), tuple[str, ...]()
         if isinstance(found, Partner) and not found.conda:
             first, index = (found.torch,), found.options
-        elif torch is not None:  # a new environment does not get this very torch: it gets the release's
-            first, index = (f"torch=={self.release.torch}",), release_index(self.release, self.variant)
+        elif (
+            torch is not None and self.beside_torch
+        ):  # a new environment does not get this very torch: it gets the release's
+            cuda = self.variant.cuda or (self.release.cuda if torch.kind is Backend.CUDA else None)
+            first = (f"torch=={self.release.torch}",)
+            index = release_index(self.release, cuda, self.variant.platform)
         return install(self.environment, [self.wheel], options=options, first=first, first_options=index)
 
 
@@ -79,7 +85,13 @@ def plan_build(machine: Machine, variant: Variant, *, beside_torch: bool = True)
             selection = select_release(variant)
             if selection.needs_source:
                 return NoBuild(reason=f"No source of TorchVision {selection.release.torchvision} can be fetched.")
-            build = Build(variant=variant, release=selection.release, torch=None, environment=environment)
+            build = Build(
+                variant=variant,
+                release=selection.release,
+                torch=None,
+                environment=environment,
+                beside_torch=beside_torch,
+            )
         else:
             if torch.kind not in (Backend.CPU, Backend.CUDA):
                 return NoBuild(reason=f"torch {torch.version} is {torch.kind.build}, which no variant goes with.")
@@ -88,7 +100,8 @@ def plan_build(machine: Machine, variant: Variant, *, beside_torch: bool = True)
                 return NoBuild(reason=f"The version of torch, {torch.version!r}, is no version.")
             release = select_release(variant, torch=known).release
             same = release.torch == known.version and release.torch_cuda(variant.platform) == torch.cuda
-            plain = variant.cuda is None and known.local != "cpu.cxx11.abi"
+            fetched = variant.python in release.pythons  # else only the torch that is there has this Python
+            plain = variant.cuda is None and known.local != "cpu.cxx11.abi" and fetched
             folder = None if same or plain else torch.folder.parent
             if folder is not None and not is_folder(torch.folder):
                 return NoBuild(reason=f"{torch.folder} is not there to build against.")

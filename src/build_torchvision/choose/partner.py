@@ -17,7 +17,6 @@ from build_torchvision.facts import Release, releases
 from build_torchvision.facts.wheel_indexes import wheel_index
 from build_torchvision.machine.environment import Backend, InstalledPackage, PythonEnvironment
 from build_torchvision.releases import TorchBuild, newer_than_known, pairs
-from build_torchvision.variants import Variant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,10 +146,10 @@ def pair_of_line(torch: InstalledPackage, platform: str) -> Partner | None:
     return found if isinstance(found, Partner) and not found.conda else None
 
 
-def release_index(release: Release, variant: Variant) -> tuple[str, ...]:
-    """pip's options for the index that has the torch of `release` for the track of `variant`."""
-    row = wheel_index(f"cu{variant.cuda.replace('.', '')}" if variant.cuda else "cpu")
-    if row is None or row.index is None or release.torch_cuda(variant.platform) == variant.cuda:
+def release_index(release: Release, cuda: str | None, platform: str) -> tuple[str, ...]:
+    """pip's options for the index that has the torch of `release` built with `cuda`, None for a CPU-only one."""
+    row = wheel_index(f"cu{cuda.replace('.', '')}" if cuda else "cpu")
+    if row is None or row.index is None or release.torch_cuda(platform) == cuda:
         return ()
     return "--index-url", row.index
 

@@ -19,7 +19,7 @@ def check_request(request: BuildRequest) -> None:
     Each variant has to be of a Python of the release, and the torch of the track's CUDA major version, with code for
     the variant's GPU; a source has to be known.
     """
-    platform = check_buildable(request.variants, request.release)
+    platform = check_buildable(request.variants, request.release, torch_named=request.torch is not None)
     check_told_cuda(request)
     check_source(request)
     first = request.variants[0]

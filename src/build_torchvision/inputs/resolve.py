@@ -113,11 +113,14 @@ class ResolvedInputs:
         return self.digest[:16]
 
 
-def check_buildable(variants: Sequence[Variant], release: Release) -> str:
-    """The one platform of `variants`. Raises BadInput, before anything is fetched, for what cannot be built."""
+def check_buildable(variants: Sequence[Variant], release: Release, *, torch_named: bool = False) -> str:
+    """The one platform of `variants`. Raises BadInput, before anything is fetched, for what cannot be built.
+
+    With a torch of the user's own (`torch_named`) a release of the stable ABI serves whatever Python that torch is for.
+    """
     for variant in variants:
         action = f"Build {variant} of TorchVision {release.torchvision}"
-        if variant.python not in release.pythons:
+        if variant.python not in release.pythons and not (torch_named and release.stable_abi):
             raise BadInput(
                 action,
                 f"torch {release.torch} has no wheels for Python {variant.python[0]}.{variant.python[1:]}.",
@@ -136,7 +139,7 @@ def check_source(request: BuildRequest) -> None:
 
 def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     """Find and check every input of `request`, fetching what is not cached. Raises before the first compile."""
-    platform = check_buildable(request.variants, request.release)
+    platform = check_buildable(request.variants, request.release, torch_named=request.torch is not None)
     check_source(request)
     check_cache()
     check_told_cuda(request)
