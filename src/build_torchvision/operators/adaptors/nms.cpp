@@ -7,21 +7,22 @@ namespace {
 
 Tensor nms_on_cpu(const Tensor& dets, const Tensor& scores, double iou_threshold) {
   check_boxes(dets, scores);
-  Tensor keep = empty_as(dets, {dets.size(0)}, ScalarType::Long);
-  int64_t kept = 0;
-  DISPATCH_FLOATING(dets.scalar_type(), "nms_kernel", [&] {
-    kept = nms(
-        torch_threads(),
-        read<scalar_t>(dets),
-        dets.stride(0),
-        dets.stride(1),
-        read<scalar_t>(scores),
-        scores.stride(0),
-        dets.size(0),
-        iou_threshold,
-        write<int64_t>(keep));
+  return kept_boxes(dets, [&](int64_t* keep) {
+    int64_t kept = 0;
+    DISPATCH_FLOATING(dets.scalar_type(), "nms_kernel", [&] {
+      kept = nms(
+          torch_threads(),
+          read<scalar_t>(dets),
+          dets.stride(0),
+          dets.stride(1),
+          read<scalar_t>(scores),
+          scores.stride(0),
+          dets.size(0),
+          iou_threshold,
+          keep);
+    });
+    return kept;
   });
-  return first_of(keep, kept);
 }
 
 } // namespace

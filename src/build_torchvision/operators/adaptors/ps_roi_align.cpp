@@ -1,9 +1,36 @@
 // ps_roi_align in place of upstream's ops/cpu/ps_roi_align_kernel.cpp.
 
-#include "tensor.h"
+#include "pooling.h"
 
 namespace build_torchvision {
 namespace {
+
+struct PsRoiAlign {
+  static constexpr const char *kForward = "ps_roi_align_forward_kernel", *kBackward = "ps_roi_align_backward_kernel";
+  static constexpr const char* kPlaces = "channel_mapping";
+  static constexpr bool kPositionSensitive = true;
+
+  template <class T>
+  static void forward(
+      const Threads& threads,
+      const Maps<const T>& input,
+      const T* rois,
+      const Pooling& pooling,
+      T* output,
+      int32_t* places) {
+    ps_roi_align(threads, input, rois, pooling, output, places);
+  }
+  template <class T>
+  static void backward(
+      const Threads& threads,
+      const Maps<const T>& grad,
+      const T* rois,
+      const int32_t* places,
+      const Pooling& pooling,
+      const Maps<T>& grad_input) {
+    ps_roi_align_backward(threads, grad, rois, places, pooling, grad_input);
+  }
+};
 
 std::tuple<Tensor, Tensor> ps_roi_align_forward(
     const Tensor& input,
@@ -12,25 +39,7 @@ std::tuple<Tensor, Tensor> ps_roi_align_forward(
     int64_t pooled_height,
     int64_t pooled_width,
     int64_t sampling_ratio) {
-  check_pooled("ps_roi_align_forward_kernel", input, rois);
-  const std::vector<int64_t> shape = position_sensitive_shape(input, rois, pooled_height, pooled_width);
-  Tensor output = empty_as(input, shape), mapping = empty_as(input, shape, ScalarType::Int);
-  if (output.numel() == 0) {
-    return {output, mapping};
-  }
-  const Tensor planes = as_contiguous(input), regions = as_contiguous(rois);
-  const Pooling pooling{rois.size(0), spatial_scale, pooled_height, pooled_width, sampling_ratio, true};
-  DISPATCH_FLOATING_AND_HALF(input.scalar_type(), "ps_roi_align_forward_kernel", [&] {
-    check_images<scalar_t>(regions, input.size(0));
-    ps_roi_align(
-        torch_threads(),
-        maps<scalar_t>(planes),
-        read<scalar_t>(regions),
-        pooling,
-        write<scalar_t>(output),
-        write<int32_t>(mapping));
-  });
-  return {output, mapping};
+  return pool_regions<PsRoiAlign>(input, rois, spatial_scale, pooled_height, pooled_width, sampling_ratio);
 }
 
 Tensor ps_roi_align_gradient(
@@ -45,27 +54,9 @@ Tensor ps_roi_align_gradient(
     int64_t channels,
     int64_t height,
     int64_t width) {
-  CHECK(grad.is_cpu(), "grad must be a CPU tensor");
-  CHECK(rois.is_cpu(), "rois must be a CPU tensor");
-  CHECK(channel_mapping.is_cpu(), "channel_mapping must be a CPU tensor");
-  check_same_type("ps_roi_align_backward_kernel", grad, "grad", rois, "rois");
-  Tensor grad_input = zeros_as(grad, {batch_size, channels, height, width});
-  if (grad.numel() == 0) {
-    return grad_input;
-  }
-  const Tensor gradients = as_contiguous(grad), regions = as_contiguous(rois), mapping = as_contiguous(channel_mapping);
-  const Pooling pooling{rois.size(0), spatial_scale, pooled_height, pooled_width, sampling_ratio, true};
-  DISPATCH_FLOATING_AND_HALF(grad.scalar_type(), "ps_roi_align_backward_kernel", [&] {
-    check_images<scalar_t>(regions, batch_size);
-    ps_roi_align_backward(
-        torch_threads(),
-        read<scalar_t>(gradients),
-        read<scalar_t>(regions),
-        write<int32_t>(mapping),
-        pooling,
-        writable_maps<scalar_t>(grad_input));
-  });
-  return grad_input;
+  const std::vector<int64_t> shape{batch_size, channels, height, width};
+  return pooling_gradient<PsRoiAlign>(
+      grad, rois, channel_mapping, spatial_scale, pooled_height, pooled_width, shape, sampling_ratio);
 }
 
 } // namespace

@@ -20,35 +20,25 @@ using Stored = T;
 #define DISPATCH_STORED DISPATCH_INTEGRAL
 #endif
 
-#ifdef BUILD_TORCHVISION_QUANTIZED_TENSORS
-// A quantized tensor's options say that it is quantized, which the numbers of boxes are not.
-Tensor new_empty_numbers(const Tensor&, int64_t count) {
-  return at::empty({count}, at::TensorOptions().dtype(at::kLong));
-}
-#else
-Tensor new_empty_numbers(const Tensor& like, int64_t count) {
-  return empty_as(like, {count}, ScalarType::Long);
-}
-#endif
-
 Tensor quantized_nms_on_cpu(const Tensor& dets, const Tensor& scores, double iou_threshold) {
   check_boxes(dets, scores);
-  Tensor keep = new_empty_numbers(dets, dets.size(0));
-  int64_t kept = 0;
-  DISPATCH_STORED(dets.scalar_type(), "qnms_kernel", [&] {
-    kept = quantized_nms(
-        torch_threads(),
-        reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(dets)),
-        dets.stride(0),
-        dets.stride(1),
-        reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(scores)),
-        scores.stride(0),
-        dets.size(0),
-        iou_threshold,
-        kExactAreas,
-        write<int64_t>(keep));
+  return kept_boxes(dets, [&](int64_t* keep) {
+    int64_t kept = 0;
+    DISPATCH_STORED(dets.scalar_type(), "qnms_kernel", [&] {
+      kept = quantized_nms(
+          torch_threads(),
+          reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(dets)),
+          dets.stride(0),
+          dets.stride(1),
+          reinterpret_cast<const Stored<scalar_t>*>(data_of<scalar_t>(scores)),
+          scores.stride(0),
+          dets.size(0),
+          iou_threshold,
+          kExactAreas,
+          keep);
+    });
+    return kept;
   });
-  return first_of(keep, kept);
 }
 
 } // namespace

@@ -2,6 +2,8 @@
 // TORCH_TARGET_VERSION for the extension that keeps to the stable ABI.
 #pragma once
 
+#include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "../kernels/kernels.h"
@@ -83,6 +85,17 @@ inline void check_boxes(const Tensor& dets, const Tensor& scores) {
   CHECK(dets.is_cpu(), "dets must be a CPU tensor");
   CHECK(scores.is_cpu(), "scores must be a CPU tensor");
   CHECK(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
+}
+
+// The result of nms: `select(keep)` writes the numbers of the boxes that stay and returns how many they are. They are
+// copied to a tensor of their own size, which takes less time than a view of a larger one.
+template <class Select>
+Tensor kept_boxes(const Tensor& dets, const Select& select) {
+  const std::unique_ptr<int64_t[]> keep(new int64_t[dets.size(0)]);
+  const int64_t kept = select(keep.get());
+  Tensor numbers = empty_numbers(dets, kept);
+  std::copy(keep.get(), keep.get() + kept, write<int64_t>(numbers));
+  return numbers;
 }
 
 // Upstream reads outside the input where a region names an image that is not there; here it is an error.

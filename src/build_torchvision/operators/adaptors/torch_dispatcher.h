@@ -51,8 +51,9 @@ inline Tensor zeros_as(const Tensor& like, at::IntArrayRef sizes) {
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.contiguous();
 }
-inline Tensor first_of(Tensor& tensor, int64_t count) {
-  return tensor.narrow(0, 0, count);
+// Not like another tensor: a quantized one's options say that it is quantized, which numbers of boxes are not.
+inline Tensor empty_numbers(const Tensor&, int64_t count) {
+  return at::empty({count}, at::TensorOptions().dtype(at::kLong));
 }
 
 inline Tensor shaped(const Tensor& tensor, at::IntArrayRef sizes) {

@@ -40,8 +40,8 @@ inline Tensor zeros_as(const Tensor& like, Sizes sizes) {
 inline Tensor as_contiguous(const Tensor& tensor) {
   return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor);
 }
-inline Tensor first_of(Tensor& tensor, int64_t count) {
-  return torch::stable::narrow(tensor, 0, 0, count);
+inline Tensor empty_numbers(const Tensor& like, int64_t count) {
+  return empty_as(like, {count}, ScalarType::Long);
 }
 
 inline Tensor shaped(const Tensor& tensor, Sizes sizes) {

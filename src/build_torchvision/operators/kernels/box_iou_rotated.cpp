@@ -22,6 +22,7 @@ constexpr double kSameAngle = 1e-6;    // cross products below this: one directi
 constexpr double kSamePoint = 1e-8;    // squared distances up to this: one point
 constexpr double kSmallestArea = 1e-14;
 constexpr int kMostPoints = 24;        // 16 crossings and 8 corners
+constexpr double kPairCost = 20;       // nanoseconds, of pairs of which some overlap
 
 template <class T>
 struct Vector {
@@ -221,7 +222,8 @@ void box_iou_rotated(const Threads& threads, const T* boxes1, int64_t count1, co
     thickness[j] = others[j].thickness;
   }
   const T *xs = x, *ys = y, *reaches = reach, *thicknesses = thickness;
-  parallel(threads, count1, std::max<int64_t>(1, 4096 / count2), [&](int64_t begin, int64_t end) {
+  const double pairs = static_cast<double>(count1) * static_cast<double>(count2);
+  parallel(worth(threads, pairs * kPairCost), count1, [&](int64_t begin, int64_t end) {
     constexpr int64_t kRow = 256;
     int32_t apart[kRow];
     for (int64_t i = begin; i < end; ++i) {

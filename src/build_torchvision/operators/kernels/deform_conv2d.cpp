@@ -17,6 +17,13 @@ namespace {
 
 constexpr int kTile = 64;  // samples that are computed before they are transposed
 
+// The threads that `cost` nanoseconds a sample and channel are worth.
+inline Threads worth_samples(const Threads& threads, const Convolution& shape, double cost) {
+  const double samples = static_cast<double>(shape.kernel_height * shape.kernel_width) *
+      static_cast<double>(shape.out_height * shape.out_width) * static_cast<double>(shape.batch);
+  return worth(threads, samples * static_cast<double>(shape.channels) * cost);
+}
+
 // Where one kernel element of one image and offset group samples.
 template <class T>
 struct Taps {
@@ -61,7 +68,7 @@ class Padded {
         size_((shape.height + 3) * (shape.width + 2) * Lanes),
         blocks_((channels + Lanes - 1) / Lanes),
         data_(size_ * blocks_) {
-    parallel(threads, blocks_, 1, [&](int64_t begin, int64_t end) {
+    parallel(threads, blocks_, [&](int64_t begin, int64_t end) {
       for (int64_t b = begin; b < end; ++b) {
         T* block = data_ + b * size_;
         std::fill(block, block + step_ * Lanes, T(0.0f));
@@ -76,7 +83,7 @@ class Padded {
 
   void fill(const Threads& threads, const T* image) {
     const int64_t pixels = height_ * width_;
-    parallel(threads, blocks_ * height_, std::max<int64_t>(1, 32768 / (width_ * Lanes)), [&](int64_t begin, int64_t end) {
+    parallel(threads, blocks_ * height_, [&](int64_t begin, int64_t end) {
       for (int64_t at = begin; at < end; ++at) {
         const int64_t b = at / height_, row = at % height_, channel = b * Lanes;
         pack<Lanes>(
@@ -139,7 +146,7 @@ void columns_of(const Threads& threads, const Convolution& shape, const T* input
   for (int64_t image = 0; image < shape.batch; ++image) {
     for (int64_t group = 0; group < shape.offset_groups; ++group) {
       map.fill(threads, input + (image * shape.channels + group * channels) * shape.height * shape.width);
-      parallel(threads, kernel * tiles, std::max<int64_t>(1, 1024 / channels), [&](int64_t begin, int64_t end) {
+      parallel(threads, kernel * tiles, [&](int64_t begin, int64_t end) {
         alignas(64) T values[kTile * Lanes];
         Bilinear<T> places[kTile];
         T weights[kTile];
@@ -214,7 +221,7 @@ void grad_input_of(const Threads& threads, const Convolution& shape, const T* co
   const int64_t kernel = shape.kernel_height * shape.kernel_width, area = shape.out_height * shape.out_width;
   const int64_t channels = shape.channels / shape.offset_groups, pixels = shape.height * shape.width;
   const int64_t blocks = (channels + Lanes - 1) / Lanes;
-  parallel(threads, shape.batch * shape.offset_groups * blocks, 1, [&](int64_t begin, int64_t end) {
+  parallel(threads, shape.batch * shape.offset_groups * blocks, [&](int64_t begin, int64_t end) {
     Buffer<T> map(pixels * Lanes);
     alignas(64) T tile[kTile * Lanes];
     for (int64_t task = begin; task < end; ++task) {
@@ -298,7 +305,7 @@ void grad_offset_of(const Threads& threads, const Convolution& shape, const T* c
   for (int64_t image = 0; image < shape.batch; ++image) {
     for (int64_t group = 0; group < shape.offset_groups; ++group) {
       map.fill(threads, input + (image * shape.channels + group * channels) * shape.height * shape.width);
-      parallel(threads, kernel * tiles, std::max<int64_t>(1, 256 / channels), [&](int64_t begin, int64_t end) {
+      parallel(threads, kernel * tiles, [&](int64_t begin, int64_t end) {
         alignas(64) T packed[3][kTile * Lanes], planes[3][Lanes * kTile];
         Slope<T> places[kTile];
         T weights[kTile];
@@ -374,14 +381,14 @@ void by_lanes(const Convolution& shape, const Body& body) {
 template <class T>
 void deform_columns(const Threads& threads, const Convolution& shape, const T* input, const T* offset, const T* mask, T* columns) {
   by_lanes<T>(shape, [&](auto width) {
-    columns_of<T, decltype(width)::value>(threads, shape, input, offset, mask, columns);
+    columns_of<T, decltype(width)::value>(worth_samples(threads, shape, 0.5), shape, input, offset, mask, columns);
   });
 }
 
 template <class T>
 void deform_grad_input(const Threads& threads, const Convolution& shape, const T* columns, const T* offset, const T* mask, T* grad_input) {
   by_lanes<T>(shape, [&](auto width) {
-    grad_input_of<T, decltype(width)::value>(threads, shape, columns, offset, mask, grad_input);
+    grad_input_of<T, decltype(width)::value>(worth_samples(threads, shape, 1.0), shape, columns, offset, mask, grad_input);
   });
 }
 
@@ -389,10 +396,11 @@ template <class T>
 void deform_grad_offset_mask(const Threads& threads, const Convolution& shape, const T* columns, const T* input, const T* offset, const T* mask, T* grad_offset, T* grad_mask) {
   by_lanes<T>(shape, [&](auto width) {
     constexpr int Lanes = decltype(width)::value;
+    const Threads used = worth_samples(threads, shape, 1.0);
     if (mask) {
-      grad_offset_of<T, Lanes, true>(threads, shape, columns, input, offset, mask, grad_offset, grad_mask);
+      grad_offset_of<T, Lanes, true>(used, shape, columns, input, offset, mask, grad_offset, grad_mask);
     } else {
-      grad_offset_of<T, Lanes, false>(threads, shape, columns, input, offset, mask, grad_offset, grad_mask);
+      grad_offset_of<T, Lanes, false>(used, shape, columns, input, offset, mask, grad_offset, grad_mask);
     }
   });
 }

@@ -119,7 +119,7 @@ void ps_roi_align(
 template <class T>
 void ps_roi_align_backward(
     const Threads& threads,
-    const T* grad,
+    const Maps<const T>& grad,
     const T* rois,
     const int32_t* channel_mapping,
     const Pooling& pooling,
@@ -137,7 +137,7 @@ void ps_roi_pool(
 template <class T>
 void ps_roi_pool_backward(
     const Threads& threads,
-    const T* grad,
+    const Maps<const T>& grad,
     const T* rois,
     const int32_t* channel_mapping,
     const Pooling& pooling,

@@ -45,12 +45,16 @@ struct Width {
   static constexpr int value = Lanes;
 };
 
-// Calls body(Width) with a block that suits `channels`. float, which nearly all maps are, has two: every width is code.
+// Calls body(Width) with a block that suits `channels`. float, which nearly all maps are, has three: every width is code.
 template <class T, class Body>
 void with_lanes(int64_t channels, const Body& body) {
   if constexpr (sizeof(T) == 4) {
     if (channels <= kLanes<T> / 4) {
       body(Width<kLanes<T> / 4>{});
+      return;
+    }
+    if (channels <= kLanes<T> / 2) {
+      body(Width<kLanes<T> / 2>{});
       return;
     }
   }
@@ -192,8 +196,7 @@ void pack_as_float(
 template <int Lanes, class T, class Packed>
 void pack_blocks(const Threads& threads, const Maps<const T>& input, int64_t first, int64_t count, Packed* to) {
   const int64_t pixels = input.height * input.width;
-  const int64_t grain = std::max<int64_t>(1, 32768 / (input.width * Lanes));
-  parallel(threads, count * input.batch * input.height, grain, [&](int64_t begin, int64_t end) {
+  parallel(threads, count * input.batch * input.height, [&](int64_t begin, int64_t end) {
     for (int64_t at = begin; at < end;) {
       const int64_t plane = at / input.height, row = at % input.height;
       const int64_t channel = (first + plane / input.batch) * Lanes, image = plane % input.batch;

@@ -23,7 +23,8 @@ namespace {
 
 constexpr int64_t kGroup = 64;     // boxes that settle among themselves
 constexpr int64_t kChunk = 512;    // boxes that stay in the first-level cache while a group strikes
-constexpr int64_t kShortSort = 48; // below this an insertion is faster than counting digits
+constexpr int64_t kBlock = 16;     // boxes that are compared at once, whole vectors of every type
+constexpr int64_t kShortSort = 256; // up to here comparing every pair of keys is faster than counting digits
 
 // A key whose unsigned order is the order of scores, the best first: NaN is better than anything, -0 equals 0.
 inline uint32_t order_key(float score) {
@@ -49,6 +50,39 @@ inline uint64_t order_key(T score) {
   return ~(static_cast<uint64_t>(static_cast<int64_t>(score)) ^ 0x8000000000000000u);
 }
 
+// An integer as wide as T: a flag per lane that needs no conversion.
+template <class T>
+using Flag = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+
+inline int64_t whole_blocks(int64_t count) {
+  return (count + kBlock - 1) / kBlock * kBlock;
+}
+
+// Calls body(i) for [begin, end), whole blocks: loops of a known length, which become vectors without a rest.
+template <class Body>
+inline void by_blocks(int64_t begin, int64_t end, const Body& body) {
+  for (int64_t block = begin; block < end; block += kBlock) {
+    for (int64_t i = block; i < block + kBlock; ++i) {
+      body(i);
+    }
+  }
+}
+
+// The place of every key in the order: as many as are less, or the same and before it. `keys` has whole blocks, those
+// beyond `count` anything.
+template <class Key>
+void rank_keys(const Key* __restrict__ keys, int64_t count, Flag<Key>* __restrict__ places) {
+  const int64_t room = whole_blocks(count);
+  std::fill(places, places + room, Flag<Key>(0));
+  for (int64_t j = 0; j < count; ++j) {
+    const Key key = keys[j];
+    const int64_t own = j / kBlock * kBlock;
+    by_blocks(0, own, [&](int64_t i) { places[i] += key < keys[i] ? 1 : 0; });
+    by_blocks(own, own + kBlock, [&](int64_t i) { places[i] += (key < keys[i]) | ((key == keys[i]) & (j < i)) ? 1 : 0; });
+    by_blocks(own + kBlock, room, [&](int64_t i) { places[i] += key <= keys[i] ? 1 : 0; });
+  }
+}
+
 template <class Key>
 struct Scored {
   Key key;
@@ -58,17 +92,6 @@ struct Scored {
 // Stable: equal scores keep their order, as in torch.sort(stable=True, descending=True).
 template <class Key>
 void sort_by_key(Scored<Key>* items, int64_t count) {
-  if (count <= kShortSort) {
-    for (int64_t i = 1; i < count; ++i) {
-      const Scored<Key> item = items[i];
-      int64_t j = i;
-      for (; j > 0 && items[j - 1].key > item.key; --j) {
-        items[j] = items[j - 1];
-      }
-      items[j] = item;
-    }
-    return;
-  }
   constexpr int kDigit = 8, kValues = 1 << kDigit, kDigits = sizeof(Key) * 8 / kDigit;
   int64_t counts[kDigits][kValues] = {};
   for (int64_t i = 0; i < count; ++i) {
@@ -99,10 +122,6 @@ void sort_by_key(Scored<Key>* items, int64_t count) {
   }
 }
 
-// An integer as wide as T: a flag per lane that needs no conversion.
-template <class T>
-using Flag = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-
 template <class T>
 struct Boxes {
   T *left, *top, *right, *bottom, *area;
@@ -132,20 +151,23 @@ struct Quotient {
   }
 };
 
-// Strikes boxes [begin, end) that overlap box i too much. max and min take their first argument for NaN, as std::max.
+// Strikes boxes [begin, end), whole blocks, that overlap box i too much. max and min take their first argument for NaN,
+// as std::max.
 template <class T, class Exceeds>
-inline void strike(const Boxes<T>& boxes, T left, T top, T right, T bottom, T area, int64_t begin, int64_t end, const Exceeds& exceeds) {
+inline void strike(const Boxes<T>& boxes, int64_t i, int64_t begin, int64_t end, const Exceeds& exceeds) {
+  const T left = boxes.left[i], top = boxes.top[i], right = boxes.right[i], bottom = boxes.bottom[i], area = boxes.area[i];
   const T *lefts = boxes.left, *tops = boxes.top, *rights = boxes.right, *bottoms = boxes.bottom, *areas = boxes.area;
   Flag<T>* __restrict__ struck = boxes.struck;
-  for (int64_t j = begin; j < end; ++j) {
+  by_blocks(begin, end, [&](int64_t j) {
     const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
     const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
     const T w = r - l, h = b - t;
     const T overlap = (0 < w ? w : 0) * (0 < h ? h : 0);
     struck[j] |= exceeds(overlap, area + areas[j] - overlap) ? Flag<T>(-1) : Flag<T>(0);
-  }
+  });
 }
 
+// The boxes stand in the order of their scores; those up to the next whole block are there, and anything.
 template <class T, class Exceeds>
 int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, const Exceeds& exceeds, int64_t* keep) {
   int64_t kept = 0, begin = 0, end = count;
@@ -156,16 +178,21 @@ int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, con
       if (!boxes.struck[i]) {
         keep[kept++] = boxes.number[i];
         strikers[strikes++] = i;
-        strike(boxes, boxes.left[i], boxes.top[i], boxes.right[i], boxes.bottom[i], boxes.area[i], i + 1, group, exceeds);
+        // Boxes before i are settled: that they are struck too has no effect.
+        strike(boxes, i, (i + 1) / kBlock * kBlock, whole_blocks(group), exceeds);
       }
     }
     begin = group;
     const int64_t rest = end - begin;
-    parallel(threads, rest, std::max<int64_t>(kChunk, (int64_t{1} << 17) / std::max<int64_t>(strikes, 1)), [&](int64_t from, int64_t to) {
-      for (int64_t chunk = begin + from; chunk < begin + to; chunk += kChunk) {
+    if (rest == 0) {
+      break;
+    }
+    const Threads used = worth(threads, static_cast<double>(rest) * static_cast<double>(strikes) * 0.5);
+    parallel(used, whole_blocks(rest) / kBlock, [&](int64_t from, int64_t to) {
+      const int64_t last = begin + to * kBlock;
+      for (int64_t chunk = begin + from * kBlock; chunk < last; chunk += kChunk) {
         for (int64_t k = 0; k < strikes; ++k) {
-          const int64_t i = strikers[k];
-          strike(boxes, boxes.left[i], boxes.top[i], boxes.right[i], boxes.bottom[i], boxes.area[i], chunk, std::min(chunk + kChunk, begin + to), exceeds);
+          strike(boxes, strikers[k], chunk, std::min(chunk + kChunk, last), exceeds);
         }
       }
     });
@@ -214,13 +241,24 @@ bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
 // `read(number)` gives a box's four coordinates, `area_of` its area, both as T.
 template <class T, class Key, class Score, class Read>
 int64_t suppress(const Threads& threads, int64_t count, double threshold, const Score& score, const Read& read, int64_t* keep) {
-  const int64_t room = (count + 15) / 16 * 16;
+  const int64_t room = whole_blocks(count);
   Buffer<T> coordinates(5 * room);
   Buffer<Flag<T>> struck(room);
   Buffer<int64_t> numbers(room);
   T* base = coordinates;
   const Boxes<T> boxes{base, base + room, base + 2 * room, base + 3 * room, base + 4 * room, struck, numbers};
-  {
+  if (count <= kShortSort) {
+    Key keys[kShortSort] = {};
+    Flag<Key> places[kShortSort];
+    for (int64_t i = 0; i < count; ++i) {
+      keys[i] = static_cast<Key>(order_key(score(i)));
+    }
+    rank_keys(keys, count, places);
+    for (int64_t i = 0; i < count; ++i) {
+      boxes.number[places[i]] = i;
+      read(boxes, places[i], i);
+    }
+  } else {
     Buffer<Scored<Key>> items(count);
     for (int64_t i = 0; i < count; ++i) {
       items[i] = {static_cast<Key>(order_key(score(i))), i};
@@ -231,7 +269,10 @@ int64_t suppress(const Threads& threads, int64_t count, double threshold, const 
       read(boxes, i, items[i].number);
     }
   }
-  std::fill(boxes.struck, boxes.struck + count, Flag<T>(0));
+  for (T* each : {boxes.left, boxes.top, boxes.right, boxes.bottom, boxes.area}) {
+    std::fill(each + count, each + room, T(0));
+  }
+  std::fill(boxes.struck, boxes.struck + room, Flag<T>(0));
   // The largest T that is not more than the threshold: a T is more than the one exactly when it is more than the other.
   T limit = static_cast<T>(threshold);
   if (static_cast<double>(limit) > threshold) {

@@ -66,20 +66,31 @@ struct Threads {
   void (*run)(int64_t count, int64_t grain, void (*body)(int64_t begin, int64_t end, void* context), void* context);
 };
 
-// Calls body(begin, end) for ranges that cover [0, count); in this thread where one range is enough.
+// What a thread is worth, in about nanoseconds of work: waking one costs some microseconds, on a busy machine tens.
+constexpr double kThreadWork = 1 << 16;
+
+// As many of the threads as `work` is worth, an estimate in about nanoseconds; at least one.
+inline Threads worth(const Threads& threads, double work) {
+  const double most = work / kThreadWork;
+  const int64_t count = most < static_cast<double>(threads.count) ? static_cast<int64_t>(most) : threads.count;
+  return {count < 1 ? 1 : count, threads.run};
+}
+
+// Calls body(begin, end) for ranges that cover [0, count), one a thread; in this thread where there is only one.
 template <class Body>
-void parallel(const Threads& threads, int64_t count, int64_t grain, const Body& body) {
+void parallel(const Threads& threads, int64_t count, const Body& body) {
   if (count <= 0) {
     return;
   }
-  if (threads.count <= 1 || count <= grain) {
+  if (threads.count <= 1 || count == 1) {
     body(int64_t{0}, count);
     return;
   }
   auto call = [](int64_t begin, int64_t end, void* context) {
     (*static_cast<const Body*>(context))(begin, end);
   };
-  threads.run(count, grain, call, const_cast<void*>(static_cast<const void*>(&body)));
+  const int64_t share = (count + threads.count - 1) / threads.count;
+  threads.run(count, share, call, const_cast<void*>(static_cast<const void*>(&body)));
 }
 
 } // namespace build_torchvision

@@ -312,9 +312,33 @@ inline void by_planes(int64_t channels, const Body& body) {
   }
 }
 
-// Bins that are worth a thread, of `work` operations each.
-inline int64_t bins_at_least(int64_t work) {
-  return std::max<int64_t>(1, 32768 / std::max<int64_t>(work, 1));
+// Gradients are contiguous, and start at 0: a bin's planes right before they are added to, while they are in cache.
+template <class T>
+void clear_plane(const Maps<T>& maps, int64_t image, int64_t channel) {
+  T* plane = maps.data + image * maps.batch_stride + channel * maps.channel_stride;
+  std::fill(plane, plane + maps.height * maps.width, T(0.0f));
+}
+template <class T>
+void clear_bin(const Maps<T>& maps, int64_t channels, int64_t area, int64_t bin) {
+  for (int64_t image = 0; image < maps.batch; ++image) {
+    for (int64_t c = 0; c < channels; ++c) {
+      clear_plane(maps, image, channel_of(c, area, bin));
+    }
+  }
+}
+template <class T>
+void clear_channels(const Maps<T>& maps, int64_t first) {
+  for (int64_t image = 0; image < maps.batch; ++image) {
+    for (int64_t channel = first; channel < maps.channels; ++channel) {
+      clear_plane(maps, image, channel);
+    }
+  }
+}
+
+// The threads that `cost` nanoseconds a bin, channel and region are worth.
+inline Threads worth_bins(const Threads& threads, const Pooling& pooling, int64_t channels, double cost) {
+  const double bins = static_cast<double>(pooling.height) * static_cast<double>(pooling.width);
+  return worth(threads, bins * static_cast<double>(pooling.regions) * static_cast<double>(channels) * cost);
 }
 
 // The planes of output channels c, c + 1, ... for one bin of a region in `image`.
@@ -336,7 +360,7 @@ void ps_roi_align(const Threads& threads, const Maps<const T>& input, const T* r
   const int64_t area = pooling.height * pooling.width, channels = input.channels / area;
   write_channels(pooling.regions, channels * area, channel_mapping);
   const Regions<T> regions(rois, static_cast<T>(pooling.scale), pooling, input.height, input.width, input.row_stride, input.column_stride);
-  parallel(threads, area, bins_at_least(pooling.regions * channels * 64), [&](int64_t begin, int64_t end) {
+  parallel(worth_bins(threads, pooling, channels, 16), area, [&](int64_t begin, int64_t end) {
     Places<T> places;
     for (int64_t bin = begin; bin < end; ++bin) {
       for (int64_t first = 0, after; first < pooling.regions; first = after) {
@@ -358,10 +382,12 @@ void ps_roi_align(const Threads& threads, const Maps<const T>& input, const T* r
 }
 
 template <class T>
-void ps_roi_align_backward(const Threads& threads, const T* grad, const T* rois, const int32_t* channel_mapping, const Pooling& pooling, const Maps<T>& grad_input) {
+void ps_roi_align_backward(const Threads& threads, const Maps<const T>& grads, const T* rois, const int32_t* channel_mapping, const Pooling& pooling, const Maps<T>& grad_input) {
   const int64_t area = pooling.height * pooling.width, channels = grad_input.channels / area;
+  const T* grad = grads.data;
   const Regions<T> regions(rois, static_cast<T>(pooling.scale), pooling, grad_input.height, grad_input.width, grad_input.width, 1);
   if (!is_own_mapping(pooling.regions, channels * area, channel_mapping)) {
+    clear_channels(grad_input, 0);
     for (int64_t n = 0; n < pooling.regions; ++n) {
       for (int64_t at = 0; at < channels * area; ++at) {
         Places<T> places;
@@ -372,9 +398,11 @@ void ps_roi_align_backward(const Threads& threads, const T* grad, const T* rois,
     }
     return;
   }
-  parallel(threads, area, bins_at_least(pooling.regions * channels * 64), [&](int64_t begin, int64_t end) {
+  clear_channels(grad_input, channels * area);
+  parallel(worth_bins(threads, pooling, channels, 16), area, [&](int64_t begin, int64_t end) {
     Places<T> places;
     for (int64_t bin = begin; bin < end; ++bin) {
+      clear_bin(grad_input, channels, area, bin);
       for (int64_t first = 0, after; first < pooling.regions; first = after) {
         after = regions.group_end(first);
         regions.collect(bin, first, after, places);
@@ -402,7 +430,7 @@ void ps_roi_pool(const Threads& threads, const Maps<const T>& input, const T* ro
   const int64_t area = pooling.height * pooling.width, channels = input.channels / area;
   write_channels(pooling.regions, channels * area, channel_mapping);
   const Windows<T> windows(rois, pooling, input.height, input.width, false);
-  parallel(threads, area, bins_at_least(pooling.regions * channels * 16), [&](int64_t begin, int64_t end) {
+  parallel(worth_bins(threads, pooling, channels, 8), area, [&](int64_t begin, int64_t end) {
     for (int64_t bin = begin; bin < end; ++bin) {
       by_planes(channels, [&](int64_t c, auto width) {
         constexpr int Planes = decltype(width)::value;
@@ -416,13 +444,15 @@ void ps_roi_pool(const Threads& threads, const Maps<const T>& input, const T* ro
 }
 
 template <class T>
-void ps_roi_pool_backward(const Threads& threads, const T* grad, const T* rois, const int32_t* channel_mapping, const Pooling& pooling, const Maps<T>& grad_input) {
+void ps_roi_pool_backward(const Threads& threads, const Maps<const T>& grads, const T* rois, const int32_t* channel_mapping, const Pooling& pooling, const Maps<T>& grad_input) {
   const int64_t area = pooling.height * pooling.width, channels = grad_input.channels / area;
+  const T* grad = grads.data;
   const Windows<T> windows(rois, pooling, grad_input.height, grad_input.width, true);
   const auto pixels_of = [](const Window& window) {
     return static_cast<T>(static_cast<float>((window.bottom - window.top) * (window.right - window.left)));
   };
   if (!is_own_mapping(pooling.regions, channels * area, channel_mapping)) {
+    clear_channels(grad_input, 0);
     for (int64_t n = 0; n < pooling.regions; ++n) {
       for (int64_t bin = 0; bin < area; ++bin) {
         const Window window = windows.at(n, bin);
@@ -438,8 +468,10 @@ void ps_roi_pool_backward(const Threads& threads, const T* grad, const T* rois, 
     }
     return;
   }
-  parallel(threads, area, bins_at_least(pooling.regions * channels * 16), [&](int64_t begin, int64_t end) {
+  clear_channels(grad_input, channels * area);
+  parallel(worth_bins(threads, pooling, channels, 8), area, [&](int64_t begin, int64_t end) {
     for (int64_t bin = begin; bin < end; ++bin) {
+      clear_bin(grad_input, channels, area, bin);
       by_planes(channels, [&](int64_t c, auto width) {
         constexpr int Planes = decltype(width)::value;
         for (int64_t n = 0; n < pooling.regions; ++n) {
@@ -462,10 +494,10 @@ void ps_roi_pool_backward(const Threads& threads, const T* grad, const T* rois, 
 #define INSTANTIATE(T)                                                                                                \
   template void ps_roi_align<T>(const Threads&, const Maps<const T>&, const T*, const Pooling&, T*, int32_t*);        \
   template void ps_roi_align_backward<T>(                                                                             \
-      const Threads&, const T*, const T*, const int32_t*, const Pooling&, const Maps<T>&);                            \
+      const Threads&, const Maps<const T>&, const T*, const int32_t*, const Pooling&, const Maps<T>&);                            \
   template void ps_roi_pool<T>(const Threads&, const Maps<const T>&, const T*, const Pooling&, T*, int32_t*);         \
   template void ps_roi_pool_backward<T>(                                                                              \
-      const Threads&, const T*, const T*, const int32_t*, const Pooling&, const Maps<T>&);
+      const Threads&, const Maps<const T>&, const T*, const int32_t*, const Pooling&, const Maps<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(Half)

@@ -111,7 +111,7 @@ Region<float> quantized_region(const T* roi, const Quantization& quantization, c
 
 // One image: upstream ignores the regions' image numbers, which quantization may not be able to hold.
 template <class T>
-void quantized_roi_align(const Threads& threads, const Maps<const T>& input, const Quantization& input_quantization, const T* rois, const Quantization& rois_quantization, const Pooling& pooling, T* output) {
+void quantized_roi_align(const Threads& all, const Maps<const T>& input, const Quantization& input_quantization, const T* rois, const Quantization& rois_quantization, const Pooling& pooling, T* output) {
   const Scale scale{
       static_cast<float>(input_quantization.scale),
       static_cast<float>(input_quantization.zero_point),
@@ -124,8 +124,11 @@ void quantized_roi_align(const Threads& threads, const Maps<const T>& input, con
     taken += static_cast<double>(area) * std::max(region.rows.samples, 0) * std::max(region.columns.samples, 0);
   }
   const double lanes = (channels + kBlock - 1) / kBlock * kBlock;
-  if (static_cast<double>(pixels) * lanes * kPackCost + taken * lanes * kPackedCost >= taken * channels * kPlaneCost) {
-    parallel(threads, pooling.regions, 1, [&](int64_t begin, int64_t end) {
+  const double by_blocks = static_cast<double>(pixels) * lanes * kPackCost + taken * lanes * kPackedCost;
+  const double by_planes = taken * static_cast<double>(channels) * kPlaneCost;
+  const Threads threads = worth(all, std::min(by_blocks, by_planes));
+  if (by_blocks >= by_planes) {
+    parallel(threads, pooling.regions, [&](int64_t begin, int64_t end) {
       Samples samples;
       for (int64_t n = begin; n < end; ++n) {
         samples.place(region_of(n), pooling, input.height, input.width, input.row_stride, input.column_stride);
@@ -154,7 +157,7 @@ void quantized_roi_align(const Threads& threads, const Maps<const T>& input, con
   for (int64_t first = 0; first < blocks; first += together) {
     const int64_t here = std::min(together, blocks - first);
     pack_blocks<kBlock>(threads, one, first, here, static_cast<float*>(packed));
-    parallel(threads, here * pooling.regions, 4, [&](int64_t begin, int64_t end) {
+    parallel(threads, here * pooling.regions, [&](int64_t begin, int64_t end) {
       Buffer<float> bins(area * kBlock), planes(area * kBlock);
       Samples samples;
       for (int64_t at = begin; at < end; ++at) {

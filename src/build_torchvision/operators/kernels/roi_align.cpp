@@ -17,8 +17,8 @@ namespace build_torchvision {
 
 namespace {
 
-// What packing costs an element of the map, and what sampling costs an element packed or from planes, in about the
-// same unit (measured with AVX2).
+// What packing costs an element of the map, and what sampling costs an element packed or from planes, in about
+// nanoseconds (measured with AVX2).
 constexpr double kPackCost = 0.6, kPackedCost = 0.5, kPlaneCost = 3.5;
 
 // Everything that does not change from channel to channel, one region at a time.
@@ -54,6 +54,21 @@ double count_samples(const T* rois, T scale, const Pooling& pooling) {
   return samples;
 }
 
+// How a sum becomes a mean: by a division, or by a product where 1 / count is exact, which has the division's bits.
+template <class T>
+struct Mean {
+  T count, reciprocal;
+  bool exact;
+
+  explicit Mean(int samples)
+      : count(static_cast<float>(samples)), reciprocal(T(1.0f) / count), exact(is_power_of_two(count)) {}
+};
+
+template <class T>
+int sample_count(const Region<T>& region) {
+  return std::max(region.rows.samples * region.columns.samples, 1);
+}
+
 template <class T, int Lanes>
 inline void sum_bin(
     const T* map,
@@ -61,7 +76,7 @@ inline void sum_bin(
     int row_count,
     const Sample<T>* columns,
     int column_count,
-    T count,
+    const Mean<T>& mean,
     T* out) {
   T sum[Lanes];
   for (int k = 0; k < Lanes; ++k) {
@@ -77,14 +92,21 @@ inline void sum_bin(
       }
     }
   }
-  for (int k = 0; k < Lanes; ++k) {
-    out[k] = sum[k] / count;
+  if (mean.exact) {
+    for (int k = 0; k < Lanes; ++k) {
+      out[k] = sum[k] * mean.reciprocal;
+    }
+  } else {
+    for (int k = 0; k < Lanes; ++k) {
+      out[k] = sum[k] / mean.count;
+    }
   }
 }
 
 // The output of one region and block: bins of Lanes sums, then transposed to a plane a channel, some rows at a time.
 template <class T, int Lanes>
-void pool_region(const T* packed, const Plan<T>& plan, const Pooling& pooling, int64_t channels, T count, T* bins, T* out) {
+void pool_region(const T* packed, const Plan<T>& plan, const Pooling& pooling, int64_t channels, T* bins, T* out) {
+  const Mean<T> mean(sample_count(plan.region));
   const int grid_h = plan.region.rows.samples, grid_w = plan.region.columns.samples;
   for (int64_t ph = 0; ph < pooling.height; ++ph) {
     for (int64_t pw = 0; pw < pooling.width; ++pw) {
@@ -94,18 +116,12 @@ void pool_region(const T* packed, const Plan<T>& plan, const Pooling& pooling, i
           grid_h,
           plan.columns.data() + pw * grid_w,
           grid_w,
-          count,
+          mean,
           bins + (ph * pooling.width + pw) * Lanes);
     }
   }
   const int64_t area = pooling.height * pooling.width;
   unpack<Lanes>(bins, area, channels, out, area);
-}
-
-template <class T>
-T sample_count(const Region<T>& region) {
-  const int count = std::max(region.rows.samples * region.columns.samples, 1);
-  return T(static_cast<float>(count));
 }
 
 template <class T>
@@ -121,7 +137,7 @@ void roi_align_packed(const Threads& threads, const Maps<const T>& input, const 
     for (int64_t first = 0; first < blocks; first += together) {
       const int64_t here = std::min(together, blocks - first);
       pack_blocks<Lanes>(threads, input, first, here, static_cast<T*>(packed));
-      parallel(threads, here * pooling.regions, 4, [&](int64_t begin, int64_t end) {
+      parallel(threads, here * pooling.regions, [&](int64_t begin, int64_t end) {
         Buffer<T> bins(area * Lanes);
         Plan<T> plan;
         for (int64_t at = begin; at < end; ++at) {
@@ -133,7 +149,6 @@ void roi_align_packed(const Threads& threads, const Maps<const T>& input, const 
               plan,
               pooling,
               std::min<int64_t>(Lanes, channels - channel),
-              sample_count(plan.region),
               bins,
               output + (n * channels + channel) * area);
         }
@@ -145,13 +160,13 @@ void roi_align_packed(const Threads& threads, const Maps<const T>& input, const 
 template <class T>
 void roi_align_planes(const Threads& threads, const Maps<const T>& input, const T* rois, T scale, const Pooling& pooling, T* output) {
   const int64_t area = pooling.height * pooling.width;
-  parallel(threads, pooling.regions, 1, [&](int64_t begin, int64_t end) {
+  parallel(threads, pooling.regions, [&](int64_t begin, int64_t end) {
     Plan<T> plan;
     std::vector<Weighted<T>> samples;
     for (int64_t n = begin; n < end; ++n) {
       plan.prepare(align_region(rois + n * 5, scale, pooling, !pooling.aligned), input.height, input.width, input.row_stride, input.column_stride);
       const int grid_h = plan.region.rows.samples, grid_w = plan.region.columns.samples;
-      const T count = sample_count(plan.region);
+      const T count = T(static_cast<float>(sample_count(plan.region)));
       samples.clear();
       for (int64_t bin = 0; bin < area; ++bin) {
         for (int i = 0; i < grid_h; ++i) {
@@ -203,24 +218,27 @@ void roi_align(const Threads& threads, const Maps<const T>& input, const T* rois
   const double samples = count_samples(rois, scale, pooling), channels = static_cast<double>(input.channels);
   const double map = static_cast<double>(input.batch) * static_cast<double>(input.height) * static_cast<double>(input.width);
   const double lanes = std::max(channels, 16.0);
-  if (map * lanes * kPackCost + samples * lanes * kPackedCost < samples * channels * kPlaneCost) {
-    roi_align_packed(threads, input, rois, scale, pooling, output);
+  const double packed = map * lanes * kPackCost + samples * lanes * kPackedCost, planes = samples * channels * kPlaneCost;
+  if (packed < planes) {
+    roi_align_packed(worth(threads, packed), input, rois, scale, pooling, output);
   } else {
-    roi_align_planes(threads, input, rois, scale, pooling, output);
+    roi_align_planes(worth(threads, planes), input, rois, scale, pooling, output);
   }
 }
 
 template <class T>
-void roi_align_backward(const Threads& threads, const Maps<const T>& grad, const T* rois, const Pooling& pooling, const Maps<T>& grad_input) {
+void roi_align_backward(const Threads& all, const Maps<const T>& grad, const T* rois, const Pooling& pooling, const Maps<T>& grad_input) {
   const T scale = static_cast<T>(pooling.scale);
   const int64_t pixels = grad_input.height * grad_input.width, area = pooling.height * pooling.width;
   const int64_t channels = grad_input.channels;
+  const double map = static_cast<double>(grad_input.batch) * static_cast<double>(pixels);
+  const Threads threads = worth(all, static_cast<double>(channels) * (map + count_samples(rois, scale, pooling) * kPackedCost));
   // Narrower blocks where there are too few of them for all threads.
   const int64_t share = threads.count <= 1 ? channels : (channels * grad_input.batch + threads.count - 1) / threads.count;
   with_lanes<T>(std::min(channels, share), [&](auto width) {
     constexpr int Lanes = decltype(width)::value;
     const int64_t blocks = (channels + Lanes - 1) / Lanes;
-    parallel(threads, grad_input.batch * blocks, 1, [&](int64_t begin, int64_t end) {
+    parallel(threads, grad_input.batch * blocks, [&](int64_t begin, int64_t end) {
       Buffer<T> packed(pixels * Lanes), bins(area * Lanes);
       Plan<T> plan;
       for (int64_t at = begin; at < end; ++at) {

@@ -15,6 +15,8 @@ namespace build_torchvision {
 namespace {
 
 constexpr int64_t kCachedBytes = 1 << 19;
+// What a pixel of a bin costs, and a gradient that is added, in about nanoseconds.
+constexpr double kPixelCost = 1.0, kAddCost = 2.0;
 
 struct Window {
   int64_t top, bottom, left, right;
@@ -43,6 +45,17 @@ inline int64_t edge(int64_t bin, T size, int64_t start, int64_t limit, bool up) 
   const T at = static_cast<T>(static_cast<float>(bin)) * size;
   const int pixel = static_cast<int>(up ? std::ceil(at) : std::floor(at));
   return std::min(std::max<int64_t>(pixel + start, 0), limit);
+}
+
+// How many pixels the bins of all regions have, on one channel, with those outside the map.
+template <class T>
+double count_pixels(const T* rois, T scale, const Pooling& pooling) {
+  double pixels = 0;
+  for (int64_t n = 0; n < pooling.regions; ++n) {
+    const Bins<T> bins(rois + n * 5, scale, pooling);
+    pixels += (static_cast<double>(bins.height) + 1) * (static_cast<double>(bins.width) + 1);
+  }
+  return pixels * static_cast<double>(pooling.height) * static_cast<double>(pooling.width);
 }
 
 template <class T, int Lanes>
@@ -74,16 +87,19 @@ inline void largest(const T* map, int64_t width, const Window& window, T* maximu
 } // namespace
 
 template <class T>
-void roi_pool(const Threads& threads, const Maps<const T>& input, const T* rois, const Pooling& pooling, T* output, int32_t* argmax) {
+void roi_pool(const Threads& all, const Maps<const T>& input, const T* rois, const Pooling& pooling, T* output, int32_t* argmax) {
   const T scale = static_cast<T>(pooling.scale);
   const int64_t pixels = input.height * input.width, area = pooling.height * pooling.width;
   constexpr int Lanes = 32;
+  const double map = static_cast<double>(input.batch) * static_cast<double>(pixels);
+  const Threads threads =
+      worth(all, static_cast<double>(input.channels) * (map + count_pixels(rois, scale, pooling) * kPixelCost));
   const int64_t blocks = (input.channels + Lanes - 1) / Lanes;
   const int64_t together = threads.count <= 1 ? 1 : blocks;
   Buffer<T> packed(together * input.batch * pixels * Lanes);
   for (int64_t first = 0; first < blocks; first += together) {
     pack_blocks<Lanes>(threads, input, first, std::min(together, blocks - first), static_cast<T*>(packed));
-    parallel(threads, std::min(together, blocks - first) * pooling.regions, 4, [&](int64_t begin, int64_t end) {
+    parallel(threads, std::min(together, blocks - first) * pooling.regions, [&](int64_t begin, int64_t end) {
       Buffer<T> maxima(area * Lanes);
       Buffer<int32_t> places(area * Lanes);
       Buffer<int64_t> lefts(pooling.width), rights(pooling.width);
@@ -113,16 +129,18 @@ void roi_pool(const Threads& threads, const Maps<const T>& input, const T* rois,
 }
 
 template <class T>
-void roi_pool_backward(const Threads& threads, const Maps<const T>& grad, const T* rois, const int32_t* argmax, const Pooling& pooling, const Maps<T>& grad_input) {
+void roi_pool_backward(const Threads& all, const Maps<const T>& grad, const T* rois, const int32_t* argmax, const Pooling& pooling, const Maps<T>& grad_input) {
   const int64_t pixels = grad_input.height * grad_input.width, area = pooling.height * pooling.width;
   const int64_t channels = grad_input.channels;
+  const double map = static_cast<double>(grad_input.batch) * static_cast<double>(pixels);
+  const double grads = static_cast<double>(pooling.regions) * static_cast<double>(area);
+  const Threads threads = worth(all, static_cast<double>(channels) * (map * 0.25 + grads * kAddCost));
   const bool dense = grad.column_stride == 1 && grad.row_stride == grad.width;
   // As many planes as stay in the second-level cache, so that regions' gradients are read in runs.
   const int64_t together = std::max<int64_t>(1, kCachedBytes / (grad_input.batch * pixels * static_cast<int64_t>(sizeof(T))));
   const int64_t share = (channels + threads.count - 1) / std::max<int64_t>(threads.count, 1);
   const int64_t block = std::max<int64_t>(1, std::min(together, share)), blocks = (channels + block - 1) / block;
-  const int64_t work = block * (pixels * grad_input.batch + pooling.regions * area);
-  parallel(threads, blocks, std::max<int64_t>(1, 32768 / std::max<int64_t>(work, 1)), [&](int64_t begin, int64_t end) {
+  parallel(threads, blocks, [&](int64_t begin, int64_t end) {
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = b * block, last = std::min(first + block, channels);
       for (int64_t image = 0; image < grad_input.batch; ++image) {
