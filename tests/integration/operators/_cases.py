@@ -1,10 +1,11 @@
 """Executed beside a torch, not imported: call operators of one library on generated cases and print what they return.
 
-    python _cases.py LIBRARY.so SEED COUNT OPERATOR/DTYPE...
+    python _cases.py LIBRARY.so[:LIBRARY.so] SEED FIRST END OPERATOR/DTYPE...
 
-LIBRARY.so registers torchvision's operators with torch. For each case one line is printed: OPERATOR/DTYPE, a digest of
-every bit of the results, with their types and shapes, where all NaNs are one (which NaN an operation gives is not
-specified); or the error's type. Cases are drawn from SEED and their number alone, so two libraries are given the same.
+The libraries register torchvision's operators with torch. For each case from number FIRST to before END one line is
+printed: OPERATOR/DTYPE, a digest of every bit of the results, with their types and shapes, where all NaNs are one
+(which NaN an operation gives is not specified); or the error's type. Cases are drawn from SEED and their number alone, so all
+libraries are given the same.
 
 Left out is what upstream leaves undefined, where it reads outside its arrays: sampling points that are NaN, images that
 are not in the batch, and an adaptive grid with a negative number of samples on one axis alone.
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor
 
 ODD = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-42, -1e-42, 1e30)
+INTEGERS = {torch.quint8: torch.uint8, torch.qint8: torch.int8, torch.qint32: torch.int32}
 Results = tuple[Tensor, ...]
 
 
@@ -251,9 +253,16 @@ def box_iou_rotated(draw: Draw) -> Results:
     return (torch.ops.torchvision.box_iou_rotated(draw.strided(first), draw.strided(second)),)
 
 
+def _is_quantized(draw: Draw) -> bool:
+    """Whether tensors of the type are quantized: up to release 0.27 qnms is nms of such, and qroi_align roi_align."""
+    return draw.dtype in INTEGERS
+
+
 def _stored(draw: Draw, values: Tensor) -> Tensor:
-    limits = torch.iinfo(draw.dtype)
-    return values.round().clamp(max(limits.min, -(2**30)), min(limits.max, 2**30)).to(draw.dtype)
+    """Integers of the case's type, or those that a tensor of its quantized type stores."""
+    dtype = INTEGERS.get(draw.dtype, draw.dtype)
+    limits = torch.iinfo(dtype)
+    return values.round().clamp(max(limits.min, -(2**30)), min(limits.max, 2**30)).to(dtype)
 
 
 def qnms(draw: Draw) -> Results:
@@ -263,7 +272,12 @@ def qnms(draw: Draw) -> Results:
     boxes = _stored(draw, torch.cat([corner, corner + size], dim=1) * big)
     scores = _stored(draw, draw.uniform(-100, 100, count))
     threshold = draw.one(0.0, 1.0, 0.5, 1 / 3, 0.25, -0.5, draw.random.random())
-    return (torch.ops.torchvision.qnms(draw.strided(boxes), scores, threshold),)
+    boxes = draw.strided(boxes)
+    if _is_quantized(draw):
+        scale, zero = draw.one(1.0, 0.5, 5.0), draw.one(0, 0, 2)
+        quantized = (torch._make_per_tensor_quantized_tensor(each, scale, zero) for each in (boxes, scores))
+        return (torch.ops.torchvision.nms(*quantized, threshold),)
+    return (torch.ops.torchvision.qnms(boxes, scores, threshold),)
 
 
 def qroi_align(draw: Draw) -> Results:
@@ -277,21 +291,13 @@ def qroi_align(draw: Draw) -> Results:
     regions = draw.regions(draw.one(0, 1, 4, 9), 1, height, width, scale, ordered=True)
     draw.dtype = kept
     regions = _stored(draw, (regions / stored_scale + zero).clamp(0, 120))
-    return (
-        torch.ops.torchvision.qroi_align(
-            draw.strided(maps),
-            regions,
-            draw.one(1.0, 0.05, 0.3),
-            draw.one(0, 2, 100),
-            stored_scale,
-            zero,
-            scale,
-            draw.size(1, 7),
-            draw.size(1, 7),
-            ratio,
-            draw.chance(0.5),
-        ),
-    )
+    maps, quantization = draw.strided(maps), (draw.one(1.0, 0.05, 0.3), draw.one(0, 2, 100))
+    pooling = scale, draw.size(1, 7), draw.size(1, 7), ratio, draw.chance(0.5)
+    if _is_quantized(draw):
+        maps = torch._make_per_tensor_quantized_tensor(maps, *quantization)
+        regions = torch._make_per_tensor_quantized_tensor(regions, stored_scale, zero)
+        return (torch.ops.torchvision.roi_align(maps, regions, *pooling),)
+    return (torch.ops.torchvision.qroi_align(maps, regions, *quantization, stored_scale, zero, *pooling),)
 
 
 OPERATORS: dict[str, Callable[[Draw], Results]] = {
@@ -317,17 +323,18 @@ OPERATORS: dict[str, Callable[[Draw], Results]] = {
 
 def canonical(result: Tensor) -> bytes:
     """Its type, shape and every bit, but of NaNs that they are one."""
-    values = result.detach().contiguous()
+    values = (result.int_repr() if result.is_quantized else result).detach().contiguous()
     if values.is_floating_point():
         values = torch.where(values.isnan(), torch.full_like(values, math.nan), values)
     return f"{values.dtype} {tuple(values.shape)}".encode() + values.numpy().tobytes()
 
 
-def main(library: str, seed: str, count: str, *names: str) -> None:
-    torch.ops.load_library(library)
+def main(libraries: str, seed: str, first: str, end: str, *names: str) -> None:
+    for library in libraries.split(":"):
+        torch.ops.load_library(library)
     for name in names:
         operator, dtype = name.split("/")
-        for number in range(int(count)):
+        for number in range(int(first), int(end)):
             draw = Draw(int(seed), number, getattr(torch, dtype))
             torch.set_num_threads(draw.one(1, 1, 2, 3))
             try:

@@ -1,4 +1,4 @@
-"""Compile upstream's operators, or ours, to a library of its own that torch loads, with the same compiler and flags."""
+"""Compile upstream's operators, or ours, to libraries that torch loads, with the same compiler and flags."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_torchvision.facts import Release
+from build_torchvision.graph.units import Unit, isolated_text
 from build_torchvision.inputs.compiler import Compiler
-from build_torchvision.operators import FOLDER, KERNEL_FLAGS, REPLACEMENTS
+from build_torchvision.inputs.upstream import Extension, ask_upstream
+from build_torchvision.operators import FOLDER, KERNEL_FLAGS, Choice, Operators, operators_for
 
 MATH = tuple(flag for flag in KERNEL_FLAGS if flag != "-fvisibility=hidden")
 
@@ -20,54 +23,91 @@ class Torch:
     python: Path
     root: Path
 
+    @classmethod
+    def of(cls, python: Path) -> Torch:
+        where = "import torch, pathlib; print(pathlib.Path(torch.__file__).parent)"
+        done = subprocess.run([python, "-c", where], check=True, capture_output=True, text=True)
+        return cls(python=python, root=Path(done.stdout.strip()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What both libraries are compiled with. `source` is upstream's tree of a release for the dispatcher's ABI."""
+    """What all libraries are compiled with: `source` is upstream's tree of `release`."""
 
     compiler: Compiler
     torch: Torch
+    release: Release
     source: Path
     flags: Sequence[str]
     work: Path
 
-    @property
-    def csrc(self) -> Path:
-        return self.source / "torchvision" / "csrc"
+    def extensions(self) -> list[Extension]:
+        """Those that hold operators: one, or one for each of torch's interfaces."""
+        asked = ask_upstream(
+            self.source, version=self.release.torchvision, torch=self.release.torch, cuda=None, codecs=frozenset()
+        )
+        return [extension for extension in asked.extensions if self.operators().of(extension.sources)]
 
-    def upstream(self) -> Path:
-        """The library of upstream's own kernels."""
-        sources = [self.csrc / row.upstream for row in REPLACEMENTS if (self.csrc / row.upstream).is_file()]
-        return self._link("upstream", [self._compile(source, "upstream", self.flags) for source in sources])
+    def operators(self) -> Operators:
+        return operators_for(self.release, Choice.TUNED, self.source)
 
-    def tuned(self, folder: Path = FOLDER, name: str = "tuned") -> Path:
-        """The library of ours, from `folder`."""
-        rows = [row for row in REPLACEMENTS if (self.csrc / row.upstream).is_file()]
-        adaptors = [folder / "adaptors" / row.adaptor for row in rows]
-        kernels = [folder / "kernels" / kernel for kernel in dict.fromkeys(k for row in rows for k in row.kernels)]
-        objects = [self._compile(source, f"{name}-adaptor", ()) for source in adaptors]
-        objects += [self._compile(source, name, self.flags, torch=False) for source in kernels]
-        return self._link(name, objects)
+    def upstream(self) -> list[Path]:
+        """The libraries of upstream's own kernels."""
+        return [self._link(extension, "upstream", [self._upstream(extension)]) for extension in self.extensions()]
 
-    def _compile(self, source: Path, name: str, flags: Sequence[str], *, torch: bool = True) -> Path:
+    def tuned(self, folder: Path = FOLDER, name: str = "tuned") -> list[Path]:
+        """The libraries of ours, from `folder`."""
+        return [self._link(extension, name, self._tuned(extension, folder, name)) for extension in self.extensions()]
+
+    def _upstream(self, extension: Extension) -> Path:
+        sources = tuple(row.source for row in self.operators().of(extension.sources))
+        unit = Unit(extension=extension.module, name="upstream", sources=sources, isa_dependent=True)
+        text = self._text(f"{extension.module}-upstream", isolated_text(unit, str(self.source), extension.includes))
+        return self._compile(extension, text, "upstream", self.flags)
+
+    def _tuned(self, extension: Extension, folder: Path, name: str) -> list[Path]:
+        rows = self.operators().of(extension.sources)
+        adaptors = "".join(f'#include "{folder / "adaptors" / row.adaptor}"\n' for row in rows)
+        text = self._text(f"{extension.module}-{name}-adaptors", adaptors)
+        kernels = dict.fromkeys(folder / "kernels" / kernel for row in rows for kernel in row.kernels)
+        return [
+            self._compile(extension, text, name, self.operators().macros),
+            *(self._compile(None, kernel, f"{extension.module}-{name}", self.flags) for kernel in kernels),
+        ]
+
+    def _text(self, name: str, text: str) -> Path:
+        path = self.work / f"{name}.cpp"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def _compile(self, extension: Extension | None, source: Path, name: str, flags: Sequence[str]) -> Path:
+        """Compile `source` with the macros of `extension` and torch's headers, or without either."""
         output = self.work / name / f"{source.stem}.o"
         output.parent.mkdir(parents=True, exist_ok=True)
-        include = self.torch.root / "include"
-        headers = (
-            ("-isystem", include, "-isystem", include / "torch/csrc/api/include", f"-I{self.csrc}") if torch else ()
-        )
+        headers: list[str] = []
+        if extension:
+            include = self.torch.root / "include"
+            headers = ["-isystem", str(include), "-isystem", str(include / "torch/csrc/api/include")]
+            headers += [f"-I{self.source / 'torchvision' / 'csrc'}", *extension.macros]
+            headers += [flag for flag in extension.cxx_flags if flag.startswith("-D")]
         command = [*self.compiler.command, "-std=c++20", "-O3", "-fPIC", "-DNDEBUG", "-w", *MATH, *flags, *headers]
         subprocess.run([*map(str, command), "-c", str(source), "-o", str(output)], check=True)
         return output
 
-    def _link(self, name: str, objects: Sequence[Path]) -> Path:
-        schemas = self.work / "schemas.cpp"
-        if not schemas.exists():
-            schemas.write_text(
-                "".join(f'#include "{path}"\n' for path in sorted((self.csrc / "ops").glob("*.cpp"))), encoding="utf-8"
-            )
-        output = self.work / f"{name}.so"
+    def _link(self, extension: Extension, name: str, objects: Sequence[Path]) -> Path:
+        defined = [
+            path
+            for path in (Path(source) for source in extension.sources)
+            if path.parts[-2] == "ops" and path.suffix == ".cpp"
+        ]
+        schemas = self._text(
+            f"{extension.module}-schemas", "".join(f'#include "{self.source / path}"\n' for path in defined)
+        )
+        common = self.work / "common" / f"{schemas.stem}.o"
+        if not common.exists():
+            self._compile(extension, schemas, "common", ())
+        output = self.work / f"{extension.module}-{name}.so"
         libraries = (f"-L{self.torch.root / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10")
-        command = [*self.compiler.linker, "-shared", "-o", output, self._compile(schemas, "common", ()), *objects]
-        subprocess.run([*map(str, command), *libraries], check=True)
+        command = [*self.compiler.linker, "-shared", "-o", output, common, *objects, *libraries]
+        subprocess.run(list(map(str, command)), check=True)
         return output
