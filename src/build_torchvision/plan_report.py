@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from build_torchvision.facts import Release
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
+from build_torchvision.operators import Choice, tuned_operators
+from build_torchvision.releases import newest
 from build_torchvision.requests import torch_named
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
 from build_torchvision.variants import Variant
@@ -52,9 +55,26 @@ def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
         "isa_flags": list(isa_flags(variant)),
         "gencode": list(codegen.gencode) if codegen else [],
         "compiler": request.compiler,
+        **operators_of_build(variant, spec.release, request.operators),
         "glibc": spec.glibc or "host",
         "codecs": [codec.name for codec in spec.codecs],
         "codec_source": "pinned" if spec.glibc else "system",
         "cache": str(cache_dir()),
         "wheel": f"torchvision-{spec.version}-{spec.linux_tag}.whl".replace("-linux_", f"-manylinux_{level}_"),
+    }
+
+
+def operators_of_build(
+    variant: Variant, release: Release | None = None, choice: Choice = Choice.TUNED
+) -> dict[str, list[str]]:
+    """Which operators a wheel of `variant` has kernels of ours for, on the CPU and the GPU; all others have upstream's.
+
+    Without `release` it is the newest of the variant's track.
+    """
+    chosen = release or newest(variant)
+    if chosen is None:
+        return {"tuned_operators": [], "tuned_gpu_operators": []}
+    return {
+        "tuned_operators": list(tuned_operators(chosen, choice)),
+        "tuned_gpu_operators": list(tuned_operators(chosen, choice, gpu=True)) if variant.cuda else [],
     }

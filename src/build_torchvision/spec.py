@@ -91,6 +91,8 @@ class CudaIdentity(msgspec.Struct, frozen=True, kw_only=True):
     compiler: str
     ptx_added: bool
     nvjpeg: bool
+    operators: Mapping[str, str] = {}
+    """Operator -> "tuned" for each whose GPU kernel is ours."""
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +113,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     isa_flags: tuple[str, ...]
     tuning: Tuning
     operators: Mapping[str, str]
-    """Operator -> "tuned" or "upstream": whose CPU kernel it has. Empty where all are upstream's."""
+    """Operator -> "tuned" for each whose CPU kernel is ours. All others have upstream's."""
     cuda: CudaIdentity | None
     codecs: tuple[CodecIdentity, ...]
     libraries: tuple[LibraryIdentity, ...] = ()
@@ -156,6 +158,7 @@ class WheelSpec:
     libraries: tuple[LibraryIdentity, ...] = ()
     tuning: Tuning = field(default_factory=Tuning)
     operators: Mapping[str, str] = field(default_factory=dict)
+    gpu_operators: Mapping[str, str] = field(default_factory=dict)
     glibc: str | None = None
     any_python: bool = False
     """Whether one wheel serves every Python (tag py3-none): its extensions use no Python symbol."""
@@ -226,6 +229,7 @@ class WheelSpec:
                 compiler=self.cuda_compiler or "",
                 ptx_added=self.ptx_added,
                 nvjpeg=self.nvjpeg,
+                operators=dict(sorted(self.gpu_operators.items())),
             )
         return Descriptor(
             schema=SCHEMA,

@@ -11,7 +11,16 @@ import pytest
 from build_torchvision.facts import releases
 from build_torchvision.graph.units import plan_units
 from build_torchvision.inputs.upstream import Extension
-from build_torchvision.operators import FOLDER, REPLACEMENTS, Choice, Operators, Replacement, described, operators_for
+from build_torchvision.operators import (
+    FOLDER,
+    REPLACEMENTS,
+    Choice,
+    Operators,
+    Replacement,
+    described,
+    operators_for,
+    tuned_operators,
+)
 
 DISPATCH, NMS = "torchvision/csrc/ops/nms.cpp", "torchvision/csrc/ops/cpu/nms_kernel.cpp"
 
@@ -81,6 +90,34 @@ def test_only_what_a_release_has_is_replaced(tmp_path: Path) -> None:
     assert described(release, Choice.TUNED, tree(tmp_path, NMS)) == {"torchvision::nms": "tuned"}
     assert described(release, Choice.UPSTREAM, tmp_path) == {}
     assert described(replace(release, listed=False), Choice.TUNED, tmp_path) == {}
+
+
+def test_a_descriptor_names_gpu_kernels_apart(tmp_path: Path) -> None:
+    source = tree(
+        tmp_path, NMS, "torchvision/csrc/ops/cuda/nms_kernel.cu", "torchvision/csrc/ops/cpu/roi_pool_kernel.cpp"
+    )
+    release = releases()["0.28.0"]
+    assert described(release, Choice.TUNED, source, gpu=True) == {"torchvision::nms": "tuned"}
+    assert described(release, Choice.UPSTREAM, source, gpu=True) == {}
+    assert described(release, Choice.TUNED, source).keys() == {
+        "torchvision::nms",
+        "torchvision::roi_pool",
+        "torchvision::_roi_pool_backward",
+    }
+
+
+def test_only_operators_that_a_release_registers_are_named(tmp_path: Path) -> None:
+    source = tree(tmp_path, "torchvision/csrc/ops/quantized/cpu/qnms_kernel.cpp")
+    assert described(releases()["0.28.0"], Choice.TUNED, source) == {"torchvision::qnms": "tuned"}
+    assert described(releases()["0.27.1"], Choice.TUNED, source) == {}
+
+
+def test_the_tables_tell_which_operators_are_ours() -> None:
+    old, new = releases()["0.21.0"], releases()["0.28.0"]
+    added = {"torchvision::box_iou_rotated", "torchvision::qnms", "torchvision::qroi_align"}
+    assert set(tuned_operators(new, Choice.TUNED)) - set(tuned_operators(old, Choice.TUNED)) == added
+    assert tuned_operators(new, Choice.TUNED, gpu=True) == ("torchvision::nms",)
+    assert tuned_operators(new, Choice.UPSTREAM) == tuned_operators(replace(new, listed=False), Choice.TUNED) == ()
 
 
 @pytest.mark.parametrize(

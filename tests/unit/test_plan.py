@@ -64,3 +64,11 @@ def test_a_release_without_a_pinned_source_is_refused_with_what_goes_in_its_plac
         with pytest.raises(BadInput, match=r"No sha256 is pinned.*--source DIR\|TARBALL.*--torchvision 0\.29\.1"):
             plan("cuda13_2-sm90-avx2", **options)
     assert plan("cuda13_2-sm90-avx2", torchvision="0.29.1")["torch"] == "2.15.0"
+
+
+def test_operators_that_are_ours_are_named_of_the_cpu_and_of_the_gpu() -> None:
+    cuda, cpu, old = plan("cuda13_0-sm90-avx2"), plan("cpu-avx2"), plan("cpu-avx2", torchvision="0.21.0")
+    assert cuda["tuned_gpu_operators"] == ["torchvision::nms"]
+    assert cpu["tuned_gpu_operators"] == []
+    assert "torchvision::qnms" in cpu["tuned_operators"]  # type: ignore[operator]  # a list
+    assert "torchvision::qnms" not in old["tuned_operators"]  # type: ignore[operator]

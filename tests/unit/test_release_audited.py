@@ -84,6 +84,14 @@ def test_operators_are_those_of_the_release_in_modules_of_any_name(release: str)
     assert check_operators(registering(release), operators_of(release)).ok
 
 
+def test_what_the_descriptor_calls_ours_is_shown_and_has_to_be_registered() -> None:
+    check = check_operators(registering("0.28.0"), operators_of("0.28.0"), ["torchvision::qnms"], ["torchvision::nms"])
+    assert "CPU kernels of ours: qnms; GPU kernels of ours: nms; all others are upstream's" in check.detail
+    check = check_operators(registering("0.27.0"), operators_of("0.27.0"), ["torchvision::qnms"])
+    assert check.detail == "the descriptor says that torchvision::qnms is ours, and no module registers it"
+    assert not check.ok
+
+
 def test_a_missing_new_operator_turns_it_red() -> None:
     check = check_operators(registering("0.27.0"), operators_of("0.28.0"))
     assert "torchvision::qnms is registered nowhere" in check.detail

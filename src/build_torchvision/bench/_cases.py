@@ -88,6 +88,9 @@ def _nms(size: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
 def _qnms(size: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
     boxes = torch.quantize_per_tensor(_boxes(BOXES[size], 800, 1088, 0.03, 0.5), 5.0, 0, torch.quint8)
     scores = torch.quantize_per_tensor(torch.rand(BOXES[size]), 1 / 255, 0, torch.quint8)
+    if hasattr(torch.ops.torchvision, "qnms"):  # from 0.28 on an operator of its own, on integers
+        stored = boxes.int_repr(), scores.int_repr()
+        return lambda: torch.ops.torchvision.qnms(*stored, 0.5), []
     return lambda: torch.ops.torchvision.nms(boxes, scores, 0.5), []
 
 
@@ -110,6 +113,9 @@ def _qroi_align(size: str) -> tuple[Callable[..., Tensor], list[Tensor]]:
     features, rois = _rois(MAPS[size])
     quantized = torch.quantize_per_tensor(features, 0.05, 128, torch.quint8)
     boxes = torch.quantize_per_tensor(rois, 8.0, 0, torch.quint8)
+    if hasattr(torch.ops.torchvision, "qroi_align"):
+        stored = quantized.int_repr(), boxes.int_repr(), 0.05, 128, 8.0, 0
+        return lambda: torch.ops.torchvision.qroi_align(*stored, 1 / 16, *BINS, 2, True), []
     return lambda: torch.ops.torchvision.roi_align(quantized, boxes, 1 / 16, *BINS, 2, True), []
 
 

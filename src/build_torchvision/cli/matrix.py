@@ -11,6 +11,7 @@ from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, Json, TorchIndex
 from build_torchvision.describe import describe, notes
 from build_torchvision.fleet import fleet
+from build_torchvision.plan_report import operators_of_build
 from build_torchvision.variants import enumerate_variants, every_variant, parse, select
 
 
@@ -51,6 +52,6 @@ def show(name: str, *, as_json: Json = False) -> None:
     """Say what variant NAME is: its flags, how its toolkit serves its GPU, and what to know before choosing it."""
     variant = parse(name)
     if as_json:
-        print(json.dumps({**describe(variant), "notes": notes(variant)}, indent=2))
+        print(json.dumps({**describe(variant), "notes": notes(variant), **operators_of_build(variant)}, indent=2))
     else:
         OUT.print(tables.variant_sheet(variant))

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from build_torchvision.describe import notes
 from build_torchvision.flags import cuda_codegen, isa_flags
+from build_torchvision.plan_report import operators_of_build
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 
@@ -86,6 +87,7 @@ def variant_sheet(variant: Variant) -> Table:
         rows.append(("CUDA", f"{variant.cuda}, driver {variant.driver_floor} or newer"))
         rows.append(("codegen", f"{codegen.kind}: {' '.join(codegen.gencode)}"))
         rows.append(("", codegen.reason))
+    rows += [(key.replace("_", " "), " ".join(names)) for key, names in operators_of_build(variant).items() if names]
     return sheet([*rows, *(("note", note) for note in notes(variant))])
 
 

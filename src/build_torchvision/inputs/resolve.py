@@ -228,6 +228,7 @@ def _specs(request: BuildRequest, inputs: ResolvedInputs) -> list[WheelSpec]:
             glibc=inputs.compiler.toolchain.glibc if inputs.compiler.toolchain else None,
             tuning=resolved_tuning(variant, enabled=request.tuning and inputs.compiler.family == "clang"),
             operators=described(request.release, request.operators, inputs.source.root),
+            gpu_operators=described(request.release, request.operators, inputs.source.root, gpu=True),
             any_python=request.any_python or request.release.stable_abi,
             with_variant_label=request.with_variant_label,
         )

@@ -17,6 +17,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from build_torchvision.facts import Release
+from build_torchvision.facts.operators import operators_of
 
 FOLDER = Path(__file__).parent
 CSRC = "torchvision/csrc"
@@ -185,11 +186,26 @@ def operators_for(release: Release, choice: Choice, source_root: Path) -> Operat
     )
 
 
-def described(release: Release, choice: Choice, source_root: Path) -> Mapping[str, str]:
-    """Operator -> whose CPU kernel it has, for a wheel's descriptor; empty where all are upstream's."""
-    return {
-        name: Choice.TUNED.value for row in operators_for(release, choice, source_root).rows for name in row.operators
-    }
+def tuned_operators(release: Release, choice: Choice, *, gpu: bool = False) -> tuple[str, ...]:
+    """Those of `release` that have CPU (or GPU) kernels of ours with `choice`, as far as the tables tell.
+
+    All others have upstream's.
+    """
+    if choice is Choice.UPSTREAM or not release.listed:
+        return ()
+    return _registered(GPU_REPLACEMENTS if gpu else REPLACEMENTS, release)
+
+
+def described(release: Release, choice: Choice, source_root: Path, *, gpu: bool = False) -> Mapping[str, str]:
+    """Operator -> "tuned" for those that have CPU (or GPU) kernels of ours, for a wheel's descriptor."""
+    found = operators_for(release, choice, source_root)
+    return dict.fromkeys(_registered(found.gpu_rows if gpu else found.rows, release), Choice.TUNED.value)
+
+
+def _registered(rows: Iterable[_Replaced], release: Release) -> tuple[str, ...]:
+    """The operators of `rows` that `release` has by that name: up to 0.27 qnms is nms, and qroi_align roi_align."""
+    known = operators_of(release.torchvision) or frozenset()
+    return tuple(sorted(name for row in rows for name in row.operators if name in known))
 
 
 def includes_of(source: str) -> tuple[str, ...]:

@@ -43,10 +43,13 @@ def schemas_in(code: bytes) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_operators(modules: Mapping[str, bytes], expected: Set[str] | None) -> Check:
+def check_operators(
+    modules: Mapping[str, bytes], expected: Set[str] | None, tuned: Collection[str] = (), on_gpu: Collection[str] = ()
+) -> Check:
     """Each operator of the release is registered by some module, and no module registers an unknown one.
 
     `modules`: path -> bytes; `expected` is None for a release that no table lists: then what is found is reported.
+    `tuned` and `on_gpu` are those of which the descriptor says that their kernels are ours, on the CPU and the GPU.
     """
     name = "operators"
     registered = {path: registered_in(code, expected or known_operators()) for path, code in modules.items()}
@@ -63,7 +66,12 @@ def check_operators(modules: Mapping[str, bytes], expected: Set[str] | None) -> 
         for operator in sorted(schemas_in(code) - expected)
         if operator.partition("::")[0] in namespaces
     ]
-    return Check.of(name, problems, f"{_by_namespace(found)} registered")
+    problems += [
+        f"the descriptor says that {operator} is ours, and no module registers it"
+        for operator in sorted({*tuned, *on_gpu} - found)
+    ]
+    ours = f"; CPU kernels of ours: {_short(tuned)}; GPU kernels of ours: {_short(on_gpu)}; all others are upstream's"
+    return Check.of(name, problems, f"{_by_namespace(found)} registered{ours}")
 
 
 def computing_modules(modules: Mapping[str, bytes]) -> tuple[str, ...]:
@@ -74,6 +82,10 @@ def computing_modules(modules: Mapping[str, bytes]) -> tuple[str, ...]:
         if namespaces != {IMAGE}:
             computing.append(path)
     return tuple(computing)
+
+
+def _short(names: Collection[str]) -> str:
+    return ", ".join(sorted(name.partition("::")[2] for name in names)) or "none"
 
 
 def _by_namespace(names: Collection[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from build_torchvision.binary.elf import Elf, NotElf
@@ -13,6 +13,7 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
 from build_torchvision.facts.operators import operators_of
 from build_torchvision.inputs.torch_sdk import TorchSdk, read_sdk
+from build_torchvision.spec import Descriptor
 from build_torchvision.variants import Variant
 from build_torchvision.verify import installed as inst
 from build_torchvision.verify import libraries as lib
@@ -85,7 +86,9 @@ def audit_package(package: pkg.Package, variant: Variant | None = None, torch: T
     checks.append(Check.of("ELF files", broken, f"{len(loaded.all)} shared objects read"))
     policy = lib.policy_of(package.file_name.tags, variant.platform)
     checks += [
-        *_check_release(loaded, package.extensions, variant, release, own_source=own_source),
+        *_check_release(
+            loaded, package.extensions, variant, release, own_source=own_source, ours=_ours(package.descriptor)
+        ),
         lib.check_needed(loaded, policy, variant),
         lib.check_run_paths(loaded),
         lib.check_symbol_versions(loaded, policy),
@@ -198,17 +201,31 @@ def _read_all(files: dict[str, bytes], broken: list[str]) -> Iterator[tuple[str,
 
 
 def _check_release(
-    loaded: lib.Libraries, modules: Mapping[str, bytes], variant: Variant, release: Release | None, *, own_source: bool
+    loaded: lib.Libraries,
+    modules: Mapping[str, bytes],
+    variant: Variant,
+    release: Release | None,
+    *,
+    own_source: bool,
+    ours: tuple[Collection[str], Collection[str]] = ((), ()),
 ) -> Iterator[Check]:
     """What the table says of the release: its extension modules, their operators, and the ABI that they use.
 
-    `own_source`: it was built from the release's own archive, and not from a tree that may differ from it.
+    `own_source`: it was built from the release's own archive, and not from a tree that may differ from it. `ours` are
+    the operators with CPU kernels and with GPU kernels of ours.
     """
     yield lib.check_extensions(loaded, variant, release.extensions if release and own_source else None)
-    yield check_operators(modules, operators_of(release.torchvision) if release else None)
+    yield check_operators(modules, operators_of(release.torchvision) if release else None, *ours)
     stable = check_stable_abi(loaded.extensions, release) if release else None
     if stable is not None:
         yield stable
+
+
+def _ours(descriptor: Descriptor | None) -> tuple[Collection[str], Collection[str]]:
+    """The operators of which the descriptor says that their CPU kernels are ours, and their GPU kernels."""
+    if descriptor is None:
+        return (), ()
+    return tuple(descriptor.operators), tuple(descriptor.cuda.operators) if descriptor.cuda else ()
 
 
 def _check_instructions(

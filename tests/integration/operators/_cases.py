@@ -4,8 +4,8 @@
 
 The libraries register torchvision's operators with torch. For each case from number FIRST to before END one line is
 printed: OPERATOR/DTYPE, a digest of every bit of the results, with their types and shapes, where all NaNs are one
-(which NaN an operation gives is not specified); or the error's type. Cases are drawn from SEED and their number alone, so all
-libraries are given the same.
+(which NaN an operation gives is not specified); or the error's type. Cases are drawn from SEED and their number alone,
+so all libraries are given the same.
 
 Left out is what upstream leaves undefined, where it reads outside its arrays: sampling points that are NaN, images that
 are not in the batch, and an adaptive grid with a negative number of samples on one axis alone.
