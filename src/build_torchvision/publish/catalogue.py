@@ -58,6 +58,9 @@ class Record:
     benchmark: dict[str, Any] | None = None
     requires_python: str = ""
     metadata_sha256: str = ""
+    tuned_operators: tuple[str, ...] = ()
+    """Those with CPU kernels of ours; all others have upstream's."""
+    tuned_gpu_operators: tuple[str, ...] = ()
 
     @property
     def parsed(self) -> Variant:
@@ -108,6 +111,8 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
         benchmark=dict(wheel.bench) if wheel.bench else None,
         requires_python=wheel.requires_python,
         metadata_sha256=metadata_sha256(wheel),
+        tuned_operators=tuple(wheel.descriptor.operators),
+        tuned_gpu_operators=tuple(wheel.descriptor.cuda.operators) if wheel.descriptor.cuda else (),
     )
 
 
@@ -193,11 +198,13 @@ def made_by(text: str) -> str | None:
     return str(generator) if ours else None
 
 
+NAMES = "tuple[str, ...]"
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "int": (int,),
     "str | None": (str, type(None)),
     "int | None": (int, type(None)),
+    NAMES: (list, tuple),
 }
 
 
@@ -208,8 +215,15 @@ def _read(row: Mapping[str, Any]) -> Record:
         value = row[field.name] if field.default is MISSING else row.get(field.name, field.default)
         if not isinstance(value, _TYPES.get(str(field.type), (dict, type(None)))) or isinstance(value, bool):
             raise TypeError(f"{field.name} is {type(value).__name__}")
-        values[field.name] = value
+        values[field.name] = _names(value) if field.type == NAMES else value
     return Record(**values)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """The texts of a list. Raises TypeError for a list of anything else."""
+    if not all(isinstance(name, str) for name in value):
+        raise TypeError("a name is no text")
+    return tuple(value)
 
 
 def _fault(row: Record) -> str | None:
