@@ -1,4 +1,4 @@
-"""`bench`: whether a variant is worth it on this machine."""
+"""`bench`: how much faster a variant is on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from build_torchvision.bench.comparison import arena, comparison, import_seconds, versions
 from build_torchvision.bench.picture import draw
 from build_torchvision.bench.report import markdown, to_json, where_of
-from build_torchvision.cli.options import ERR, Json, Quiet, Verbose, log_to_stderr
+from build_torchvision.cli.options import ERR, INPUTS, OUTPUT, RUN, WHAT, Json, Quiet, Verbose, flag, log_to_stderr
 from build_torchvision.cli.verify import present
 from build_torchvision.errors import BadInput
 from build_torchvision.machine.cpu import read_cpu
@@ -26,39 +26,37 @@ from build_torchvision.verify.target import Place, existing
 
 
 def bench(
-    *wheels: Path,
-    seconds: float = 2.0,
-    only: str | None = None,
-    threads: str = "1,all",
-    device: Literal["auto", "cpu", "cuda"] = "auto",
-    beside_installed: Annotated[bool, Parameter(negative=())] = False,
-    python: Path | None = None,
-    out: Path | None = None,
-    picture: Annotated[bool, Parameter(negative=())] = False,
+    *wheels: Annotated[Path, Parameter(help="Wheels of one release, for this machine.")],
+    seconds: Annotated[float, Parameter(group=RUN)] = 2.0,
+    only: Annotated[str | None, Parameter(group=WHAT)] = None,
+    threads: Annotated[str, Parameter(group=RUN)] = "1,all",
+    device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(group=RUN)] = "auto",
+    beside_installed: Annotated[bool, Parameter(negative=(), group=WHAT)] = False,
+    python: Annotated[Path | None, Parameter(group=INPUTS)] = None,
+    out: Annotated[Path | None, Parameter(group=OUTPUT)] = None,
+    picture: Annotated[bool, flag(OUTPUT, "Also draw it; needs the extra `bench`.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Time WHEELS beside the stock wheel of their release: every operator and codec, in turns, with intervals.
+    """Time WHEELS against the published wheel of their release: every operator and codec, with intervals.
 
     Parameters
     ----------
     seconds
-        For a case and contender; more narrows the intervals.
+        How long each case of each wheel is timed; more narrows the intervals.
     only
-        Cases whose name holds one of these words: nms,roi_align/typical.
+        Time only cases whose name contains one of these words: nms,roi_align/typical.
     threads
-        On the CPU: 1, a number, all, or several of them.
+        How many threads on the CPU: a number, all, or several of them.
     device
         cpu; cuda: the operators on the first GPU; auto: the CPU, and the GPU too where it runs the wheels.
     beside_installed
-        Beside the torchvision of --python, of whatever release, in place of the published wheel.
+        Compare with the torchvision of --python, of whatever release, in place of the published wheel.
     python
-        An interpreter that has the wheels' torch, numpy and Pillow; default: an environment in the cache, 5 GB.
+        An environment that has the wheels' torch, numpy and Pillow. Default: one in the cache, about 5 GB.
     out
-        A folder for bench.json and bench.md, and with --picture bench.svg and bench.png.
-    picture
-        Also draw it (needs the extra `bench`).
+        A folder for bench.json and bench.md, and with --picture for bench.svg and bench.png.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:

@@ -1,4 +1,4 @@
-"""`plan` and `build`: from names to proved wheels."""
+"""`plan` and `build`: from names to verified wheels."""
 
 from __future__ import annotations
 
@@ -13,16 +13,29 @@ from build_torchvision import pipeline
 from build_torchvision.choose.auto import auto_variant
 from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
+    COMPILING,
     ERR,
+    INPUTS,
     OUT,
+    RESULT,
+    WHAT,
+    AllowUnpaired,
+    CcPrefix,
+    Compiler,
+    Cuda,
+    CudaCompiler,
     Json,
+    Names,
     Output,
+    Ptx,
     Quiet,
     Release,
+    Source,
     Torch,
     TorchIndex,
     Verbose,
     Without,
+    flag,
     log_to_stderr,
     show_left_out,
 )
@@ -49,20 +62,20 @@ from build_torchvision.verify.session import VerifyOptions, verify_all
 
 
 def plan(
-    *names: str,
+    *names: Names,
     torchvision: Release = None,
     torch: Torch = None,
     torch_index: TorchIndex = None,
     without: Without = (),
-    compiler: str = "auto",
-    source: Path | None = None,
-    cuda: Path | None = None,
-    cuda_compiler: str = "auto",
-    ptx: Annotated[bool, Parameter(negative=())] = False,
-    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
+    compiler: Compiler = "auto",
+    source: Source = None,
+    cuda: Cuda = None,
+    cuda_compiler: CudaCompiler = "auto",
+    ptx: Ptx = False,
+    allow_unpaired: AllowUnpaired = False,
     as_json: Json = False,
 ) -> None:
-    """Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run."""
+    """Print what `build` would do with variants NAMES: inputs, flags, the wheel's name. Nothing is fetched or run."""
     exact, matched = named_variants(names)
     wanted = Wanted(
         exact=exact,
@@ -95,76 +108,62 @@ def plan(
 
 
 def build(
-    *names: str,
-    auto: Annotated[bool, Parameter(negative=())] = False,
+    *names: Names,
+    auto: Annotated[bool, flag(WHAT, "Build the best variant for this machine, for the running Python.")] = False,
     torchvision: Release = None,
     torch: Torch = None,
     torch_index: TorchIndex = None,
-    source: Path | None = None,
+    source: Source = None,
     without: Without = (),
-    compiler: str = "auto",
-    cc_prefix: str | None = None,
-    glibc: str | None = None,
-    codecs: Literal["pinned", "system"] | None = None,
-    python: str | None = None,
-    jobs: int | None = None,
-    cuda: Path | None = None,
-    cuda_compiler: str = "auto",
-    ptx: Annotated[bool, Parameter(negative=())] = False,
-    launcher: str = "auto",
-    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
-    no_tuning: Annotated[bool, Parameter(negative=())] = False,
-    operators: Choice = Choice.TUNED,
-    out_dir: Annotated[Path, Parameter(name="--out")] = Path("dist"),
-    build_dir: Path | None = None,
-    with_variant_label: Annotated[bool, Parameter(name="--variant-label", negative=())] = False,
-    verify_: Annotated[bool, Parameter(name="--verify", negative=())] = False,
+    compiler: Compiler = "auto",
+    cc_prefix: CcPrefix = None,
+    glibc: Annotated[str | None, Parameter(group=COMPILING)] = None,
+    codecs: Annotated[Literal["pinned", "system"] | None, Parameter(group=INPUTS)] = None,
+    python: Annotated[str | None, Parameter(group=WHAT)] = None,
+    jobs: Annotated[int | None, Parameter(group=COMPILING)] = None,
+    cuda: Cuda = None,
+    cuda_compiler: CudaCompiler = "auto",
+    ptx: Ptx = False,
+    launcher: Annotated[str, Parameter(group=COMPILING)] = "auto",
+    allow_unpaired: AllowUnpaired = False,
+    no_tuning: Annotated[bool, Parameter(negative=(), group=COMPILING)] = False,
+    operators: Annotated[Choice, Parameter(group=COMPILING)] = Choice.TUNED,
+    out_dir: Annotated[Path, Parameter(name="--out", group=RESULT)] = Path("dist"),
+    build_dir: Annotated[Path | None, Parameter(group=COMPILING)] = None,
+    with_variant_label: Annotated[bool, Parameter(name="--variant-label", negative=(), group=RESULT)] = False,
+    verify_: Annotated[bool, Parameter(name="--verify", negative=(), group=RESULT)] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Build variants NAMES (or patterns), prove each wheel statically, and put them into --out.
+    """Build variants NAMES (or patterns), audit each wheel, and put those that hold into --out.
 
     Parameters
     ----------
-    auto
-        Build the best variant for this machine, the running Python and the release's torch.
-    source
-        A source folder or tarball instead of the download.
-    compiler
-        auto, clang or gcc. auto takes clang from the package registry.
-    cc_prefix
-        What stands before g++ in a cross toolchain's name, such as /opt/arm/bin/aarch64-none-linux-gnu-.
     glibc
-        The glibc that the wheel needs at least: 2.28 (the default), 2.34, or host for this machine's own.
+        The oldest glibc that the wheel runs on: 2.28 (the default), 2.34, or host for this machine's own.
     codecs
-        Whose image libraries are linked: pinned ones, compiled from source, or the system's.
+        Which image libraries are linked: pinned ones, compiled from source (the default), or the system's.
     python
-        Package for these Pythons from one compile: 310,311,312,313,314. Or any: one wheel for every Python (py3-none).
-    cuda
-        An installed CUDA toolkit; default: assembled from the package registry.
-    cuda_compiler
-        auto, clang or nvcc. auto takes clang.
+        Make wheels for these Pythons from one compile, such as 310,311,312,313. Or any: one wheel for every Python.
     launcher
-        A compiler cache: auto, ccache, sccache or none. auto takes ccache where it is on PATH; a remote cache is named
-        by its own environment variables (CCACHE_REMOTE_STORAGE).
-    ptx
-        Add PTX to the cubins of CUDA variants, which the driver compiles for GPUs that no cubin serves.
-    allow_unpaired
-        Build against a torch that is not the release's own; the wheel, its version and its proof say so.
+        A compiler cache: auto, ccache, sccache or none. auto takes ccache, else sccache, where one is on PATH. Its own
+        environment variables name a remote cache, such as CCACHE_REMOTE_STORAGE.
     no_tuning
-        Compile the CPU operators as upstream does: no relaxed floating-point flags, no change of the compiler's IR.
+        Compile the CPU operators as upstream does: no relaxed floating-point flags, no change of the compiler's code.
     operators
-        tuned: operators of our own in place of upstream's CPU kernels, which give the same bits faster; or upstream.
+        Whose CPU kernels the wheel has. tuned: this project's, faster, with the same results; upstream: TorchVision's.
     jobs
-        Compilers at once; default: from the cores and the memory.
+        How many compilers run at once. Default: from the cores and the memory.
     build_dir
-        Where objects are kept; default: the cache, by inputs.
+        Where objects are kept. Default: in the cache.
+    out_dir
+        The folder for wheels.
     with_variant_label
-        End file names in the variant's label (-avx512bf16.whl) and give all of them the release's own version, so that
-        installers which know variants choose among them; pip refuses the names, `install` takes them.
+        End file names in the variant's label (-avx512bf16.whl) and give all of them the release's own version.
+        Installers that know variants then choose among them. pip refuses such names; `install` takes them.
     verify_
-        Then prove each wheel at run time too, as `verify` does; another platform's under emulation.
+        Then run each wheel next to torch, as `verify` does; another platform's under emulation.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if auto and names:

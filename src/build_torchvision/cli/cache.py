@@ -9,13 +9,18 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.table import Column, Table
 
+from build_torchvision.cli.examples import EXAMPLES, listed
 from build_torchvision.cli.options import OUT, Json
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.cache import cache_dir
 from build_torchvision.inputs.cache_use import DAY, CacheEntry, cache_entries, prune
 
 MIB = 2**20
-cache = App(name="cache", help="Show and prune the cache of fetched inputs, objects and environments.")
+cache = App(
+    name="cache",
+    help="Show and prune the cache of fetched inputs, objects and environments.",
+    help_epilogue=listed(EXAMPLES["cache"]),
+)
 
 
 @cache.command

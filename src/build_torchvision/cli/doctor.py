@@ -13,7 +13,7 @@ from build_torchvision.errors import VerificationFailed
 
 
 def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
-    """Find out why TorchVision does not work in a Python environment, from its files alone, and what mends it.
+    """Find out why TorchVision does not work in a Python environment, from its files alone, and what fixes it.
 
     Ends with exit code 1 when something is wrong.
 

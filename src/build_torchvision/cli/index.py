@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from build_torchvision.cli import tables
-from build_torchvision.cli.options import OUT, Json, Quiet, Verbose, log_to_stderr
+from build_torchvision.cli.options import OUT, RESULT, WHAT, Json, Quiet, Verbose, flag, log_to_stderr
 from build_torchvision.errors import BadInput
 from build_torchvision.progress import counting
 from build_torchvision.publish.admission import admit_all, find_wheels
@@ -20,31 +20,28 @@ from build_torchvision.publish.stock import read_stock
 
 
 def index(
-    *wheels: Path,
-    out_dir: Annotated[Path, Parameter(name="--out")] = Path("site"),
-    sign: Path | None = None,
-    add: Annotated[bool, Parameter(negative=())] = False,
-    stock: Annotated[tuple[Path, ...], Parameter(consume_multiple=True)] = (),
+    *wheels: Annotated[Path, Parameter(help="Wheels, or folders of them.")],
+    out_dir: Annotated[Path, Parameter(name="--out", group=RESULT)] = Path("site"),
+    sign: Annotated[Path | None, Parameter(group=RESULT)] = None,
+    add: Annotated[bool, flag(WHAT, "Keep the wheels that the index in --out has, and add WHEELS to them.")] = False,
+    stock: Annotated[tuple[Path, ...], Parameter(consume_multiple=True, negative=(), group=WHAT)] = (),
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Make a static package index of WHEELS (files, or folders of them), for pip, uv and `install --from`.
 
-    Only verified wheels enter: each one's report must hold and belong to its bytes, and is made again as far as bytes
-    show. A wheel that the index has already, with the same bytes, is not audited again. Any file server can serve the
-    folder that comes out.
+    Only verified wheels enter: each one's report must hold and belong to its bytes, and the audit is repeated. A wheel
+    that the index has already, with the same bytes, is not audited again. Any file server can serve the folder.
 
     Parameters
     ----------
     out_dir
-        The folder to write; an index that is there is replaced in one step, and nothing else ever is.
+        The folder to write. An index that is there is replaced in one step; a folder with anything else is refused.
     sign
         An ed25519 private key (PEM) that signs each wheel's provenance. Without one it is an unsigned record.
-    add
-        Keep the wheels that the index in --out has, and add WHEELS to them.
     stock
-        Wheels that TorchVision's own project published, listed beside the variants for installers that know none.
+        Wheels that TorchVision's own project published, listed too, for installers that know no variants.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:

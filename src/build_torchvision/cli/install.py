@@ -1,4 +1,4 @@
-"""`install`: this machine's wheel, out of an index."""
+"""`install`: choose this machine's wheel from an index and install it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from build_torchvision.cli import tables
-from build_torchvision.cli.options import OUT, Json, Quiet, Release, Verbose, log_to_stderr
+from build_torchvision.cli.options import OUT, RESULT, WHAT, Json, Quiet, Release, Verbose, flag, log_to_stderr
 from build_torchvision.errors import BadInput
 from build_torchvision.install.installer import install as install_wheel
 from build_torchvision.install.remote import remote
@@ -29,33 +29,31 @@ log = logging.getLogger(__name__)
 
 
 def install(
-    *names: str,
-    from_: Annotated[str, Parameter(name="--from")],
-    python: Path | None = None,
+    *names: Annotated[str, Parameter(help="Variants or patterns to choose from. Default: all that the index has.")],
+    from_: Annotated[str, Parameter(name="--from", group=WHAT)],
+    python: Annotated[Path | None, Parameter(group=RESULT)] = None,
     torchvision: Release = None,
-    trust: Path | None = None,
-    deps: bool = True,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    trust: Annotated[Path | None, Parameter(group=WHAT)] = None,
+    deps: Annotated[bool, Parameter(group=RESULT)] = True,
+    dry_run: Annotated[bool, flag(RESULT, "Choose and print why; install nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Install the wheel of an index that fits this machine best, or the best of variants NAMES; say which, and why.
+    """Install the wheel of an index that fits this machine best, or the best of variants NAMES, and print why.
 
-    The wheel's hash, its proof and its bytes are checked before anything is installed.
+    The wheel's hash, its report and its bytes are checked before anything is installed.
 
     Parameters
     ----------
     from_
-        The address of a site that `index` made, or its folder.
+        The address of an index that `index` made, or its folder.
     python
         The environment to install into, by its python or its folder. Default: the one that is active.
     trust
-        A public key (PEM): take only wheels whose provenance it has signed.
+        A public key (PEM): take only wheels whose provenance is signed with it.
     deps
-        Install what the wheel requires too: torch, numpy and Pillow, where they are missing.
-    dry_run
-        Choose and say why; install nothing.
+        Also install what the wheel requires and is missing: torch, numpy and Pillow.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     active = os.environ.get("VIRTUAL_ENV")

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from build_torchvision import __version__
+from build_torchvision.cli.examples import EXAMPLES, NAME, listed
 from build_torchvision.errors import BuildTorchvisionError
 from build_torchvision.writing import cannot_write
 
 if TYPE_CHECKING:
     from cyclopts import App
 
-NAME = "build-torchvision"
 COMMANDS = {
     "variants": (
         "matrix:variants",
@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "show": (
         "matrix:show",
-        "Say what variant NAME is: its flags, how its toolkit serves its GPU, and what to know before choosing it.",
+        "Describe variant NAME: its flags, how its toolkit serves its GPU, and what to know before choosing it.",
     ),
     "detect": (
         "detect:detect",
@@ -36,7 +36,7 @@ COMMANDS = {
     ),
     "plan": (
         "build:plan",
-        "Say what `build` would do with variants NAMES: inputs, flags and the wheel's name. Nothing is fetched or run.",
+        "Print what `build` would do with variants NAMES: inputs, flags, the wheel's name. Nothing is fetched or run.",
     ),
     "prepare": (
         "prepare:prepare",
@@ -44,15 +44,15 @@ COMMANDS = {
     ),
     "build": (
         "build:build",
-        "Build variants NAMES (or patterns), prove each wheel statically, and put them into --out.",
+        "Build variants NAMES (or patterns), audit each wheel, and put those that hold into --out.",
     ),
     "verify": (
         "verify:verify",
-        "Check that WHEELS are what their names say: decode every instruction, then run them beside their torch.",
+        "Check that WHEELS are what their names say: decode every instruction, then run them next to their torch.",
     ),
     "bench": (
         "bench:bench",
-        "Time WHEELS beside the stock wheel of their release: every operator and codec, in turns, with intervals.",
+        "Time WHEELS against the published wheel of their release: every operator and codec, with intervals.",
     ),
     "index": (
         "index:index",
@@ -60,11 +60,11 @@ COMMANDS = {
     ),
     "install": (
         "install:install",
-        "Install the wheel of an index that fits this machine best, or the best of variants NAMES; say which, and why.",
+        "Install the wheel of an index that fits this machine best, or the best of variants NAMES, and print why.",
     ),
     "doctor": (
         "doctor:doctor",
-        "Find out why TorchVision does not work in a Python environment, from its files alone, and what mends it.",
+        "Find out why TorchVision does not work in a Python environment, from its files alone, and what fixes it.",
     ),
     "recipes": (
         "recipes:recipes",
@@ -79,18 +79,12 @@ COMMANDS = {
 
 A module is imported when its command is called.
 """
-EPILOGUE = """Exit codes: 0 all held, 1 a check failed, a generated file drifted or doctor found a fault, 2 bad input,
-3 an input is missing, 4 a process failed, 5 the network failed, 6 a file could not be written, 130 interrupted.
-
-Examples:
-
-    build-torchvision variants 'cpu-*'
-    build-torchvision show torchvision-python313-cuda12_8-sm121-armv9
-    build-torchvision detect
-    build-torchvision build --auto
-    build-torchvision verify dist/*.whl
-    build-torchvision doctor --python .venv
-"""
+SHOWN = ("variants", "show", "detect", "build", "verify", "doctor")
+"""Commands whose first example the overview shows."""
+EXIT_CODES = (
+    "Exit codes: 0 all held, 1 a check failed, a generated file drifted or doctor found a fault, 2 bad input, "
+    "3 an input is missing, 4 a process failed, 5 the network failed, 6 a file could not be written, 130 interrupted."
+)
 HELP = ("--help", "-h")
 CLOSED_PIPE = 128 + 13
 """The exit code of a program whose reader went away: what a shell reports of one that SIGPIPE ended."""
@@ -98,31 +92,49 @@ CLOSED_PIPE = 128 + 13
 
 def make_app() -> App:
     """The command line with all its commands, none of which is imported yet."""
-    from cyclopts import App  # a third of a second with what it imports; the overview does without
+    from cyclopts import App, Parameter  # a third of a second with what it imports; the overview does without
 
-    app = App(name=NAME, version=__version__, help=__doc__, help_epilogue=EPILOGUE, suppress_keyboard_interrupt=False)
+    from build_torchvision.cli.options import OUT
+
+    app = App(
+        name=NAME,
+        version=__version__,
+        help=__doc__,
+        help_format="plaintext",
+        console=OUT,
+        default_parameter=Parameter(show_default=_default),
+        suppress_keyboard_interrupt=False,
+    )
     app.register_install_completion_command()
     for name, (place, summary) in COMMANDS.items():
-        app.command(f"build_torchvision.cli.{place}", name=name, help=summary)
+        # `cache` is an App with commands of its own, which carries its examples itself.
+        epilogue = {} if name == "cache" else {"help_epilogue": listed(EXAMPLES[name])}
+        app.command(f"build_torchvision.cli.{place}", name=name, help=summary, **epilogue)
     return app
+
+
+def _default(value: object) -> str | None:
+    """How a default is shown; not at all where it is no, nothing or none."""
+    return None if value in (False, None, ()) else "yes" if value is True else str(value)
 
 
 def overview() -> str:
     """What `--help` prints: the commands and what each does."""
     options = {
-        "--help, -h": "Print this, or behind a command its options.",
+        "--help, -h": "Print this, or behind a command its options and examples.",
         "--version": "Print the version.",
         "--install-completion": "Install completion for the shell.",
     }
-    parts = [f"Usage: {NAME} COMMAND", (__doc__ or "").strip()]
+    width = max(shutil.get_terminal_size((100, 24)).columns, 60)
+    about = [textwrap.fill(text, width) for text in (__doc__ or "").strip().split("\n\n")]
+    parts = [f"Usage: {NAME} COMMAND", *about]
     for title, rows in (("Commands", {name: row[1] for name, row in COMMANDS.items()}), ("Options", options)):
-        parts.append(f"{title}:\n" + "\n".join(_row(name, text) for name, text in rows.items()))
-    return "\n\n".join([*parts, EPILOGUE.strip()])
+        parts.append(f"{title}:\n" + "\n".join(_row(name, text, width) for name, text in rows.items()))
+    return "\n\n".join([*parts, textwrap.fill(EXIT_CODES, width), listed(EXAMPLES[name][0] for name in SHOWN)])
 
 
-def _row(name: str, text: str) -> str:
-    width = shutil.get_terminal_size((100, 24)).columns
-    return textwrap.fill(text, max(width, 60), initial_indent=f"  {name:22}", subsequent_indent=" " * 24)
+def _row(name: str, text: str, width: int) -> str:
+    return textwrap.fill(text, width, initial_indent=f"  {name:22}", subsequent_indent=" " * 24)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from build_torchvision.cli import tables
-from build_torchvision.cli.options import OUT, Json, TorchIndex
+from build_torchvision.cli.options import OUT, OUTPUT, WHAT, Json, TorchIndex, flag
 from build_torchvision.describe import describe, notes
 from build_torchvision.fleet import fleet
 from build_torchvision.plan_report import operators_of_build
@@ -16,11 +16,11 @@ from build_torchvision.variants import enumerate_variants, every_variant, parse,
 
 
 def variants(
-    *patterns: str,
-    track: list[str] | None = None,
-    all_: Annotated[bool, Parameter(name="--all", negative=())] = False,
-    python: str = "313",
-    matrix: Annotated[bool, Parameter(negative=())] = False,
+    *patterns: Annotated[str, Parameter(help="Globs with braces, such as 'cpu-*' or 'cuda12_8-sm{89,90}-avx*'.")],
+    track: Annotated[list[str] | None, Parameter(group=WHAT, negative=())] = None,
+    all_: Annotated[bool, flag(WHAT, "Every Python, toolkit and GPU architecture there is.", name="--all")] = False,
+    python: Annotated[str, Parameter(group=WHAT, help="The Python, such as 312 for 3.12.")] = "313",
+    matrix: Annotated[bool, Parameter(negative=(), group=OUTPUT)] = False,
     torch_index: TorchIndex = None,
     as_json: Json = False,
 ) -> None:
@@ -30,11 +30,9 @@ def variants(
     ----------
     track
         List another toolkit's part of the matrix: cuda12_4, cuda12_6, cuda12_8, cuda12_9, cuda13_0, cuda13_2 or cpu.
-    all_
-        Every Python, toolkit and GPU architecture there is.
     matrix
-        Print the jobs of a fleet instead, as the JSON that a CI matrix takes: release, track, platform and the one
-        command of each. Without --torch-index only those that the package registry has a torch for.
+        Print the jobs that build them, as the JSON that a CI matrix takes: release, track, platform and the one command
+        of each. Without --torch-index only the jobs that the package registry has a torch for.
     """
     universe = list(every_variant()) if all_ else enumerate_variants(python, *([track] if track else []))
     found = select(patterns, universe)
@@ -48,8 +46,8 @@ def variants(
         OUT.print(tables.variants_table(found, OUT.width))
 
 
-def show(name: str, *, as_json: Json = False) -> None:
-    """Say what variant NAME is: its flags, how its toolkit serves its GPU, and what to know before choosing it."""
+def show(name: Annotated[str, Parameter(help="A variant's full name.")], *, as_json: Json = False) -> None:
+    """Describe variant NAME: its flags, how its toolkit serves its GPU, and what to know before choosing it."""
     variant = parse(name)
     if as_json:
         print(json.dumps({**describe(variant), "notes": notes(variant), **operators_of_build(variant)}, indent=2))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -36,23 +37,76 @@ class Output(Console):
 OUT = Output(width=None if sys.stdout.isatty() else LOG_COLUMNS)
 ERR = Output(stderr=True, width=None if sys.stderr.isatty() else LOG_COLUMNS)
 
-Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON; docs/schemas has its shape.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="Print results only.")]
-Verbose = Annotated[bool, Parameter(name=["--verbose", "-v"], negative=(), help="Print every command that runs.")]
+# How `--help` groups options, in this order.
+WHAT = Group("What", sort_key=1)
+INPUTS = Group("Inputs", sort_key=2)
+COMPILING = Group("Compiling", sort_key=3)
+RUN = Group("Running", sort_key=4)
+RESULT = Group("Result", sort_key=5)
+OUTPUT = Group("Output", sort_key=6)
+
+
+def flag(group: Group, text: str, *, name: str | None = None) -> Parameter:
+    """An option without a value, which has no negative form."""
+    return Parameter(name=name, negative=(), group=group, help=text)
+
+
+Json = Annotated[bool, flag(OUTPUT, "Print JSON; docs/schemas describes it.", name="--json")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), group=OUTPUT, help="Print results only.")]
+Verbose = Annotated[
+    bool, Parameter(name=["--verbose", "-v"], negative=(), group=OUTPUT, help="Print every command that runs.")
+]
 Release = Annotated[
     str | None,
-    Parameter(name="--torchvision", help="The release, such as 0.29.1; default: the newest of the variant's torch."),
+    Parameter(
+        name="--torchvision",
+        group=WHAT,
+        help="The TorchVision release, such as 0.29.1. Default: the newest of the variant's track.",
+    ),
 ]
+Names = Annotated[str, Parameter(help="Variants, such as cpu-avx512, or patterns: globs with braces.")]
 Torch = Annotated[
-    str | None, Parameter(name="--torch", help="VERSION, FILE.whl or SITE_PACKAGES; default: the pair's.")
+    str | None,
+    Parameter(
+        name="--torch", group=INPUTS, help="VERSION, FILE.whl or SITE_PACKAGES. Default: the torch of the release."
+    ),
 ]
 TorchIndex = Annotated[
     str | None,
-    Parameter(name="--torch-index", help="The address of an index to take torch from; default: as pip is configured."),
+    Parameter(
+        name="--torch-index",
+        group=INPUTS,
+        help="The address of an index that has torch. Default: pip's own.",
+    ),
+]
+Source = Annotated[
+    Path | None,
+    Parameter(group=INPUTS, help="A folder or archive of TorchVision's source, in place of the download."),
 ]
 Without = Annotated[
-    tuple[str, ...], Parameter(name="--without", negative=(), help="Leave out a codec: jpeg, png or webp.")
+    tuple[str, ...],
+    Parameter(name="--without", negative=(), group=INPUTS, help="Leave out a codec: jpeg, png or webp."),
 ]
+AllowUnpaired = Annotated[
+    bool, flag(INPUTS, "Accept a torch that is not the release's own. The wheel's version then ends in .unpaired.")
+]
+Compiler = Annotated[
+    str,
+    Parameter(group=COMPILING, help="auto, clang or gcc. auto is clang from the package registry."),
+]
+CcPrefix = Annotated[
+    str | None,
+    Parameter(
+        group=COMPILING,
+        help="A GNU cross toolchain: what comes before g++, such as /opt/arm/bin/aarch64-none-linux-gnu-.",
+    ),
+]
+Cuda = Annotated[
+    Path | None,
+    Parameter(group=COMPILING, help="An installed CUDA toolkit. Default: its parts from the package registry."),
+]
+CudaCompiler = Annotated[str, Parameter(group=COMPILING, help="auto, clang or nvcc. auto is clang.")]
+Ptx = Annotated[bool, flag(COMPILING, "Add PTX to the cubins, so that the driver can compile it for later GPUs.")]
 
 
 def show_left_out(found: Requests) -> None:

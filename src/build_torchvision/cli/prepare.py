@@ -1,20 +1,21 @@
-"""`prepare`: everything that variants need, fetched and checked before the day it is used."""
+"""`prepare`: fetch and check everything that variants need, before it is used."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from build_torchvision import prefetch
 from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
     OUT,
+    AllowUnpaired,
+    CcPrefix,
+    Compiler,
     Json,
+    Names,
     Quiet,
     Release,
+    Source,
     Torch,
     TorchIndex,
     Verbose,
@@ -26,23 +27,23 @@ from build_torchvision.requests import Wanted, named_variants, pip_lists, reques
 
 
 def prepare(
-    *names: str,
+    *names: Names,
     torchvision: Release = None,
     torch: Torch = None,
     torch_index: TorchIndex = None,
-    source: Path | None = None,
+    source: Source = None,
     without: Without = (),
-    compiler: str = "auto",
-    cc_prefix: str | None = None,
-    allow_unpaired: Annotated[bool, Parameter(negative=())] = False,
+    compiler: Compiler = "auto",
+    cc_prefix: CcPrefix = None,
+    allow_unpaired: AllowUnpaired = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
     """Fetch and check all that building and verifying variants NAMES needs; nothing is compiled.
 
-    For another platform that is a cross compiler, the codecs' packages, its torch, and a root to emulate. What must be
-    installed is named with the one command that does it.
+    For another platform that includes a cross compiler, its torch, and a root to emulate. What you must install
+    yourself is printed with the command that does it.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     exact, matched = named_variants(names)

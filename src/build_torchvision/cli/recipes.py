@@ -1,4 +1,4 @@
-"""`recipes`: write the generated files of a checkout, or say which of them drifted."""
+"""`recipes`: write the generated files of a checkout, or print which of them differ."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from build_torchvision.cli.options import OUT
+from build_torchvision.cli.options import INPUTS, OUT, RESULT, WHAT, flag
 from build_torchvision.recipes import flox
 from build_torchvision.recipes.checkout import find_checkout, named_checkout, read, write
 from build_torchvision.recipes.flox import TorchSource
@@ -20,30 +20,30 @@ DRIFTED = 1
 
 def recipes(
     *,
-    check: Annotated[bool, Parameter(negative=())] = False,
-    out: Path | None = None,
-    track: list[str] | None = None,
-    python: str | None = None,
-    torchvision: str | None = None,
-    torch_source: str = "nixpkgs",
-    torch_series: str | None = None,
-    catalog: str | None = None,
-    unchecked: Annotated[bool, Parameter(negative=())] = False,
+    check: Annotated[bool, Parameter(negative=(), group=RESULT)] = False,
+    out: Annotated[Path | None, Parameter(group=RESULT)] = None,
+    track: Annotated[list[str] | None, Parameter(group=WHAT, negative=())] = None,
+    python: Annotated[str | None, Parameter(group=WHAT)] = None,
+    torchvision: Annotated[str | None, Parameter(group=WHAT)] = None,
+    torch_source: Annotated[str, Parameter(group=INPUTS)] = "nixpkgs",
+    torch_series: Annotated[str | None, Parameter(group=INPUTS)] = None,
+    catalog: Annotated[str | None, Parameter(group=INPUTS)] = None,
+    unchecked: Annotated[bool, flag(INPUTS, "Accept a PyTorch that does not declare what it was built for.")] = False,
 ) -> None:
     """Write every file that follows from the matrix: documents, recipes, workflows.
 
     Parameters
     ----------
     check
-        Write nothing; list what drifted from the tables, and end with exit code 1 if anything did.
+        Write nothing; print what differs from the tables, and end with exit code 1 if anything does.
     out
-        The checkout to write to; default: the one around the current folder.
+        The checkout to write to. Default: the one around the current folder.
     track
-        Write other recipes into .flox/pkgs than the default 60: those of these tracks.
+        Write the recipes of these tracks into .flox/pkgs, in place of the default 60.
     python
-        Recipes for another Python than 313.
+        Write recipes for this Python. Default: 313.
     torchvision
-        Recipes of this TorchVision release, with a torch of its series; default: the package set's own.
+        Write recipes of this TorchVision release, with a torch of its series. Default: the package set's own.
     torch_source
         Where recipes take PyTorch from: nixpkgs (the package set's own, with the same flags), recipe (a pinned
         build-pytorch) or catalog (a published package).
@@ -51,8 +51,6 @@ def recipes(
         Torch's series (2.12), where recipes or packages of PyTorch are named by it: pytorch212-python313-...
     catalog
         The owner of the catalog on FloxHub, for --torch-source catalog.
-    unchecked
-        Accept a PyTorch that declares nothing of itself.
     """
     torch = TorchSource.of(torch_source, catalog, series=torch_series, unchecked=unchecked)
     variants = enumerate_variants(python or DEFAULT_PYTHON, track or DEFAULT_TRACKS)

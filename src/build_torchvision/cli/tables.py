@@ -61,9 +61,9 @@ def variants_table(variants: Sequence[Variant], width: int) -> Table:
     """One row per variant: name, GPU, CPU and how the toolkit serves it."""
     fields = [
         Field(head="variant"),
-        Field(head="GPU"),
-        Field(head="CPU from", spare=1),
-        Field(head="platform", spare=2),
+        Field(head="GPU", spare=1),
+        Field(head="CPU from", spare=2),
+        Field(head="platform", spare=3),
         Field(head="codegen"),
     ]
     rows = []

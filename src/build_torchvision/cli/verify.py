@@ -11,7 +11,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from build_torchvision.cli import tables
-from build_torchvision.cli.options import OUT, Json, Quiet, Torch, Verbose, log_to_stderr
+from build_torchvision.cli.options import (
+    INPUTS,
+    OUT,
+    OUTPUT,
+    RUN,
+    WHAT,
+    Json,
+    Quiet,
+    Torch,
+    Verbose,
+    flag,
+    log_to_stderr,
+)
 from build_torchvision.errors import BadInput, VerificationFailed
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
@@ -23,51 +35,45 @@ from build_torchvision.verify.session import VerifyOptions, verify_all
 
 
 def verify(
-    *wheels: Path,
-    variant: str | None = None,
+    *wheels: Annotated[Path, Parameter(help="Wheels, or folders that Nix or Flox built.")],
+    variant: Annotated[str | None, Parameter(group=WHAT)] = None,
     torch: Torch = None,
-    static: Annotated[bool, Parameter(negative=())] = False,
-    upstream_tests: Annotated[bool, Parameter(negative=())] = False,
-    device: Annotated[bool, Parameter(negative=())] = False,
-    python: Path | None = None,
-    source: Path | None = None,
-    time_box: float | None = None,
-    emulate: Annotated[bool, Parameter(negative=())] = False,
-    for_cpu: str | None = None,
-    save: Annotated[bool, Parameter(negative=())] = False,
+    static: Annotated[bool, flag(RUN, "Only read the files; install and run nothing.")] = False,
+    upstream_tests: Annotated[bool, Parameter(negative=(), group=RUN)] = False,
+    device: Annotated[bool, Parameter(negative=(), group=RUN)] = False,
+    python: Annotated[Path | None, Parameter(group=INPUTS)] = None,
+    source: Annotated[Path | None, Parameter(group=INPUTS)] = None,
+    time_box: Annotated[float | None, Parameter(group=RUN)] = None,
+    emulate: Annotated[bool, Parameter(negative=(), group=RUN)] = False,
+    for_cpu: Annotated[str | None, Parameter(group=WHAT)] = None,
+    save: Annotated[bool, flag(OUTPUT, "Keep each report next to its wheel, for `index`: WHEEL.proof.json.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Check that WHEELS are what their names say: decode every instruction, then run them beside their torch.
-
-    A folder is taken as an installed tree: the result of `flox build NAME` or `nix-build -A NAME`.
+    """Check that WHEELS are what their names say: decode every instruction, then run them next to their torch.
 
     Parameters
     ----------
     variant
-        The variant that it should be, where the file name does not say.
-    static
-        Only read the files; install and run nothing.
+        The variant that it should be, where the file name does not tell.
     upstream_tests
-        Also run upstream's own tests of operators and images, copied out of its source tree; with --device those for
-        CUDA instead.
+        Also run upstream's own tests of operators and images; with --device those for CUDA.
     device
-        Also run every CUDA operator on this machine's GPU; a wheel that it cannot run is refused before any launch.
+        Also run every CUDA operator on this machine's GPU. A wheel that it cannot run is refused before any launch.
     python
-        An environment that has torch (its interpreter or its folder): the wheel is laid over it for the run, and
-        nothing in it is changed. Default: an environment of its own, with torch installed.
+        An environment that has torch, by its interpreter or its folder. It is used and not changed. Default: a new
+        environment with torch, removed afterwards.
     source
-        A source folder or tarball with upstream's tests instead of the download.
+        A folder or archive of TorchVision's source, whose tests are run, in place of the download.
     time_box
         Stop starting new tests after this many minutes; the report lists the tests that ran.
     emulate
-        Run another platform's wheels under qemu, in a root that is fetched once: armv8_2 as a Neoverse N1, armv9 with
-        vectors of 128 and of 512 bits, which must give the same results.
+        Run another platform's wheels under qemu: armv8_2 as a Neoverse N1, armv9 with vectors of 128 and of 512 bits,
+        which must give the same results.
     for_cpu
-        A processor on which it should run, by reading alone: graviton2, graviton3, graviton4, grace, archspec's name.
-    save
-        Keep each report beside its wheel, WHEEL.proof.json, for `index` to take up.
+        Check, by reading alone, that it runs on this processor: graviton2, graviton3, graviton4, grace, or a name of
+        archspec's.
     """
     log_to_stderr(quiet=quiet, verbose=verbose)
     if not wheels:
