@@ -9,6 +9,19 @@ TEXT_LIMIT = 4 << 20
 """Bytes that are read of a text file; metadata of real packages is far smaller."""
 
 
+def home_expanded(path: str | Path) -> Path:
+    """`path` with ~ and ~user replaced; as it is where there is no such user. Never raises, as pathlib's does."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib raises RuntimeError
+
+
+def working_folder() -> Path:
+    """The working folder; the root where it was removed, from which nothing is imported."""
+    try:
+        return Path.cwd()
+    except OSError:
+        return Path("/")
+
+
 def is_file(path: Path) -> bool:
     """Whether `path` is a regular file, links followed. Never raises: a loop of links or a forbidden folder is none."""
     return os.path.isfile(path)  # noqa: PTH113 - pathlib's own raises PermissionError

@@ -22,6 +22,7 @@ from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.source import SourceAvailability, check_version, source_version, unpinned
 from build_torchvision.inputs.torch_sdk import read_version
+from build_torchvision.reading import home_expanded
 from build_torchvision.releases import (
     Selection,
     TorchBuild,
@@ -120,7 +121,7 @@ def torch_named(spec: str | None) -> TorchBuild | None:
     """
     if spec is None:
         return None
-    path = Path(spec).expanduser()
+    path = home_expanded(spec)
     if path.is_dir():
         version, cuda = read_version(path / "torch")
         return TorchBuild(version=version.public, local=version.local, cuda=cuda, cpu_only=cuda is None)

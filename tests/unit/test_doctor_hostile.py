@@ -241,3 +241,32 @@ def test_ten_thousand_damaged_environments_are_answered_in_words(monkeypatch: py
     codes = check(range(SAMPLE, ALL), monkeypatch)
     print(dict(codes))
     assert {*codes} <= {(0, 0), (1, 0), (2, 2)}
+
+
+@pytest.mark.parametrize("command", ["doctor", "detect"])
+@pytest.mark.parametrize(
+    "named",
+    ["", "~nobody-of-that-name/env", "a" * 5000, os.devnull, "/etc/passwd", "/proc/self/mem", "\udcff\udcfe", "3.99"],
+)
+def test_what_is_no_environment_is_bad_input(
+    command: str, named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--python", named])
+    assert ended.value.code == 2
+    assert "hint:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["doctor", "detect"])
+def test_a_working_folder_that_was_removed_does_not_matter(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Site().write(tmp_path / "env")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, text = run(command, "--python", str(root))
+    assert code in (0, 1)
+    assert "torchvision" in text

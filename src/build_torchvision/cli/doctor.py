@@ -10,6 +10,7 @@ from build_torchvision.cli.options import OUT, Json
 from build_torchvision.cli.sheet import Sheet
 from build_torchvision.doctor.report import Examination, examination_json, examine
 from build_torchvision.errors import VerificationFailed
+from build_torchvision.reading import home_expanded, working_folder
 
 
 def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
@@ -22,7 +23,7 @@ def doctor(*, python: Path | None = None, as_json: Json = False) -> None:
     python
         The environment: its python, its folder or its site-packages. Default: the one that is active.
     """
-    found = examine(python.expanduser() if python else None, Path.cwd())
+    found = examine(home_expanded(python) if python else None, working_folder())
     if as_json:
         print(json.dumps(examination_json(found), indent=2))
     else:

@@ -125,7 +125,7 @@ def running(state: InstallationState, machine: Machine) -> Running | None:
         variant=str(state.descriptor["variant"]) if state.ours else None,
         cuda=_cuda(state, main),
         isa=_isa(main),
-        device=tuple(sorted(device.cubins)) + tuple(f"{sm} PTX" for sm in sorted(device.ptx)) if device else (),
+        device=tuple(device.names) if device else (),
         kinds=tuple((chip.name, gpu.served(device, chip)) for chip in machine.gpus) if device else (),
     )
 

@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from build_torchvision.binary.elf import Elf, NotElf, defined_symbols, read_elf
 from build_torchvision.binary.fatbin import BadFatbin, images
 from build_torchvision.binary.instructions import Scan, can_decode, scan
+from build_torchvision.compatibility import Sm
 from build_torchvision.doctor.loader import (
     DAMAGED,
     LIMIT,
@@ -71,6 +72,11 @@ class DeviceCode:
     def ptx(self) -> frozenset[str]:
         """SMs that any fat binary has PTX of."""
         return frozenset().union(*(ptx for _, ptx in self.groups))
+
+    @property
+    def names(self) -> list[str]:
+        """All of it by rising compute capability, the PTX last: "sm90", "sm100", "sm120", "sm120 PTX"."""
+        return [*sorted(self.cubins, key=Sm.parse), *(f"{sm} PTX" for sm in sorted(self.ptx, key=Sm.parse))]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from build_torchvision.errors import FetchFailed, ProcessFailed
 from build_torchvision.progress import waiting
+from build_torchvision.reading import home_expanded
 from build_torchvision.writing import cannot_write, check_room, full_disk, is_full, writing
 
 log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def cache_dir() -> Path:
     import platformdirs  # imported where it is used, as filelock below: `detect` fetches nothing
 
     chosen = os.environ.get(ENVIRONMENT)
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("build-torchvision")
+    return home_expanded(chosen).absolute() if chosen else platformdirs.user_cache_path("build-torchvision")
 
 
 def check_cache() -> Path:

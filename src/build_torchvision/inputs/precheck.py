@@ -9,7 +9,7 @@ from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told_cuda
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
-from build_torchvision.reading import is_folder
+from build_torchvision.reading import home_expanded, is_folder
 from build_torchvision.releases import torch_covers
 
 
@@ -25,7 +25,7 @@ def check_request(request: BuildRequest) -> None:
     first = request.variants[0]
     if request.torch is None and request.torch_index is None:
         _check_published(request)
-    elif request.torch is not None and is_folder(Path(request.torch).expanduser()):
+    elif request.torch is not None and is_folder(home_expanded(request.torch)):
         torch = torch_sdk(
             request.torch,
             request.release,

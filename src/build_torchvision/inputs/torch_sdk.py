@@ -38,7 +38,7 @@ from build_torchvision.inputs.registry import (
     locate,
     record_name,
 )
-from build_torchvision.reading import is_file, is_folder
+from build_torchvision.reading import home_expanded, is_file, is_folder
 from build_torchvision.releases import TorchBuild, pairs, unpaired
 from build_torchvision.writing import check_room as check_free
 
@@ -101,7 +101,7 @@ def torch_sdk(
     registry does not serve it.
     """
     chosen = spec if spec is not None else release.torch
-    path = Path(chosen).expanduser()
+    path = home_expanded(chosen)
     if is_folder(path):
         sdk = read_sdk(path.resolve(), str(path.resolve()))
     elif chosen.endswith(".whl"):

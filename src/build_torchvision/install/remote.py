@@ -17,6 +17,7 @@ import httpx
 
 from build_torchvision.errors import BadInput, FetchFailed, VerificationFailed
 from build_torchvision.progress import waiting
+from build_torchvision.reading import home_expanded
 from build_torchvision.writing import writing
 
 log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def _open_to_others(url: str) -> bool:
 def remote(place: str) -> Remote:
     """The index at `place`: an address, with or without index.html, or a folder. Raises BadInput for neither."""
     if "://" not in place:
-        folder = Path(place).expanduser().absolute()
+        folder = home_expanded(place).absolute()
         if not folder.is_dir():
             raise BadInput(f"Install from {place}", "There is no such folder, and it is no address.", _REMEDY)
         return Remote(base=folder.as_uri() + "/")

@@ -35,7 +35,7 @@ from build_torchvision.machine.search_path import (
     library_folders,
     search_path,
 )
-from build_torchvision.reading import is_file, is_folder, is_there, names_in, read_text, real
+from build_torchvision.reading import home_expanded, is_file, is_folder, is_there, names_in, read_text, real
 from build_torchvision.variants import PYTHONS
 from build_torchvision.wheel.names import DESCRIPTOR
 
@@ -217,7 +217,7 @@ def environment_named(python: str | None) -> tuple[str | None, PythonEnvironment
         raise BadInput(
             f"--python {python}", "is no Python of the matrix.", f"Choose from {', '.join(PYTHONS)}, or a path."
         )
-    return None, read_environment(Path(python).expanduser())
+    return None, read_environment(home_expanded(python))
 
 
 def _no_environment(python: Path) -> BadInput:
@@ -226,6 +226,8 @@ def _no_environment(python: Path) -> BadInput:
         return BadInput(action, "the folder holds neither a bin/python nor lib/pythonX.Y/site-packages.", _HINT)
     if not is_file(python):
         return BadInput(action, "there is no such file.", _HINT)
+    if not any("python" in name.lower() for name in (python.name, real(python).name)):
+        return BadInput(action, "it is a file, and no Python interpreter by its name.", _HINT)
     prefix = real(python).parent.parent
     return BadInput(action, f"{prefix} has no lib/pythonX.Y: a launcher or shim, not an interpreter.", _HINT)
 

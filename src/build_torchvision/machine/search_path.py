@@ -164,6 +164,8 @@ def _of_executable(python: Path) -> Layout | None:
     if not is_file(python):
         return None
     target = real(python)
+    if not any("python" in name.lower() for name in (python.name, target.name)):
+        return None
     base = target.parent.parent
     version = _version_in(target.name) or _only_version(base)
     if version is None and not _site_folders(base, None):

@@ -14,6 +14,7 @@ from build_torchvision.facts import Release, releases
 from build_torchvision.inputs.emulator import PROCESSORS, emulator, is_foreign
 from build_torchvision.inputs.source import fetch_source
 from build_torchvision.inputs.torch_sdk import read_version, torch_sdk
+from build_torchvision.reading import home_expanded
 from build_torchvision.releases import TorchBuild, pairs, release_named, unlisted_release
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
@@ -81,7 +82,7 @@ def verify_wheel(
                 "Leave out --python and --device, or name a wheel.",
             )
         tree = InstalledTree(wheel)
-        report = audit_tree(tree, variant, Path(options.torch).expanduser() if options.torch else None)
+        report = audit_tree(tree, variant, home_expanded(options.torch) if options.torch else None)
         return report if options.static_only or not report.ok else report + probe_installed(tree)
     package = Package(wheel)
     variant = variant or variant_of(package)

@@ -31,8 +31,8 @@ def torch_without_code(state: InstallationState, torch: InstalledPackage, machin
             yield Diagnosis(
                 name="torch has no code for the GPU",
                 symptom="CUDA error: no kernel image is available for execution on the device",
-                cause=f"torch {torch.version} holds code for {_listed(state.torch_device)}, none of which runs on "
-                f"{gpu.name} ({gpu.capability})",
+                cause=f"torch {torch.version} holds code for {', '.join(state.torch_device.names)}, none of which runs "
+                f"on {gpu.name} ({gpu.capability})",
                 remedy=fixes.other_pair(machine, gpu),
             )
 
@@ -72,7 +72,7 @@ def _torchvision(state: InstallationState, machine: Machine, gpu: GpuFound) -> I
         yield Diagnosis(
             name="no kernel image",
             symptom="CUDA error: no kernel image is available for execution on the device",
-            cause=f"{main.path.name} holds code for {_listed(main.device)}, none of which runs on {gpu.name} "
+            cause=f"{main.path.name} holds code for {', '.join(main.device.names)}, none of which runs on {gpu.name} "
             f"({gpu.capability})",
             remedy=fixes.variant_for(replace(machine, gpus=(gpu,)), wheel_helps=state.ours),
         )
@@ -84,11 +84,6 @@ def _mostly_served(device: DeviceCode, gpu: GpuFound) -> bool:
         count for group, count in device.groups.items() if served(DeviceCode(groups={group: 1}), gpu) is not None
     )
     return 2 * able >= sum(device.groups.values())
-
-
-def _listed(device: DeviceCode) -> str:
-    names = sorted(device.cubins, key=Sm.parse) + [f"{sm} (PTX)" for sm in sorted(device.ptx, key=Sm.parse)]
-    return ", ".join(names)
 
 
 def old_driver(state: InstallationState, torch: InstalledPackage, machine: Machine) -> Iterator[Diagnosis]:
