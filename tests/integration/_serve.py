@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 
 @dataclass
 class Served:
-    """`url` ends in a slash; `asked` are the paths that were requested, in order."""
+    """`url` ends in a slash; `asked` are the paths that were requested, in order, `sent` the bytes of each answer."""
 
     url: str
     asked: list[str] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
 
 
 @contextmanager
@@ -24,6 +27,11 @@ def serve(folder: Path) -> Iterator[Served]:
     served = Served("")
 
     class Handler(SimpleHTTPRequestHandler):
+        def copyfile(self, source: IO[bytes], outputfile: IO[bytes]) -> None:  # type: ignore[override]
+            data = source.read()
+            served.sent[self.path] += len(data)
+            outputfile.write(data)
+
         def log_message(self, format: str, *arguments: object) -> None:
             served.asked.append(self.path)
 

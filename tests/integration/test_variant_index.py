@@ -142,6 +142,7 @@ def uv(python: Path, url: str, *options: str, preview: bool = True, **environmen
     )
     found = SELECTING.search(done.stderr)
     line = next((row for row in done.stderr.splitlines() if "Selecting:" in row), "")
+    print(line.strip())  # -s shows what uv says of each
     return Chosen(found[2] if found and done.returncode == 0 else "", line, done.stderr)
 
 

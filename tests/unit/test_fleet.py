@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -137,24 +135,3 @@ def test_an_installer_reads_at_most_300_kb_of_an_index_of_2000_wheels(tmp_path: 
     (tmp_path / catalogue.PACKED).unlink()
     (tmp_path / catalogue.NAME).write_text(text)
     assert catalogue.fetch(remote(str(tmp_path))) == rows
-
-
-@pytest.mark.nightly
-def test_two_thousand_wheels_and_ten_more(tmp_path: Path, audited: list[str]) -> None:
-    """Prints what it costs; the second run audits ten wheels and takes at most 15 s of processor time."""
-    fleet(tmp_path, 2000)
-    seconds = []
-    for more in (0, 10, 0):
-        fleet(tmp_path, more, first=2000)
-        audited.clear()
-        start, wall = time.process_time(), time.perf_counter()
-        index(tmp_path)
-        seconds.append(time.process_time() - start)
-        print(f"{len(audited)} audited: {seconds[-1]:.1f} s of processor time, {time.perf_counter() - wall:.1f} s")
-    site = tmp_path / "site"
-    for name in ("index.json", "index.json.gz", "index.html", "simple/torchvision/index.html"):
-        print(f"{name}: {(site / name).stat().st_size / 1000:.0f} kB")
-    assert len(json.loads((site / "index.json").read_text())["wheels"]) == 2010
-    assert seconds[1] <= 15
-    assert seconds[2] <= 15
-    assert (site / "index.json.gz").stat().st_size <= 300_000
