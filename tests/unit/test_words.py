@@ -16,7 +16,15 @@ from build_torchvision.variants import parse
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 COMMANDS = {name for name in APP if not name.startswith("-")}
-FOREIGN = {"--measure", "--list-gpu-arch", "--extra-index-url", "--index-url", "--index", "--impure"}
+FOREIGN = {
+    "--measure",
+    "--preview-features",
+    "--list-gpu-arch",
+    "--extra-index-url",
+    "--index-url",
+    "--index",
+    "--impure",
+}
 """Options of nvcc, pip, uv, nix and the scripts in tools/ that the text names."""
 
 
