@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import re
 import struct
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +38,9 @@ _CALLER_SAVED = frozenset(range(18))  # x0 to x17 of AArch64's procedure call st
 _WRITES = frozenset(
     (OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE)
 )  # fmt: skip
+
+
+_NO_SITE = 1 << 64  # beyond every address
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,15 +118,19 @@ def _calls_x86_64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[i
         if not sites or code.name.startswith(".plt"):
             continue
         known: dict[int, int] = {}
-        for instruction in Decoder(64, code.data, ip=code.address):
+        waiting = iter(sites)
+        site = next(waiting)
+        for instruction in Decoder(64, code.data, ip=code.address):  # from the start: code is read in one way only
             ip = instruction.ip
-            at = bisect_left(sites, ip)
-            if at == len(sites):
-                break
-            if sites[at] - ip > WINDOW:
-                known.clear()
-                continue
-            if ip == sites[at]:
+            while site < ip:  # it was a call, or it was no instruction
+                site = next(waiting, _NO_SITE)
+            if site - ip > WINDOW:
+                if site == _NO_SITE:
+                    break
+                if known:
+                    known.clear()
+                continue  # most instructions: a hundred thousand lie between few calls
+            if ip == site:
                 yield ip, known.get(Register.RCX)
                 known.clear()
                 continue
