@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -171,11 +173,15 @@ def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -
         console.print(f"packing {len(specs)} wheel{'s' * (len(specs) != 1)}", highlight=False)
         drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch))
         scan_wheels_ahead(drafts)
-        for spec, draft in zip(specs, drafts, strict=True):
-            console.print(f"auditing {spec.variant}", highlight=False)
-            report = audit_wheel(draft, spec.variant, torch_facts(part.inputs.torch))
+        finishing = []
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compression lets go of the interpreter's lock
+            for spec, draft in zip(specs, drafts, strict=True):
+                console.print(f"auditing {spec.variant}", highlight=False)
+                report = audit_wheel(draft, spec.variant, torch_facts(part.inputs.torch))
+                finishing.append((spec, report, pool.submit(_finish, draft, report, part.request.out)))
+        for spec, report, finished in finishing:
             try:
-                wheel = _finish(draft, report, part.request.out)
+                wheel = finished.result()
             except VerificationFailed as error:
                 result.failed.append((spec.variant, error))
             else:

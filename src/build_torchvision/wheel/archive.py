@@ -15,7 +15,7 @@ from pathlib import Path
 from build_torchvision.errors import BadInput
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
-LEVEL = 9
+LEVEL = 6  # of deflate; 9 makes a wheel 0.2 % smaller for more than twice the CPU time
 
 
 def record(tree: Path, dist_info: str) -> str:
@@ -50,13 +50,13 @@ def pack(tree: Path, wheel: Path, *, compress: bool = True) -> Path:
     part = wheel.with_name(f".{wheel.name}.{os.getpid()}.part")
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     try:
-        with zipfile.ZipFile(part, "w", method, compresslevel=LEVEL) as archive:
+        with zipfile.ZipFile(part, "w") as archive:
             for path in sorted(_files(tree), key=lambda name: (name.startswith(dist_info), name)):
                 info = zipfile.ZipInfo(path, EPOCH)
                 info.compress_type = method
                 info.create_system = 3
                 info.external_attr = (0o100755 if ".so" in path.rpartition("/")[2] else 0o100644) << 16
-                archive.writestr(info, (tree / path).read_bytes())
+                archive.writestr(info, (tree / path).read_bytes(), compresslevel=LEVEL)
         part.replace(wheel)
     finally:
         part.unlink(missing_ok=True)

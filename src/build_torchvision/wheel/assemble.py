@@ -13,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -34,6 +35,7 @@ from build_torchvision.wheel.sbom import write_sbom
 
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
+WHEELS_A_PROCESS = 4  # for one call of auditwheel: starting it takes as long as two wheels
 # keyword of upstream's setup() -> field of METADATA, as packaging.metadata calls it
 METADATA_FIELDS = {
     "description": "summary",
@@ -68,7 +70,7 @@ class WheelContents:
 def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]:
     """Make a draft of each wheel below `scratch`, under its final name; returns their paths, in order.
 
-    The bytes depend on the contents alone. All wheels of a call are repaired by one call of auditwheel.
+    The bytes depend on the contents alone. auditwheel repairs several wheels a call, on as many cores as there are.
     """
     raw = []
     for number, content in enumerate(contents):
@@ -210,7 +212,12 @@ def _repair(raw: Sequence[Path], out: Path, contents: Sequence[WheelContents]) -
     folders |= {folder for content in contents for folder in content.library_dirs}
     if folders:
         env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, sorted(folders)))
-    command = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "0", *excluded]
-    names = raw[0].name if len(raw) == 1 else f"{len(raw)} wheels"
-    run([*command, "-w", out, *raw], action=f"bundling libraries into {names}", env=env)
+    command: list[str | Path] = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "0", *excluded]
+    action = f"bundling libraries into {raw[0].name if len(raw) == 1 else f'{len(raw)} wheels'}"
+    shares = max(1, min(os.cpu_count() or 1, len(raw) // WHEELS_A_PROCESS))
+    with ThreadPoolExecutor(max_workers=shares) as pool:
+        commands = [[*command, "-w", out, *raw[share::shares]] for share in range(shares)]
+        calls = [pool.submit(run, each, action=action, env=env) for each in commands]
+    for call in calls:
+        call.result()
     return [next(out.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")) for wheel in raw]
