@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
-from build_torchvision.bench.comparison import AGAIN, STOCK, Timing
+from build_torchvision.bench import comparison
+from build_torchvision.bench.comparison import AGAIN, STOCK, Timing, arena
 from build_torchvision.bench.intervals import Verdict, geometric_mean, paired_ratio
 from build_torchvision.bench.report import markdown, rows, to_json
 from build_torchvision.flags import Tuning, tuning_for
@@ -107,6 +111,20 @@ def test_a_table_names_wins_losses_noise_and_wrong_results() -> None:
     assert text.count("slower") == 1
     assert text.count("no difference") == 1
     assert len([line for line in text.splitlines() if "†" in line and line.startswith("| deform_conv2d")]) == 1
+
+
+def test_a_wheel_for_every_python_is_timed_beside_the_published_one_for_the_interpreter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    wheel = tmp_path / "torchvision-0.29.1+cpu.avx2-py3-none-manylinux_2_28_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("torchvision/_C.so", b"12")
+        archive.writestr("torchvision/_C_stable.so", b"123")
+    asked = []
+    monkeypatch.setattr(comparison, "_stock_wheel", lambda *named: (asked.append(named), wheel)[1])
+    with arena([wheel], torch="2.14.1", python=Path(sys.executable)) as (_, contenders):
+        assert contenders[-1].sizes["_C.so"] == 5
+    assert asked == [("0.29.1", f"{sys.version_info.major}{sys.version_info.minor}", "x86_64")]
 
 
 def test_what_ran_on_a_gpu_stands_apart_from_what_ran_on_the_cpu() -> None:

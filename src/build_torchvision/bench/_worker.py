@@ -31,7 +31,8 @@ from _cases import cases  # noqa: E402
 
 if not str(torchvision.__file__).startswith(FOLDER):
     sys.exit(f"{torchvision.__file__} was imported, not the torchvision of {FOLDER}")
-torch.ops.load_library(str(Path(FOLDER, "torchvision", "image.so")))
+for module in Path(FOLDER, "torchvision").glob("image*.so"):  # image_stable.so from 0.29 on
+    torch.ops.load_library(str(module))
 CASES = {case.key: case for case in cases(DEVICE)}
 SEED = 20
 

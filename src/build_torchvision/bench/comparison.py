@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,12 +50,12 @@ class Candidate:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes of the wheel (0 without one), of what it unpacks to, and of its compiled operators."""
+        """Bytes of the wheel (0 without one), of what it unpacks to, and of its operators (`_C_stable` among them)."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
         return {
             "wheel": self.wheel.stat().st_size if self.wheel else 0,
             "unpacked": sum(path.stat().st_size for path in files),
-            "_C.so": (self.folder / "torchvision" / "_C.so").stat().st_size,
+            "_C.so": sum(path.stat().st_size for path in (self.folder / "torchvision").glob("_C*.so")),
         }
 
 
@@ -98,6 +99,8 @@ def arena(
             "Give wheels of one release and Python.",
         )
     (release_name,), version = releases, next(iter(tags)).removeprefix("cp")
+    if names[0].any_python:
+        version = _version_of(python)
     labels = [name.version.partition("+")[2] or name.version for name in names]
     if len(set(labels)) != len(labels):
         labels = [f"{label}, {_compiler(wheel)}" for label, wheel in zip(labels, wheels, strict=True)]
@@ -125,6 +128,14 @@ def arena(
 
 def _compiler(wheel: Path) -> str:
     return described.cuda.compiler if (described := Package(wheel).descriptor) and described.cuda else "none"
+
+
+def _version_of(python: Path | None) -> str:
+    """The version of an interpreter as tags have it ("313"): what runs a wheel for every Python. None is this one."""
+    if python is None:
+        return f"{sys.version_info.major}{sys.version_info.minor}"
+    asked = "import sys; print(*sys.version_info[:2], sep='')"
+    return run([python, "-I", "-c", asked], action=f"asking the version of {python}", timeout=30).stdout.strip()
 
 
 def _stock_wheel(release_name: str, version: str, platform: str) -> Path:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 ODD = (math.nan, math.inf, -math.inf, 0.0, -0.0, 1e-42, -1e-42, 1e30)
 INTEGERS = {torch.quint8: torch.uint8, torch.qint8: torch.int8, torch.qint32: torch.int32}
+WIDE = 0.02  # of the cases: enough work for several threads
 Results = tuple[Tensor, ...]
 
 
@@ -106,6 +107,8 @@ def pooling_case(
     scale = draw.scale()
     sampling = draw.one(-1, 0, 1, 2, 2, 3, 4) if ratio else 0
     count = draw.one(0, 1, 1, 2, 5, 12)
+    if draw.chance(WIDE):
+        channels, count = draw.one(2, 3) * (bins[0] * bins[1] if group else 70), draw.size(100, 300)
     regions = draw.regions(count, batch, height, width, scale, ordered=ratio and sampling <= 0)
     if draw.chance(0.2):
         regions = draw.strided(regions)
@@ -113,7 +116,7 @@ def pooling_case(
 
 
 def nms(draw: Draw) -> Results:
-    count = draw.one(0, 1, 2, 3, 7, 20, 64, 65, 100, 200, 700)
+    count = draw.one(0, 1, 2, 3, 7, 20, 64, 65, 100, 200, 700) if not draw.chance(WIDE) else draw.size(5000, 9000)
     side = draw.one(10.0, 60.0, 300.0)
     corner, size = draw.uniform(0, side, count, 2), draw.uniform(0, side / 3, count, 2)
     if draw.chance(0.3):  # few places: the same boxes, and overlaps that are simple fractions
@@ -202,6 +205,8 @@ def _convolution(draw: Draw) -> tuple[list[Tensor], tuple[int | bool, ...], tupl
     pad, dilation = (draw.size(0, 3), draw.size(0, 3)), (draw.size(1, 2), draw.size(1, 2))
     least = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * pad[i]) for i in range(2)]
     height, width = least[0] + draw.size(0, 9), least[1] + draw.size(0, 9)
+    if draw.chance(WIDE):
+        height, width, batch = height + 50, width + 50, 1
     out = [
         (size + 2 * pad[i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1
         for i, size in enumerate((height, width))
@@ -266,7 +271,7 @@ def _stored(draw: Draw, values: Tensor) -> Tensor:
 
 
 def qnms(draw: Draw) -> Results:
-    count = draw.one(0, 1, 2, 7, 64, 65, 200, 700)
+    count = draw.one(0, 1, 2, 7, 64, 65, 200, 700) if not draw.chance(WIDE) else draw.size(5000, 9000)
     corner, size = draw.uniform(-20, 90, count, 2), draw.uniform(-3, 37, count, 2)
     big = draw.one(1, 1, 100, 10**6)
     boxes = _stored(draw, torch.cat([corner, corner + size], dim=1) * big)
@@ -288,7 +293,9 @@ def qroi_align(draw: Draw) -> Results:
     scale, ratio = draw.scale(), draw.one(-1, 0, 1, 2, 3)
     stored_scale, zero = draw.one(1.0, 0.5, 2.0, 0.37), draw.one(0, 1, 3)
     kept, draw.dtype = draw.dtype, torch.float64
-    regions = draw.regions(draw.one(0, 1, 4, 9), 1, height, width, scale, ordered=True)
+    regions = draw.regions(
+        draw.one(0, 1, 4, 9) if not draw.chance(WIDE) else 200, 1, height, width, scale, ordered=True
+    )
     draw.dtype = kept
     regions = _stored(draw, (regions / stored_scale + zero).clamp(0, 120))
     maps, quantization = draw.strided(maps), (draw.one(1.0, 0.05, 0.3), draw.one(0, 2, 100))
