@@ -11,6 +11,7 @@ import pytest
 from _commands import APP, NIX, NOT_RUN, RUN, blocks, ours, refusal
 
 import build_torchvision
+from build_torchvision.cli.main import COMMANDS as SUMMARIES
 from build_torchvision.variants import parse
 
 ROOT = Path(__file__).parents[2]
@@ -128,6 +129,13 @@ def test_every_variant_and_file_that_is_named_exists(path: Path) -> None:
     for target in named:
         places = (path.parent, ROOT, ROOT / "src/build_torchvision")
         assert any((place / target).exists() for place in places), target
+
+
+def test_the_reference_lists_every_command_as_its_help_does() -> None:
+    table = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8").partition("## Commands")[2].partition("## ")[0]
+    assert re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE) == [
+        (name, summary) for name, (_, summary) in SUMMARIES.items()
+    ]
 
 
 RETIRED = (
