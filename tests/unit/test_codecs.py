@@ -419,6 +419,12 @@ def test_libraries_are_hidden_and_linked_into_the_extension_that_needs_them_alon
         assert link.command[-len(toolchain().runtime) :] == toolchain().runtime, "the runtime libraries come last"
 
 
+def test_what_libc_itself_holds_from_glibc_2_34_on_is_not_linked_beside_it() -> None:
+    assert {"-lpthread", "-ldl"} < set(toolchain().runtime)
+    newer = replace(toolchain(), glibc="2.34").runtime
+    assert set(toolchain().runtime) - set(newer) == {"-lpthread", "-ldl"}
+
+
 def test_the_pinned_compiler_reads_no_header_of_the_machine() -> None:
     flags = toolchain().cxx_flags
     assert "-nostdinc" in flags

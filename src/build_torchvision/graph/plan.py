@@ -59,8 +59,9 @@ OPTIMIZE = ("-O3", "-fPIC", "-DNDEBUG", "-w")
 INLINE_LITTLE = ("-mllvm", "-inline-threshold=25")
 # separate-code is ld's default for x86-64 alone; without it data is mapped executable and cannot be told from code.
 LINK_FLAGS = ("-shared", "-Wl,--as-needed", "-Wl,-z,defs", "-Wl,-z,relro,-z,now", "-Wl,-z,separate-code", "-Wl,-s")
-# Sections let the linker leave out what nothing in an image library calls.
-PINNED_LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--hash-style=gnu", "-Wl,--build-id=none")
+# Sections let the linker leave out what nothing in an image library calls, and keep equal functions once; "safe" leaves
+# those apart whose addresses could be compared.
+PINNED_LINK_FLAGS = ("-Wl,--gc-sections", "-Wl,--icf=safe", "-Wl,--hash-style=gnu", "-Wl,--build-id=none")
 RUNTIME_SUPPORT = str(Path(__file__).with_name("runtime_support.cpp"))
 
 

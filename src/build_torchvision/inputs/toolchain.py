@@ -33,6 +33,8 @@ DEFAULT_GLIBC = GLIBCS[0]
 MIRROR = "BUILD_TORCHVISION_DEBIAN_MIRROR"  # the address of a Debian archive, for machines whose apt has none
 # Linked in this order, after TorchVision's own objects and torch.
 RUNTIME_LIBRARIES = ("stdc++", "m", "gcc_s", "pthread", "dl", "c", "ld")
+# From this glibc on (its NEWS) libc itself holds these, and zig makes no library of their names to link with.
+MERGED_FROM, MERGED = "2.34", frozenset({"pthread", "dl"})
 # zig's folders of C headers, best first, below lib/libc/include.
 C_HEADERS = {
     "x86_64": ("x86-linux-gnu", "generic-glibc", "x86-linux-any", "any-linux-any"),
@@ -90,7 +92,9 @@ class Toolchain:
     @property
     def runtime(self) -> tuple[str, ...]:
         """What every link ends with: the C and C++ runtime libraries, and glibc's part that is linked statically."""
-        return (*(f"-l{name}" for name in RUNTIME_LIBRARIES), str(self.root / "lib" / "libc_nonshared.a"))
+        gone = MERGED if version_key(self.glibc) >= version_key(MERGED_FROM) else frozenset[str]()
+        names = (name for name in RUNTIME_LIBRARIES if name not in gone)
+        return (*(f"-l{name}" for name in names), str(self.root / "lib" / "libc_nonshared.a"))
 
     @property
     def nasm(self) -> Path:
