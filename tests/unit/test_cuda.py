@@ -251,9 +251,24 @@ def test_nvidias_licence_is_taken_from_the_toolkit_or_the_registrys_wheel(
     monkeypatch.setattr(cuda_sdk, "_stem", lambda _: "nvidia_x")
     monkeypatch.setattr(parts, "locate", lambda *_, **__: RegistryFile(url="file:///nowhere", sha256=None))
     monkeypatch.setattr(parts, "download", lambda _, folder, **__: wheel_of(folder, members, "nvidia_x-1"))
-    assert cuda_sdk._licence("cuda12_8", None).read_bytes() == b"NVIDIA's terms"
+    registrys = cuda_sdk._licence("cuda12_8", None)
+    assert registrys is not None
+    assert registrys.read_bytes() == b"NVIDIA's terms"
     (tmp_path / "EULA.txt").write_text("as installed")
-    assert cuda_sdk._licence("cuda12_8", tmp_path).read_text() == "as installed"
+    assert cuda_sdk._licence("cuda12_8", tmp_path) == tmp_path / "EULA.txt"
+
+
+def test_an_installed_toolkit_without_a_licence_needs_no_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> RegistryFile:
+        raise FetchFailed("Fetch", "There is no network.", "Check it.")
+
+    monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(parts, "locate", unreachable)
+    assert cuda_sdk._licence("cuda12_8", tmp_path) is None
+    with pytest.raises(FetchFailed):
+        cuda_sdk._licence("cuda12_8", None)
 
 
 def test_a_toolkits_programs_can_be_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_wheel: None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from build_torchvision.errors import BadInput, MissingInput
+from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
 from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, size_of, write_inventory
@@ -72,13 +72,22 @@ def cuda_sdk(track: str, given: Path | None = None, platform: str | None = None)
     return replace(sdk, licence=_licence(track, given)) if sdk.nvjpeg else sdk
 
 
-def _licence(track: str, given: Path | None) -> Path:
-    """NVIDIA's licence as an installed toolkit holds it, or as the registry's wheel of nvJPEG does."""
+def _licence(track: str, given: Path | None) -> Path | None:
+    """NVIDIA's licence as an installed toolkit holds it, or as the registry's wheel of nvJPEG does.
+
+    None where an installed toolkit has none (images for containers leave it out) and no registry can be reached: a
+    build with --cuda needs no network. Whoever packs the wheel is then warned.
+    """
     installed = given / "EULA.txt" if given is not None else None
     if installed is not None and installed.is_file():
         return installed
     wheels = tuple(replace(wheel, keep=("licences",)) for wheel in cuda_wheels()[track] if "nvjpeg" in wheel.package)
-    licence = _assembled(f"{track}-licence", wheels) / LICENCE
+    try:
+        licence = _assembled(f"{track}-licence", wheels) / LICENCE
+    except FetchFailed:
+        if given is None:
+            raise
+        return None
     if not licence.is_file():
         raise MissingInput(
             f"Build track {track}",
