@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -53,6 +54,14 @@ class Codegen:
     def label(self) -> str:
         """The kind, and whether PTX was added to it: "native", "native+PTX"."""
         return f"{self.kind}+PTX" if self.cubin and self.ptx else self.kind
+
+
+SHARED_CODE: Mapping[str, tuple[str, ...]] = {"x86_64": (), "aarch64": ("-march=armv8.2-a",)}
+"""What C++ is compiled with that all CPU ISAs of a platform share: operators' schemas, dispatch, autograd.
+
+Both Arm ISAs have Armv8.2-A's atomics (LSE), with which that code counts references; without the flag it would call
+libgcc's helpers, which ask the CPU each time. Shared x86-64 code has nothing that a later ISA does better.
+"""
 
 
 def isa_flags(variant: Variant) -> tuple[str, ...]:

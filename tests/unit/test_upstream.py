@@ -181,6 +181,18 @@ def test_setup_pys_arguments_reach_every_unit_of_its_module_alone(root: Path, fa
     assert link.command[-1] == "-Wl,-x"
 
 
+@pytest.mark.parametrize(("platform", "isa"), [("x86_64", "avx512"), ("aarch64", "armv9")])
+def test_code_that_arm_isas_share_may_use_what_both_have(root: Path, platform: str, isa: str) -> None:
+    """Its headers too: clang refuses a precompiled header that was made for another CPU."""
+    graph = plan_graph(replace(inputs(root), platform=platform, isas={isa: ("-march=of-the-isa",)}))
+    kinds = (ActionKind.COMPILE, ActionKind.FRONTEND, ActionKind.PCH)
+    cpp = [action for action in graph.actions if action.kind in kinds and "-O3" in action.command]
+    assert {action.kind for action in cpp} == set(kinds)
+    for action in cpp:
+        assert ("-march=armv8.2-a" in action.command) == (platform == "aarch64"), action.label
+        assert "-march=of-the-isa" not in action.command, "each ISA is code generation alone"
+
+
 @pytest.mark.parametrize("family", ["clang", "gcc"])
 def test_stable_units_share_a_precompiled_header_of_their_own(root: Path, family: str) -> None:
     """With the target version defined, ATen's headers stop with #error, and what its units share is another text."""

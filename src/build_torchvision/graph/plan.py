@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from build_torchvision.flags import Tuning
+from build_torchvision.flags import SHARED_CODE, Tuning
 from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
 from build_torchvision.graph.codecs import CodecTools, plan_codec
 from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
@@ -229,7 +229,7 @@ class _Planner:
         key = stem if len(unit.sources) > 1 else None
         source = self._source(unit, extension)
         settings, flags = self._settings(extension), tuple(self.want.isas[isa]) if isa else ()
-        common = (*self._standard(extension.cxx_flags), *self.common)
+        common = (*self._standard(extension.cxx_flags), *self.common, *SHARED_CODE[platform])
         output = f"{platform}/{isa or 'baseline'}/{stem}.o"
         label = stem + (f" for {isa}" if isa else "")
         if unit.language == "c":
@@ -302,7 +302,8 @@ class _Planner:
         self.files[header] = text
         flags = tuple(self.want.isas[isa]) if isa else ()
         built += ".pch" if self.clang else ".gch"
-        compile_header = (*self.cxx, *standard, *self.common, *own, *flags, *extra, "-x", "c++-header", header)
+        common = (*standard, *self.common, *SHARED_CODE[self.want.platform])
+        compile_header = (*self.cxx, *common, *own, *flags, *extra, "-x", "c++-header", header)
         self._add(
             Action(
                 output=built,
