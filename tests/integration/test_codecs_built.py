@@ -22,7 +22,8 @@ from build_torchvision.verify.libraries import Libraries, check_exports
 from build_torchvision.wheel import archive
 
 pytestmark = pytest.mark.compiler
-MOST_BYTES = 2_300_000  # of all shared objects of a CPU wheel: 2.24 MB for 0.21.0, avx2
+# Of all shared objects of a CPU wheel. 0.21.0 has 2.25 MB with AVX2 and 2.35 MB with AVX-512.
+MOST_BYTES = {"avx2": 2_300_000, "avx512": 2_360_000}
 
 
 def elves(wheel: Path) -> dict[str, Elf]:
@@ -31,12 +32,12 @@ def elves(wheel: Path) -> dict[str, Elf]:
 
 
 def test_a_cpu_wheel_is_of_the_pinned_glibc_and_brings_no_library_along(built: Build) -> None:
-    for wheel in built.wheels.values():
+    for (isa, _), wheel in built.wheels.items():
         assert wheel.name.endswith("-manylinux_2_28_x86_64.whl")
         with zipfile.ZipFile(wheel) as packed:
             assert not [name for name in packed.namelist() if name.startswith("torchvision.libs/")]
             size = sum(row.file_size for row in packed.infolist() if row.filename.endswith(".so"))
-        assert size <= MOST_BYTES
+        assert size <= MOST_BYTES[isa]
         asked = {version for elf in elves(wheel).values() for _, version in elf.versions}
         glibc = [tuple(map(int, text.removeprefix("GLIBC_").split("."))) for text in asked if text.startswith("GLIBC_")]
         assert max(glibc) <= (2, 28)
