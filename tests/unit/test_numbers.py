@@ -105,7 +105,7 @@ def states(path: Path, part: str, number: str, unit: str) -> bool:
     plain = number.replace(",", "")
     if path.suffix != ".json":
         text = path.read_text(encoding="utf-8")
-        return re.search(rf"(?<![\w.]){re.escape(number)}(?![\w]|\.\d)", text) is not None
+        return re.search(rf"(?<![\w.]){re.escape(number)}(?:x\b|(?!\w|\.\d))", text) is not None
     places = len(plain.partition(".")[2])
     return any(round(value / UNITS.get(unit, 1), places) == float(plain) for value in values(path, part))
 
