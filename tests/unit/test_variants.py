@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from build_torchvision.describe import notes
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import isas, toolkits
 from build_torchvision.variants import (
@@ -254,3 +255,9 @@ def test_a_name_that_cannot_be_gets_its_reason_from_select_too() -> None:
     for pattern in ("cuda13_0-sm70-avx2", "torchvision-python313-cuda13_0-sm70-avx2"):
         with pytest.raises(BadInput, match=r"CUDA 13\.0 no longer compiles for Volta"):
             select([pattern], enumerate_variants())
+
+
+@pytest.mark.parametrize("name", ["cpu-armv9", "cpu-avx512vnni", "cpu-avx512bf16", "cuda12_8-sm110-avx512"])
+def test_what_uv_never_takes_by_itself_is_to_be_asked_for_by_name(name: str) -> None:
+    """tests/integration/test_variant_index.py shows that uv does not take them."""
+    assert "sk for it by name" in " ".join(notes(parse(f"torchvision-python313-{name}")))
