@@ -41,7 +41,7 @@ def draw(name: str, title: str, text: str) -> Path:
     console = Console(width=COLUMNS, record=True, file=StringIO())
     console.print(Text.from_ansi(text.rstrip()), soft_wrap=True)
     svg = console.export_svg(title=f"build-torchvision {title}")
-    svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"@font-face \{.*?\}\s*|\s*<!-- Generated with Rich .*? -->", "", svg, flags=re.DOTALL)
     path = IMAGES / f"terminal-{name}.svg"
     path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")
     return path

@@ -138,6 +138,16 @@ def test_the_reference_lists_every_command_as_its_help_does() -> None:
     ]
 
 
+def test_pictures_are_small_and_drawn_terminals_load_nothing_and_name_no_folder_of_their_machine() -> None:
+    pictures = sorted((ROOT / "docs" / "images").iterdir())
+    assert len([path for path in pictures if path.suffix == ".svg"]) == 5
+    for path in pictures:
+        assert path.stat().st_size < 100_000, path.name
+        if path.suffix == ".svg":
+            text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+            assert not re.search(r"https?://|/root|/home|/tmp|/work", text), path.name
+
+
 RETIRED = (
     *("trial", "gather", "gathered", "seal", "sealed", "patient", "contest", "contender", "contenders", "arena"),
     *("screens", "obstacle", "ingredients", "twin", "twins", "put to the proof", "once a platform", "once an SM"),
