@@ -58,28 +58,24 @@ inline int64_t whole_blocks(int64_t count) {
   return (count + kBlock - 1) / kBlock * kBlock;
 }
 
-// Calls body(i) for [begin, end), whole blocks: loops of a known length, which become vectors without a rest.
-template <class Body>
-inline void by_blocks(int64_t begin, int64_t end, const Body& body) {
-  for (int64_t block = begin; block < end; block += kBlock) {
-    for (int64_t i = block; i < block + kBlock; ++i) {
-      body(i);
-    }
-  }
-}
-
 // The place of every key in the order: as many as are less, or the same and before it. `keys` has whole blocks, those
-// beyond `count` anything.
+// beyond `count` anything. Plain loops: split into blocks they take three times as long with AVX-512.
 template <class Key>
-void rank_keys(const Key* __restrict__ keys, int64_t count, Flag<Key>* __restrict__ places) {
+void rank_keys(const Key* keys, int64_t count, Flag<Key>* places) {
   const int64_t room = whole_blocks(count);
   std::fill(places, places + room, Flag<Key>(0));
   for (int64_t j = 0; j < count; ++j) {
     const Key key = keys[j];
     const int64_t own = j / kBlock * kBlock;
-    by_blocks(0, own, [&](int64_t i) { places[i] += key < keys[i] ? 1 : 0; });
-    by_blocks(own, own + kBlock, [&](int64_t i) { places[i] += (key < keys[i]) | ((key == keys[i]) & (j < i)) ? 1 : 0; });
-    by_blocks(own + kBlock, room, [&](int64_t i) { places[i] += key <= keys[i] ? 1 : 0; });
+    for (int64_t i = 0; i < own; ++i) {
+      places[i] += key < keys[i] ? 1 : 0;
+    }
+    for (int64_t i = own; i < own + kBlock; ++i) {
+      places[i] += (key < keys[i]) | ((key == keys[i]) & (j < i)) ? 1 : 0;
+    }
+    for (int64_t i = own + kBlock; i < room; ++i) {
+      places[i] += key <= keys[i] ? 1 : 0;
+    }
   }
 }
 
@@ -158,13 +154,15 @@ inline void strike(const Boxes<T>& boxes, int64_t i, int64_t begin, int64_t end,
   const T left = boxes.left[i], top = boxes.top[i], right = boxes.right[i], bottom = boxes.bottom[i], area = boxes.area[i];
   const T *lefts = boxes.left, *tops = boxes.top, *rights = boxes.right, *bottoms = boxes.bottom, *areas = boxes.area;
   Flag<T>* __restrict__ struck = boxes.struck;
-  by_blocks(begin, end, [&](int64_t j) {
-    const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
-    const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
-    const T w = r - l, h = b - t;
-    const T overlap = (0 < w ? w : 0) * (0 < h ? h : 0);
-    struck[j] |= exceeds(overlap, area + areas[j] - overlap) ? Flag<T>(-1) : Flag<T>(0);
-  });
+  for (int64_t block = begin; block < end; block += kBlock) {
+    for (int64_t j = block; j < block + kBlock; ++j) {
+      const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
+      const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
+      const T w = r - l, h = b - t;
+      const T overlap = (0 < w ? w : 0) * (0 < h ? h : 0);
+      struck[j] |= exceeds(overlap, area + areas[j] - overlap) ? Flag<T>(-1) : Flag<T>(0);
+    }
+  }
 }
 
 // The boxes stand in the order of their scores; those up to the next whole block are there, and anything.
