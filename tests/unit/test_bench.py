@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
 import zipfile
@@ -12,6 +13,7 @@ import pytest
 from build_torchvision.bench import comparison
 from build_torchvision.bench.comparison import AGAIN, STOCK, Timing, arena
 from build_torchvision.bench.intervals import Verdict, geometric_mean, paired_ratio
+from build_torchvision.bench.picture import ratio_axis
 from build_torchvision.bench.report import markdown, rows, to_json
 from build_torchvision.flags import Tuning, tuning_for
 from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags
@@ -158,3 +160,14 @@ def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise()
         flags = (*parse_flags(every, x86), *codegen_flags(every, x86))
         assert (*parse_flags(every, Tuning()), *codegen_flags(every, Tuning())) == ()  # --no-tuning
         assert not {"-ffast-math", "-freciprocal-math", "-ffinite-math-only"} & set(flags)
+
+
+@pytest.mark.parametrize("ends", [[0.97, 1.4], [0.3, 1.0, 5.9], [1.1, 44.4], [0.9, 300.0]])
+def test_the_pictures_axis_has_room_for_every_ratio(ends: list[float]) -> None:
+    """An axis that ended at six left out what was twenty times as fast."""
+    low, high, ticks = ratio_axis(ends)
+    assert low < min(*ends, 1.0)
+    assert max(*ends, 1.0) < high
+    assert 1.0 in ticks
+    assert all(low <= tick <= high for tick in ticks)
+    assert all(b / a >= 1.1 for a, b in itertools.pairwise(ticks))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,8 @@ def draw(result: dict[str, Any], base: Path, *, where: str = "1") -> list[Path]:
         y += 0.25
     axes.axvline(1, color=INK, lw=1, zorder=1)
     axes.set_xscale("log")
-    low, high = min(0.8, min(ends) * 0.95), min(max(ends) * 1.05, 6)
+    low, high, ticks = ratio_axis(ends)
     axes.set_xlim(low, high)
-    ticks = [t for t in (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 5, 6) if low <= t <= high]
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
@@ -110,6 +110,16 @@ def draw(result: dict[str, Any], base: Path, *, where: str = "1") -> list[Path]:
         written.append(path)
     plt.close(figure)
     return written
+
+
+def ratio_axis(ends: Sequence[float]) -> tuple[float, float, list[float]]:
+    """(lowest ratio, highest, those that are labelled) of an axis with room for every value of `ends`."""
+    low, high = min(0.8, min(ends) * 0.95), max(1.25, max(ends) * 1.05)
+    near, far = (
+        (0.6, 0.7, 0.8, 0.9, 1, 1.25, 1.5, 2, 3, 4, 5, 6),
+        (0.25, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50, 100, 200),
+    )
+    return low, high, [float(tick) for tick in (near if high < 7 else far) if low <= tick <= high]
 
 
 def _groups(result: dict[str, Any], where: str) -> list[tuple[str, list[tuple[str, dict[tuple[str, str], Any]]]]]:
