@@ -44,9 +44,10 @@ PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of an index with a few wheels of every kind: one verified by a run, one for two Pythons."""
+    """The page of an index with a few wheels of every kind: two verified by a run, one for two Pythons."""
     rows = [wheel(name, "0.21.0" if "cpu" in name else "0.23.0") for name in HERE]
     rows[0] = replace(rows[0], run_checks=22)
+    rows[4] = replace(rows[4], run_checks=40, gpu_checks=18)
     measured = {
         "against": "the stock wheel of 0.21.0",
         "machine": "AMD EPYC",
@@ -280,6 +281,9 @@ def test_without_javascript_the_matrix_is_a_plain_table(browser: Browser, addres
         state = "built and proved" if variant.short in HERE else "not built"
         assert said[variant.short].startswith(f"{variant.short}: {kind}, {state}")
     assert "verified by a run" in said["cpu-avx2"]
+    assert "run on a GPU" not in said["cpu-avx2"]
+    assert "verified by a run on a GPU" in said["cuda12_8-sm90-avx512bf16"]
+    assert "40 more in a run, 18 of them on a GPU" in page.locator("table.wheels").inner_text()
     assert "verified" not in said["cpu-avx512"]
     assert "no such computer is sold" in said["cuda12_8-sm110-avx2"]
     assert page.locator("table.wheels tbody tr").count() == len(HERE) + 1

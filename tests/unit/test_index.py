@@ -26,7 +26,7 @@ from build_torchvision.publish.front import front_page
 from build_torchvision.publish.provenance import check_signed, load_signer
 from build_torchvision.publish.run_report import save_run
 from build_torchvision.publish.site import write_site
-from build_torchvision.verify.checks import Check, Report
+from build_torchvision.verify.checks import Check, Part, Report
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.assemble import embed_report
 
@@ -177,6 +177,17 @@ def test_a_proof_of_a_run_counts_only_for_the_bytes_that_ran(tmp_path: Path) -> 
         admit(path)
     with pytest.raises(BadInput, match="Nothing was run"):
         save_run(path, Report(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)))
+
+
+def test_a_run_on_a_gpu_is_told_from_one_on_a_cpu(tmp_path: Path) -> None:
+    path = sealed(tmp_path / "dist")
+    parts: list[tuple[str, Part]] = [("runs: nms", "cpu"), ("GPU: nms", "gpu"), ("GPU: kernels", "gpu")]
+    for count in (1, 3):
+        checks = tuple(Check(name=name, ok=True, detail="", part=part) for name, part in parts[:count])
+        save_run(path, Report(variant="torchvision-python313-cpu-avx512", checks=checks))
+        row = catalogue.record(admit(path), provenance="x", sbom="y")
+        assert (row.run_checks, row.gpu_checks) == (count, max(0, count - 1))
+        assert ("of them on a GPU" in front_page([row], signed=False).partition("<script")[0]) is (count == 3)
 
 
 def test_a_benchmark_is_shown_with_the_wheel_that_it_measured_alone(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from build_torchvision import __version__
 from build_torchvision.errors import BadInput, FetchFailed
 from build_torchvision.publish.admission import Wheel
 from build_torchvision.publish.metadata import metadata_sha256
-from build_torchvision.publish.run_report import run_checks
+from build_torchvision.publish.run_report import gpu_checks, run_checks
 from build_torchvision.publish.stock import StockWheel
 from build_torchvision.variants import Variant, parse
 from build_torchvision.verify.package import parse_file_name
@@ -61,6 +61,8 @@ class Record:
     tuned_operators: tuple[str, ...] = ()
     """Those with CPU kernels of ours; all others have upstream's."""
     tuned_gpu_operators: tuple[str, ...] = ()
+    gpu_checks: int = 0
+    """How many of `run_checks` were made on a GPU that the wheel is for."""
 
     @property
     def parsed(self) -> Variant:
@@ -113,6 +115,7 @@ def record(wheel: Wheel, *, provenance: str, sbom: str) -> Record:
         metadata_sha256=metadata_sha256(wheel),
         tuned_operators=tuple(wheel.descriptor.operators),
         tuned_gpu_operators=tuple(wheel.descriptor.cuda.operators) if wheel.descriptor.cuda else (),
+        gpu_checks=gpu_checks(wheel.run_proof) if wheel.run_proof else 0,
     )
 
 

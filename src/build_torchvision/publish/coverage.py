@@ -25,6 +25,8 @@ class Cell:
     """Bytes of its largest wheel here; None where there is none."""
     ran: bool
     """Whether one of its wheels was run beside its torch."""
+    ran_on_gpu: bool = False
+    """Whether one of them was run on a GPU too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,4 +92,5 @@ def _cell(variant: Variant, records: Collection[Record]) -> Cell:
         sold=variant.hardware_exists,
         size=max((record.size for record in records), default=None),
         ran=any(record.run_checks for record in records),
+        ran_on_gpu=any(record.gpu_checks for record in records),
     )

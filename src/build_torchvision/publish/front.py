@@ -108,6 +108,7 @@ def page_data(records: Sequence[Record]) -> dict[str, Any]:
                 "size": row.size,
                 "checks": row.proof_checks,
                 "run": row.run_checks,
+                "gpu": row.gpu_checks,
                 "bench": row.benchmark,
                 "with_variant_label": row.with_variant_label,
             }

@@ -24,6 +24,11 @@ def run_checks(proof: Report) -> int:
     return len(proof.of_part("cpu")) + len(proof.of_part("gpu"))
 
 
+def gpu_checks(proof: Report) -> int:
+    """How many of the checks were made on a GPU."""
+    return len(proof.of_part("gpu"))
+
+
 def save_run(wheel: Path, proof: Report) -> Path:
     """Write `proof`, bound to the bytes of `wheel`, beside it. Raises BadInput for a proof without a run."""
     if not run_checks(proof):

@@ -152,7 +152,7 @@
         fact("TorchVision", wheel.release),
         fact("PyTorch", wheel.torch),
         fact("Size", `${(wheel.size / 1e6).toFixed(1)} MB`),
-        fact("Proof", `${wheel.checks} checks hold` + (wheel.run ? `, ${wheel.run} more in a run` : "")),
+        fact("Proof", `${wheel.checks} checks hold` + (wheel.run ? `, ${wheel.run} more in a run` : "") + (wheel.gpu ? `, ${wheel.gpu} of them on a GPU` : "")),
       );
       if (bench(wheel)) facts.append(fact("Speed", bench(wheel)));
     } else {
