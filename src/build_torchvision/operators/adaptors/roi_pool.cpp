@@ -10,25 +10,13 @@ struct RoiPool {
   static constexpr const char* kPlaces = "argmax";
   static constexpr bool kPositionSensitive = false;
 
-  template <class T>
-  static void forward(
-      const Threads& threads,
-      const Maps<const T>& input,
-      const T* rois,
-      const Pooling& pooling,
-      T* output,
-      int32_t* places) {
-    roi_pool(threads, input, rois, pooling, output, places);
+  template <class... Arguments>
+  static void forward(const Arguments&... arguments) {
+    roi_pool(arguments...);
   }
-  template <class T>
-  static void backward(
-      const Threads& threads,
-      const Maps<const T>& grad,
-      const T* rois,
-      const int32_t* places,
-      const Pooling& pooling,
-      const Maps<T>& grad_input) {
-    roi_pool_backward(threads, grad, rois, places, pooling, grad_input);
+  template <class... Arguments>
+  static void backward(const Arguments&... arguments) {
+    roi_pool_backward(arguments...);
   }
 };
 
