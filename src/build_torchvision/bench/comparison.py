@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
+from build_torchvision.requests import running_python
 from build_torchvision.verify.environments import fill, find_python
 from build_torchvision.verify.package import Package, parse_file_name
 from build_torchvision.verify.target import PythonTarget
@@ -100,7 +100,7 @@ def arena(
         )
     (release_name,), version = releases, next(iter(tags)).removeprefix("cp")
     if names[0].any_python:
-        version = _version_of(python)
+        version = _version_of(python) if python else running_python()
     labels = [name.version.partition("+")[2] or name.version for name in names]
     if len(set(labels)) != len(labels):
         labels = [f"{label}, {_compiler(wheel)}" for label, wheel in zip(labels, wheels, strict=True)]
@@ -130,10 +130,8 @@ def _compiler(wheel: Path) -> str:
     return described.cuda.compiler if (described := Package(wheel).descriptor) and described.cuda else "none"
 
 
-def _version_of(python: Path | None) -> str:
-    """The version of an interpreter as tags have it ("313"): what runs a wheel for every Python. None is this one."""
-    if python is None:
-        return f"{sys.version_info.major}{sys.version_info.minor}"
+def _version_of(python: Path) -> str:
+    """The version of an interpreter as tags have it ("313"): what runs a wheel for every Python."""
     asked = "import sys; print(*sys.version_info[:2], sep='')"
     return run([python, "-I", "-c", asked], action=f"asking the version of {python}", timeout=30).stdout.strip()
 
