@@ -17,6 +17,7 @@ from build_torchvision.facts import releases
 from build_torchvision.facts.operators import operators_of
 from build_torchvision.variants import parse
 from build_torchvision.verify import libraries as lib
+from build_torchvision.verify import static
 from build_torchvision.verify.libraries import TorchFacts, check_abi, check_extensions, policies
 from build_torchvision.verify.operators import check_operators, computing_modules, registered_in
 from build_torchvision.verify.package import Package, check_requirement
@@ -63,6 +64,26 @@ def test_a_row_that_lies_about_its_modules_turns_it_red(found: tuple[str, ...], 
     assert said in check.detail
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (("_C_stable", "image_stable"), "torchvision/_C_stable.so is missing"),
+        (("_C",), "torchvision/image.so is none of the release's modules"),
+        (("_C", "image", "video_reader"), "torchvision/video_reader.so is missing"),
+    ],
+)
+def test_a_wheel_does_not_hold_beside_a_row_that_lies_about_its_modules(
+    row: tuple[str, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = Wheel().write(tmp_path)
+    assert audit_wheel(wheel).ok
+    lying = {**releases(), "0.21.0": replace(releases()["0.21.0"], extensions=row)}
+    monkeypatch.setattr(static, "releases", lambda: lying)
+    failed = failing(audit_wheel(wheel))
+    assert failed.keys() == {"extensions"}
+    assert said in failed["extensions"]
+
+
 def test_modules_of_an_unlisted_release_are_listed_and_not_judged() -> None:
     check = check_extensions(modules("_D", "video"), CPU, None)
     assert (check.ok, check.judged) == (True, False)
@@ -97,6 +118,14 @@ def test_a_missing_new_operator_turns_it_red() -> None:
     assert "torchvision::qnms is registered nowhere" in check.detail
     assert "torchvision::qroi_align is registered nowhere" in check.detail
     assert not check.ok
+
+
+def test_a_wheel_without_one_of_its_operators_does_not_hold(tmp_path: Path) -> None:
+    wheel = Wheel()
+    wheel.main.rodata = wheel.main.rodata.replace(b"torchvision::deform_conv2d(", b"torchvision::deform_conv9d(")
+    failed = failing(audit_wheel(wheel.write(tmp_path)))
+    assert failed.keys() == {"operators"}
+    assert "torchvision::deform_conv2d is registered nowhere" in failed["operators"]
 
 
 def test_an_operator_that_the_table_does_not_list_turns_it_red() -> None:
