@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 import lzma
+import re
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from test_cuda import ingredients
 
 import build_torchvision
 from build_torchvision.errors import BadInput, FetchFailed
-from build_torchvision.facts import FactError, isas
+from build_torchvision.facts import PLATFORMS, FactError, isas, lowest_isa
 from build_torchvision.facts.codecs import (
     CodecLibrary,
     codec_libraries,
@@ -59,13 +60,18 @@ def test_each_codec_is_served_by_one_library_and_png_brings_zlib() -> None:
     assert [row.name for row in libraries_for(frozenset({"webp"}))] == ["libwebp"]
 
 
-def test_an_isa_takes_the_sources_of_those_it_contains_and_no_other() -> None:
+def test_a_platform_takes_what_all_have_and_its_own_and_no_others() -> None:
     zlib = codec_libraries()["zlib-ng"]
-    sources = {isa: {path for files in zlib.sets(isa) for path in files.sources} for isa in isas()}
-    assert sources["avx2"] < sources["avx512"] < sources["avx512vnni"] == sources["avx512bf16"]
-    assert not any("avx512" in path for path in sources["avx2"])
-    assert "arch/arm/crc32_armv8.c" in sources["armv8_2"]
-    assert not any("arch/x86" in path for path in sources["armv9"])
+    paths = {name: {path for files in zlib.sets(name) for path in files.together} for name in PLATFORMS}
+    assert "inflate.c" in paths["x86_64"] & paths["aarch64"]
+    assert "arch/arm/crc32_armv8.c" in paths["aarch64"]
+    assert not any("arch/x86" in path for path in paths["aarch64"])
+    assert not any("arch/arm" in path for path in paths["x86_64"])
+
+
+def test_every_isa_of_a_platform_contains_the_one_that_its_libraries_are_compiled_for() -> None:
+    for isa in isas().values():
+        assert set(lowest_isa(isa.platform).features) <= set(isa.features)
 
 
 def test_no_pinned_library_has_a_known_vulnerability() -> None:
@@ -102,7 +108,6 @@ sources = ["a.c"]
         (lambda text: text.replace('["a.c"]', '["a.c", "a.c"]'), "must be distinct"),
         (lambda text: text.replace('["a.c"]', '"a.c"'), "must be list"),
         (lambda text: text + 'uses = ["other"]\n', "no row above"),
-        (lambda text: text + '[zlib.isa.mmx]\nsources = ["b.c"]\n', "no CPU ISA"),
         (lambda text: text.replace("urls", "unknown_urls", 1), "unknown field|where the source is"),
     ],
 )
@@ -273,6 +278,8 @@ def test_headers_are_written_and_a_placeholder_that_is_left_is_an_error(tmp_path
         write_headers(replace(row, substitute={"@PREFIX@": ""}), tmp_path, tmp_path / "again")
     with pytest.raises(BadInput, match=r"no other\.h\.in"):
         write_headers(replace(row, templates={"z.h": "other.h.in"}), tmp_path, tmp_path / "third")
+    with pytest.raises(BadInput, match="No template holds '@GONE@'"):
+        write_headers(replace(row, substitute={**whole, "@GONE@": ""}), tmp_path, tmp_path / "fourth")
 
 
 # --- options ----------------------------------------------------------------------------------------------------------
@@ -364,17 +371,31 @@ def of(graph: Graph, path: str) -> list[Action]:
     return [action for action in graph.actions if any(part.endswith(path) for part in action.inputs)]
 
 
-def test_a_library_is_compiled_once_an_isa_and_what_no_isa_changes_once() -> None:
-    graph = pinned_graph("avx2", "avx512")
-    assert len(of(graph, "/libpng/pngread.c")) == 2
-    assert len(of(graph, "jidctint-8.c")) == 1
-    assert len(of(graph, "png_paeth.c")) == 2, "our own, for each"
-    assert not of(graph, "intel_init.c"), "which it replaces"
-    assert len(of(graph, "jidctint-avx2.asm")) == 1
+def test_a_library_is_compiled_once_whatever_the_isas() -> None:
+    one, two = pinned_graph("avx2"), pinned_graph("avx2", "avx512")
+    graph = pinned_graph("avx512")
+    compiled = [action for action in graph.actions if "/codecs/" in action.output]
+    for other in (one, two):
+        assert [action for action in other.actions if "/codecs/" in action.output] == compiled
+    assert all("-march=x86-64-v3" in action.command for action in compiled if action.kind is ActionKind.COMPILE)
     assert [action.kind for action in of(graph, "jidctint-avx2.asm")] == [ActionKind.NASM]
-    assert len(of(graph, "chunkset_avx512.c")) == 1, "for avx512 alone"
-    outputs = [action.output for action in graph.actions]
+    assert not of(graph, "jidctint-sse2.asm"), "every CPU has AVX2"
+    assert len(of(graph, "png_paeth.c")) == 1
+    assert not of(graph, "intel_init.c"), "which it replaces"
+    outputs = [action.output for action in two.actions]
     assert len(outputs) == len(set(outputs))
+
+
+def test_files_compiled_together_are_one_file_that_includes_them_in_order() -> None:
+    graph = pinned_graph("avx2")
+    (action,) = of(graph, "x86_64/codecs/libwebp/together.c")
+    text = graph.files["x86_64/codecs/libwebp/together.c"]
+    assert action.kind is ActionKind.COMPILE
+    included = [line.split('"')[1] for line in text.splitlines()]
+    assert included[0].endswith("/build_torchvision/codecs/webp_cpu.c"), "before all that ask for the CPU"
+    assert "/codecs/libwebp/src/dsp/lossless_avx2.c" in included
+    (written,) = of(graph, "/made/libjpeg-turbo/jchuff.c")
+    assert "-Os" in written.command
 
 
 def test_code_that_runs_once_a_call_is_kept_small_and_what_computes_is_not() -> None:
@@ -394,21 +415,29 @@ def test_a_source_of_our_own_is_named_alike_wherever_this_package_lies() -> None
     assert ours
 
 
+def _included(text: str) -> list[str]:
+    return re.findall(r'#include "(.+)"', text)
+
+
 def test_each_source_of_our_own_is_there_and_compiled() -> None:
     folder = Path(build_torchvision.__file__).parent / "codecs"
     named = {
         name
         for row in codec_libraries().values()
-        for files in (row.common, *row.platforms.values(), *row.isas.values())
-        for name in files.own
+        for files in (row.common, *row.platforms.values())
+        for path in (*files.sources, *files.together, *files.cold)
+        for name in [path.removeprefix("own/")]
+        if name != path
     }
-    assert named == {path.name for path in folder.glob("*")}
+    assert named == {path.name for path in folder.glob("*.c")}
+    headers = {name for row in codec_libraries().values() for text in row.headers.values() for name in _included(text)}
+    assert {path.name for path in folder.glob("*.h")} <= headers
 
 
 def test_libraries_are_hidden_and_linked_into_the_extension_that_needs_them_alone() -> None:
     graph = pinned_graph("avx2")
     compiled = [action for action in graph.actions if "/codecs/" in action.output and action.kind is ActionKind.COMPILE]
-    assert len(compiled) > 150
+    assert len(compiled) > 70
     assert all("-fvisibility=hidden" in action.command for action in compiled)
     links = {action.output.rpartition("/")[2]: action for action in graph.actions if action.kind is ActionKind.LINK}
     assert not any("/codecs/" in path for path in links["_C.so"].inputs)

@@ -62,3 +62,8 @@ def isas() -> Mapping[str, Isa]:
             raise FactError(f"{row.where}: contains {contains}, which is of another platform.")
         found[name] = isa
     return MappingProxyType(found)
+
+
+def lowest_isa(platform: str) -> Isa:
+    """The CPU ISA of `platform` that all its others contain."""
+    return next(row for row in isas().values() if row.platform == platform and row.contains is None)

@@ -7,21 +7,22 @@ from dataclasses import dataclass, fields
 from functools import cache
 from types import MappingProxyType
 
-from build_torchvision.facts._isas import isas
 from build_torchvision.facts._schema import PLATFORMS, SHA256, FactError, Row, rows, rows_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSet:
-    """Files to compile, relative to the library's folder, and the flags that they take.
+    """Files to compile, and the flags that they take.
 
-    `defines` and `include` hold for the whole library once the set applies. `assembly` is for nasm. `own` are files of
-    this package's folder `codecs`, which stand in for files of the library that are left out.
+    Paths are relative to the library's folder; `own/NAME` is a file of this package's folder `codecs`, `generated/NAME`
+    one of the library's templates. `together` are compiled as one file. `flags`, `defines` and `include` hold for the
+    whole library once the set applies. `assembly` is for nasm.
     """
 
     sources: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
     cold: tuple[str, ...] = ()
-    own: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     defines: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     assembly: tuple[str, ...] = ()
@@ -57,19 +58,13 @@ class CodecLibrary:
     source: str
     common: SourceSet
     platforms: Mapping[str, SourceSet]
-    isas: Mapping[str, SourceSet]
     headers: Mapping[str, str]
     templates: Mapping[str, str]
     substitute: Mapping[str, str]
 
-    def sets(self, isa: str) -> tuple[SourceSet, ...]:
-        """The source sets that apply to CPU ISA `isa`: all platforms', its platform's, its own and lower ISAs'."""
-        chain, name = list[SourceSet](), str(isa)
-        while name:
-            if name in self.isas:
-                chain.insert(0, self.isas[name])
-            name = isas()[name].contains or ""
-        return (self.common, self.platforms.get(isas()[isa].platform, SourceSet()), *chain)
+    def sets(self, platform: str) -> tuple[SourceSet, ...]:
+        """The source sets of `platform`: what all platforms have, and its own."""
+        return (self.common, self.platforms.get(platform, SourceSet()))
 
 
 _SET = tuple(field.name for field in fields(SourceSet))
@@ -111,7 +106,6 @@ def reported_advisories(libraries: Iterable[CodecLibrary] | None = None) -> list
 def _library(name: str, row: Row, known: Mapping[str, CodecLibrary]) -> CodecLibrary:
     common = _source_set(row)
     platforms = {key: _source_set(row.table(key), done=True) for key in PLATFORMS if key in row.values}
-    per_isa = {key: _source_set(table, done=True) for key, table in row.table("isa").tables(r"\w+")}
     library = CodecLibrary(
         name=name,
         version=row.text("version"),
@@ -126,7 +120,6 @@ def _library(name: str, row: Row, known: Mapping[str, CodecLibrary]) -> CodecLib
         source=row.text("source"),
         common=common,
         platforms=MappingProxyType(platforms),
-        isas=MappingProxyType(per_isa),
         headers=row.mapping("headers", r".+", _TEXT),
         templates=row.mapping("templates", r".+"),
         substitute=row.mapping("substitute", r".+", _TEXT),
@@ -142,9 +135,6 @@ def _library(name: str, row: Row, known: Mapping[str, CodecLibrary]) -> CodecLib
     for used in library.uses:
         if used not in known:
             raise FactError(f"{row.where}: uses {used}, which no row above describes.")
-    for isa in per_isa:
-        if isa not in isas():
-            raise FactError(f"{row.where}: isa.{isa} is no CPU ISA of isas.toml.")
     return library
 
 

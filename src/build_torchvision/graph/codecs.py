@@ -1,20 +1,21 @@
-"""Plan the compiles of the image libraries that are linked statically: one object per source and CPU ISA."""
+"""Plan the compiles of the image libraries that are linked statically: once a platform, for its lowest CPU ISA."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_torchvision.facts import lowest_isa
 from build_torchvision.graph.actions import Action, ActionKind
 from build_torchvision.inputs.codec_sources import CodecSource
 
+OWN_SOURCES = Path(__file__).parents[1] / "codecs"
 # Nothing of a library is seen outside the extension, so that no other copy in the process can take its place, nor it
 # theirs; sections let the linker leave out what nothing calls.
 COMMON_FLAGS = ("-fPIC", "-DNDEBUG", "-w", "-fvisibility=hidden", "-ffunction-sections", "-fdata-sections")
-# -O3 makes the libraries 0.1 MB larger and no codec faster. Cold files hardly run.
+# -O3 makes the libraries larger and no codec faster. Cold files hardly run.
 SPEED, SIZE = "-O2", "-Os"
-OWN_SOURCES = Path(__file__).parents[1] / "codecs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,46 +27,56 @@ class CodecTools:
     nasm: Path | None
 
 
-def plan_codec(
-    source: CodecSource, used: Sequence[CodecSource], tools: CodecTools, isa: str, isa_flags: Sequence[str]
-) -> tuple[Action, ...]:
-    """The actions whose outputs are the objects of a library for `isa`; `used` are the libraries that it uses.
+@dataclass(frozen=True, kw_only=True)
+class CodecPlan:
+    """The actions whose outputs are the objects of a library, and the files to write before: path -> text."""
 
-    What does not depend on the ISA has the same output for all of them.
-    """
-    return tuple(_actions(source, used, tools, isa, isa_flags))
+    actions: tuple[Action, ...]
+    files: Mapping[str, str]
 
 
-def _actions(
-    source: CodecSource, used: Sequence[CodecSource], tools: CodecTools, isa: str, isa_flags: Sequence[str]
-) -> Iterator[Action]:
+def plan_codec(source: CodecSource, used: Sequence[CodecSource], tools: CodecTools) -> CodecPlan:
+    """The plan of a library for a platform; `used` are the libraries that it uses."""
     library, platform = source.library, tools.platform
-    sets = library.sets(isa)
-    folders = [source.generated, *(source.root / folder for files in sets for folder in files.include)]
-    folders += [folder for other in used for folder in other.include_dirs]
+    folder, sets = f"{platform}/codecs/{library.name}", library.sets(platform)
+    unit, together = f"{folder}/together.c", [path for files in sets for path in files.together]
+    text = "".join(f'#include "{_path(source, path)}"\n' for path in together)
+    actions = list(_assemble(source, tools, folder))
+    headers = [OWN_SOURCES, source.generated, *(source.root / name for files in sets for name in files.include)]
+    headers += [header for other in used for header in other.include_dirs]
     settings = (
         *COMMON_FLAGS,
+        *lowest_isa(platform).flags,
+        *(flag for files in sets for flag in files.flags),
         f"-ffile-prefix-map={source.root.parent}={library.name}",
+        f"-ffile-prefix-map={OWN_SOURCES}=codecs",
         *(f"-D{define}" for files in sets for define in files.defines),
-        *(f"-I{folder}" for folder in folders),
+        *(f"-I{header}" for header in headers),
     )
     for files in sets:
-        for path in files.sources:
-            output = _output(platform, isa, library.name, path)
-            command = (*tools.cc, SPEED, *settings, *isa_flags)
-            yield _compile(command, f"{source.root}/{path}", output, f"{library.name}/{path} for {isa}")
-        for path in files.own:
-            output = _output(platform, isa, library.name, f"own/{path}")
-            command = (*tools.cc, SPEED, *settings, *isa_flags)
-            yield _compile(command, str(OWN_SOURCES / path), output, f"{library.name}: own {path} for {isa}")
-        for path in files.cold:
-            output = _output(platform, "baseline", library.name, path)
-            command = (*tools.cc, SIZE, *settings)
-            yield _compile(command, f"{source.root}/{path}", output, f"{library.name}/{path}")
+        for paths, optimize in ((files.sources, SPEED), (files.cold, SIZE)):
+            command = (*tools.cc, optimize, *settings)
+            for path in paths:
+                output = f"{folder}/{path.replace('/', '.')}.o"
+                actions.append(_compile(command, _path(source, path), output, f"{library.name}/{path}"))
+    if together:
+        actions.append(_compile((*tools.cc, SPEED, *settings), unit, f"{unit}.o", library.name))
+    return CodecPlan(actions=tuple(actions), files={unit: text} if together else {})
+
+
+def _path(source: CodecSource, path: str) -> str:
+    """Where a file of a source set is."""
+    folder, _, name = path.partition("/")
+    return str({"own": OWN_SOURCES, "generated": source.generated}.get(folder, source.root / folder) / name)
+
+
+def _assemble(source: CodecSource, tools: CodecTools, folder: str) -> Iterator[Action]:
+    library = source.library
+    for files in library.sets(tools.platform):
+        include = tuple(f"-I{source.root}/{name}/" for name in files.assembler_include)
         for path in files.assembly:
             assert tools.nasm is not None, "a platform with assembly has a toolchain with nasm"
-            output = _output(platform, "baseline", library.name, path)
-            include = tuple(f"-I{source.root}/{folder}/" for folder in files.assembler_include)
+            output = f"{folder}/{path.replace('/', '.')}.o"
             yield Action(
                 output=output,
                 kind=ActionKind.NASM,
@@ -74,10 +85,6 @@ def _actions(
                 label=f"{library.name}/{path}",
                 depfile=False,
             )
-
-
-def _output(platform: str, folder: str, library: str, path: str) -> str:
-    return f"{platform}/{folder}/codecs/{library}/{path.replace('/', '.')}.o"
 
 
 def _compile(command: Sequence[str], source: str, output: str, label: str) -> Action:

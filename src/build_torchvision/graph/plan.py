@@ -175,7 +175,7 @@ class _Planner:
                         if isa in (None, target[0]) and sm in (None, target[1]):
                             objects[target] += outputs
             for (isa, sm), linked in objects.items():
-                linked += self._codecs(extension, isa)
+                linked += self._codecs(extension)
                 linked += self._runtime_support()
                 self._link(extension, isa, sm, linked)
         folder = self.want.platform
@@ -339,21 +339,20 @@ class _Planner:
             twin=self.first._cuda_unit(extension, unit) if self.first else None,
         )
 
-    def _codecs(self, extension: Extension, isa: str) -> list[str]:
+    def _codecs(self, extension: Extension) -> list[str]:
         """The objects of the image libraries that `extension` links, and of those that they use."""
         sources = {source.library.name: source for source in self.want.codecs.sources}
         wanted = {name for name, source in sources.items() if source.library.codec in extension.libraries}
         wanted |= {used for name in wanted for used in sources[name].library.uses}
         toolchain = self.want.compiler.toolchain
         tools = CodecTools(platform=self.want.platform, cc=self.cc, nasm=toolchain.nasm if toolchain else None)
-        return [
-            self._add(action)
-            for name, source in sources.items()
-            if name in wanted
-            for action in plan_codec(
-                source, [sources[used] for used in source.library.uses], tools, isa, self.want.isas[isa]
-            )
-        ]
+        objects = []
+        for name, source in sources.items():
+            if name in wanted:
+                planned = plan_codec(source, [sources[used] for used in source.library.uses], tools)
+                self.files |= planned.files
+                objects += [self._add(action) for action in planned.actions]
+        return objects
 
     def _runtime_support(self) -> list[str]:
         """The object that stands in for a compiler's startup files, where the pinned toolchain links."""

@@ -72,10 +72,12 @@ def _fetch(library: CodecLibrary) -> CodecSource:
 def write_headers(library: CodecLibrary, root: Path, folder: Path) -> None:
     """Write into `folder` the headers that the library's configure step would write.
 
-    Raises BadInput where a template is missing, or holds a placeholder that the table does not replace.
+    Raises BadInput where a template is missing, holds a placeholder that the table does not replace, or none of them
+    holds a text that it replaces.
     """
     action = f"Write the headers of {library.name} {library.version}"
     folder.mkdir(parents=True)
+    unseen = set(library.substitute)
     for name, text in library.headers.items():
         (folder / name).write_text(text, encoding="utf-8")
     for name, template in library.templates.items():
@@ -83,9 +85,12 @@ def write_headers(library: CodecLibrary, root: Path, folder: Path) -> None:
             text = (root / template).read_text(encoding="utf-8")
         except OSError as error:
             raise BadInput(action, f"Its source has no {template}.", "Correct facts/codecs.toml.") from error
+        unseen -= {placeholder for placeholder in unseen if placeholder in text}
         for placeholder, value in library.substitute.items():
             text = text.replace(placeholder, value)
         left = [line for line in text.splitlines() if line.startswith("#cmakedefine")]
         if left:
             raise BadInput(action, f"Nothing replaces {left[0]!r} of {template}.", "Correct facts/codecs.toml.")
         (folder / name).write_text(text, encoding="utf-8")
+    if unseen:
+        raise BadInput(action, f"No template holds {sorted(unseen)[0]!r}.", "Correct facts/codecs.toml.")
