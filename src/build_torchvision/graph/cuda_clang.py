@@ -19,7 +19,22 @@ from build_torchvision.graph.tools import Tools
 PLACEHOLDER = "placeholder.fatbin"
 UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
 
-
+# How device code is generated beside -O3: results keep their bits. benchmarks/NOTES.md has what each gives on an H100.
+# A bin of a region is a few pixels wide. clang unrolls its loop eight times and leaves the rest to a second loop, whose
+# loads wait for each other. Four times, with the rest unrolled too, is what nvcc does.
+# A load stays where the source has it, so that it is under way with those before it: two passes would move it down.
+# The address of a pixel's neighbour is one product and one sum; split into a base and a constant it takes more.
+DEVICE_CODE = tuple(
+    word
+    for option in (
+        "-unroll-max-count=4",
+        "-unroll-remainder",
+        "-instcombine-code-sinking=0",
+        "-disable-machine-sink",
+        "-disable-separate-const-offset-from-gep",
+    )
+    for word in ("-mllvm", option)
+)
 HOST_MATH = "tools/host_math.h"
 # Beyond this CUDA clang 22 does not know which PTX a toolkit reads, and writes this one's, whatever the toolkit.
 NEWEST_KNOWN_CUDA = "12.9"
@@ -137,7 +152,7 @@ class ClangPlanner:
     def _device(self, unit: CudaUnit, codegen: Codegen, made: PlannedCudaUnit) -> str:
         sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
         ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
-        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(sm), "-S")
+        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(sm), *DEVICE_CODE, "-S")
         made.actions.append(
             Action(
                 output=ptx,
