@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from build_torchvision.facts import Release
-from build_torchvision.graph.units import Unit, isolated_text
 from build_torchvision.inputs.compiler import Compiler
 from build_torchvision.inputs.upstream import Extension, ask_upstream
 from build_torchvision.operators import FOLDER, KERNEL_FLAGS, Choice, Operators, operators_for
@@ -53,17 +52,15 @@ class Bench:
 
     def upstream(self) -> list[Path]:
         """The libraries of upstream's own kernels."""
-        return [self._link(extension, "upstream", [self._upstream(extension)]) for extension in self.extensions()]
+        return [self._link(extension, "upstream", self._upstream(extension)) for extension in self.extensions()]
 
     def tuned(self, folder: Path = FOLDER, name: str = "tuned") -> list[Path]:
         """The libraries of ours, from `folder`."""
         return [self._link(extension, name, self._tuned(extension, folder, name)) for extension in self.extensions()]
 
-    def _upstream(self, extension: Extension) -> Path:
-        sources = tuple(row.source for row in self.operators().of(extension.sources))
-        unit = Unit(extension=extension.module, name="upstream", sources=sources, isa_dependent=True)
-        text = self._text(f"{extension.module}-upstream", isolated_text(unit, str(self.source), extension.includes))
-        return self._compile(extension, text, "upstream", self.flags)
+    def _upstream(self, extension: Extension) -> list[Path]:
+        sources = [self.source / row.source for row in self.operators().of(extension.sources)]
+        return [self._compile(extension, source, "upstream", self.flags) for source in sources]
 
     def _tuned(self, extension: Extension, folder: Path, name: str) -> list[Path]:
         rows = self.operators().of(extension.sources)

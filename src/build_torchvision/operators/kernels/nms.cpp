@@ -219,7 +219,8 @@ int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, con
 }
 
 // Whether `Product` holds for these boxes: no corner is NaN or infinite, no side negative, and areas are 0 or far from
-// where products underflow. An overlap is then at most either area, and a total 0 or about as large as the larger one.
+// where products underflow, and not less than the product of the sides (an area of large integers may have wrapped
+// around). An overlap is then at most either area, and a total 0 or about as large as the larger one.
 template <class T>
 bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
   constexpr T small = static_cast<T>(8.67e-19), large = static_cast<T>(1.15e18);  // about 2^-60 and 2^60
@@ -230,7 +231,7 @@ bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
   for (int64_t i = 0; i < count; ++i) {
     const T width = boxes.right[i] - boxes.left[i], height = boxes.bottom[i] - boxes.top[i], area = boxes.area[i];
     const bool fine = (width >= 0) & (height >= 0) & (width <= large) & (height <= large) & (area <= large) &
-        ((area == 0) | (area >= small));
+        ((area == 0) | (area >= small)) & (area >= width * height);
     odd |= fine ? 0 : 1;
   }
   return !odd;
