@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..harness import Outcome, Probe
-from . import absent, files, gif, jpeg, nvjpeg, png, webp
+from . import absent, avif_heic, files, gif, jpeg, nvjpeg, png, webp
 
 CODECS = {"jpeg": ("JPEG", jpeg), "png": ("PNG", png), "webp": ("WEBP", webp)}
 
@@ -21,9 +21,11 @@ def checks(probe: Probe, codecs: frozenset[str]) -> list[tuple[str, Callable[[],
     ]
     for codec, (name, module) in CODECS.items():
         rows.append((name, partial(module.check, probe) if codec in codecs else partial(absent.check, probe, codec)))
+    if set(avif_heic.OPERATORS) <= probe.registered:
+        rows.append(("AVIF and HEIC", partial(avif_heic.check, probe)))
     return rows
 
 
 def covered() -> frozenset[str]:
     """Every operator that some check of this folder calls."""
-    return frozenset(name for module in (files, gif, jpeg, png, webp, nvjpeg) for name in module.OPERATORS)
+    return frozenset(name for module in (files, gif, jpeg, png, webp, avif_heic, nvjpeg) for name in module.OPERATORS)
