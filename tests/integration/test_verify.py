@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _wheels import pack
 from conftest import OWN, Build, build_torchvision
 
 from build_torchvision.inputs.registry import download
@@ -26,7 +27,7 @@ def altered(wheel: Path, tmp_path: Path, alter: Callable[[Path], None], rename: 
     for path in list(tree.iterdir()):
         if rename[0] and rename[0] in path.name:
             path.rename(path.with_name(path.name.replace(*rename)))
-    return archive.pack(tree, tmp_path / "planted" / wheel.name.replace(*rename))
+    return pack(tree, tmp_path / "planted" / wheel.name.replace(*rename))
 
 
 def replace_text(tree: Path, *names: str, old: str, new: str) -> None:
@@ -132,11 +133,11 @@ def test_a_wheel_for_another_torch_is_caught(built: Build, tmp_path: Path) -> No
 
 def test_a_changed_byte_is_caught(built: Build, tmp_path: Path) -> None:
     tree = archive.unpack(built.wheels["avx512", "313"], tmp_path / "tree")
-    record = (tree / archive.find_dist_info(tree) / "RECORD").read_text()
+    (record,) = (file.read_text() for file in tree.glob("*.dist-info/RECORD"))
     (tree / "torchvision" / "utils.py").write_text("# another text\n")
-    wheel = archive.pack(tree, tmp_path / "planted" / built.wheels["avx512", "313"].name)
+    wheel = pack(tree, tmp_path / "planted" / built.wheels["avx512", "313"].name)
     again = archive.unpack(wheel, tmp_path / "again")
-    (again / archive.find_dist_info(again) / "RECORD").write_text(record)
+    next(again.glob("*.dist-info/RECORD")).write_text(record)
     shutil.make_archive(str(tmp_path / "zip"), "zip", again)
     shutil.move(tmp_path / "zip.zip", wheel)
     assert "torchvision/utils.py is not the file that RECORD lists" in failures(wheel)["RECORD"]

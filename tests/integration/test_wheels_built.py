@@ -67,7 +67,10 @@ def test_the_wheel_carries_its_proof_its_descriptor_and_its_licences(built: Buil
 def test_an_interrupted_build_goes_on_and_gives_the_same_bytes(built: Build, tmp_path: Path) -> None:
     folders = ("--out", str(tmp_path / "dist"), "--build-dir", str(tmp_path / "objects"))
     command = [*TOOL, "build", "cpu-avx2", "--torchvision", "0.21.0", *folders]
+    # what a shell starts in the background ignores Ctrl-C, and passes that on; a handler of Python's is not passed on
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     deadline = time.monotonic() + 300
     while not any(".pch" in log.read_text() for log in tmp_path.rglob(".ninja_log")):  # one step has ended
         assert process.poll() is None, "the build ended before it could be interrupted"

@@ -12,6 +12,7 @@ from build_torchvision.spec import variant_label
 from build_torchvision.variants import parse
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.static import TorchFacts, audit_wheel
+from build_torchvision.wheel import archive
 from build_torchvision.wheel.assemble import embed_report
 from build_torchvision.wheel.descriptor import VARIANT_JSON, variant_json
 
@@ -47,5 +48,7 @@ def sealed(
 
     wheel.tamper = add
     plain = wheel.write(folder)
-    path = embed_report(plain, Report(variant=variant, checks=()).dumps(), plain)  # now RECORD is right
-    return embed_report(path, audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps(), path)
+    path = embed_report(archive.read(plain), Report(variant=variant, checks=()).dumps(), plain)  # now RECORD is right
+    return embed_report(
+        archive.read(path), audit_wheel(path, torch=torch_beside(folder.parent / "torch")).dumps(), path
+    )

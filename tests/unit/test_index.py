@@ -14,6 +14,7 @@ from urllib.parse import unquote
 
 import pytest
 from _sealed import sealed
+from _wheels import pack
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from test_audit import SOURCE, Wheel
@@ -73,7 +74,7 @@ def rewritten(change: Callable[[Path], None], path: Path, tmp_path: Path) -> Pat
     """The wheel with `change` made to its tree and RECORD made right again, as a careful forger would."""
     tree = archive.unpack(path, tmp_path / "tree")
     change(tree)
-    return archive.pack(tree, path)
+    return pack(tree, path)
 
 
 def inside(tree: Path, name: str) -> Path:
@@ -98,7 +99,7 @@ def test_a_forged_proof_does_not_pass_off_another_isa(tmp_path: Path) -> None:
         (name,) = [name for name in wheel.namelist() if name.endswith("proof.json")]
         proof = wheel.read(name).decode()
     changed = rewritten(lambda tree: (tree / "torchvision/_C.so").write_bytes(code), path, tmp_path)
-    embed_report(changed, proof, changed)
+    embed_report(archive.read(changed), proof, changed)
     with pytest.raises(VerificationFailed, match="ISA in use"):
         admit(path)
 
@@ -117,7 +118,7 @@ def test_a_proof_that_failed_or_is_anothers_or_saw_no_torch_is_refused(tmp_path:
         (Report(variant=variant, checks=(Check(name="identity", ok=True, detail=""),)), "does not cover symbols"),
         (Report(variant=variant, checks=()), "nothing was checked"),
     ):
-        embed_report(path, proof.dumps(), path)
+        embed_report(archive.read(path), proof.dumps(), path)
         with pytest.raises(VerificationFailed, match=said):
             admit(path)
 

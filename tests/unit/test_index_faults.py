@@ -18,6 +18,7 @@ import httpx
 import pytest
 from _disks import on_full_disk, on_read_only_disk
 from _sealed import sealed
+from _wheels import pack
 from test_install import into_nothing, machine
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, CannotWrite, FetchFailed, VerificationFailed
@@ -313,7 +314,7 @@ def with_descriptor(path: Path, scratch: Path, **fields: object) -> Path:
     (proof,) = tree.glob("*.dist-info/build_torchvision.proof.json")
     text = proof.read_text()
     at.write_text(json.dumps(json.loads(at.read_text()) | fields))
-    return embed_report(archive.pack(tree, path), text, path)
+    return embed_report(archive.read(pack(tree, path)), text, path)
 
 
 def test_a_wheel_of_local_source_never_bears_the_releases_name(tmp_path: Path) -> None:

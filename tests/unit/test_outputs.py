@@ -18,6 +18,8 @@ from build_torchvision.errors import CannotWrite
 from build_torchvision.pipeline import _finish
 from build_torchvision.verify.checks import Report
 from build_torchvision.verify.static import audit_wheel
+from build_torchvision.wheel import archive
+from build_torchvision.wheel.assemble import Draft
 
 ROOT = Path(__file__).parents[2]
 TOOL = (sys.executable, "-m", "build_torchvision.cli.main")
@@ -86,8 +88,8 @@ def test_recipes_are_not_written_where_nothing_can_be(runner: Runner, tmp_path: 
 
 
 def test_a_wheel_is_never_half_there(tmp_path: Path) -> None:
-    draft = sealed(tmp_path / "dist", VARIANT)
-    report = audit_wheel(draft)
+    path = sealed(tmp_path / "dist", VARIANT)
+    draft, report = Draft(name=path.name, files=archive.read(path)), audit_wheel(path)
     assert report.ok
     (tmp_path / "file").write_text("mine", encoding="utf-8")
     with pytest.raises(CannotWrite, match=r"--out"):
@@ -111,13 +113,15 @@ sys.path[:0] = {[str(ROOT / "tests" / "unit"), *filter(None, sys.path)]!r}
 from build_torchvision.errors import CannotWrite
 from build_torchvision.pipeline import _finish
 from build_torchvision.verify.static import audit_wheel
-draft, out = Path({str(draft)!r}), Path({str(tmp_path / "out")!r})
-(out / draft.name).write_bytes(b"old")
+from build_torchvision.wheel import archive
+from build_torchvision.wheel.assemble import Draft
+path, out = Path({str(draft)!r}), Path({str(tmp_path / "out")!r})
+(out / path.name).write_bytes(b"old")
 try:
-    _finish(draft, audit_wheel(draft), out)
+    _finish(Draft(name=path.name, files=archive.read(path)), audit_wheel(path), out)
 except CannotWrite as error:
     print(error.problem)
-print(sorted(path.name for path in out.iterdir()), (out / draft.name).read_bytes())
+print(sorted(path.name for path in out.iterdir()), (out / path.name).read_bytes())
 """
     (tmp_path / "out").mkdir()
     done = on_full_disk(tmp_path / "out", "8k", [sys.executable, "-c", script])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
+from functools import lru_cache
 
 from build_torchvision.binary.elf_file import NotElf
 from build_torchvision.binary.references import referred
@@ -15,6 +16,8 @@ CUDA_VERSION = "_cuda_version"
 IMAGE = "image"
 """The namespace of the image coders, whose modules call libraries of their own."""
 _NAME = re.compile(rb"(\w+)::(\w+)\(")
+_WORD = re.compile(rb"\w")
+_ARGUMENTS = re.compile(rb"[^\0]{,4096}\) -> ")  # as long as _LONGEST
 _ARROW, _LONGEST = b") -> ", 4096  # what every schema has, and more bytes than any has
 
 
@@ -25,7 +28,11 @@ def known_operators() -> frozenset[str]:
 
 def registered_in(code: bytes, candidates: Iterable[str]) -> frozenset[str]:
     """Those of `candidates` ("torchvision::nms") that the module `code` registers."""
-    names = frozenset(candidates)
+    return _registered_in(code, frozenset(candidates))
+
+
+@lru_cache(maxsize=16)  # two checks ask it of the same module, and CUDA wheels of one CPU ISA share their image module
+def _registered_in(code: bytes, names: frozenset[str]) -> frozenset[str]:
     found = frozenset(name for name in names if _registers(code, *name.split("::")))
     return found | _merged(code, names - found)
 
@@ -52,8 +59,9 @@ def check_operators(
     `tuned` and `on_gpu` are those of which the descriptor says that their kernels are ours, on the CPU and the GPU.
     """
     name = "operators"
-    registered = {path: registered_in(code, expected or known_operators()) for path, code in modules.items()}
-    found = frozenset[str]().union(*registered.values())
+    looked_for = known_operators() | (expected or frozenset())
+    registered = frozenset[str]().union(*(registered_in(code, looked_for) for code in modules.values()))
+    found = registered & expected if expected else registered
     if expected is None:
         others = frozenset[str]().union(*map(schemas_in, modules.values())) - found
         listed = _by_namespace(found | others)
@@ -103,15 +111,14 @@ def _registers(code: bytes, namespace: str, name: str) -> bool:
     That is `ns::name(…schema…) -> …`, the schema without its namespace, which the block around it names (the stable
     ABI's macros), or the bare name, whose schema is inferred.
     """
-    short = re.escape(name.encode())
     if name.encode() not in code:
         return namespace != IMAGE and (
             _in_pieces(f"{namespace}::{name}(Tensor ".encode(), code) or _as_numbers(name, code)
         )
-    if re.search(re.escape(f"{namespace}::".encode()) + short + rb"\([^\0]*\) -> ", code):
+    if any(_schemas_of(f"{namespace}::{name}", code)):
         return True
     # The namespace's text may be the end of another one: linkers merge strings.
-    if re.search(rb"\0" + short + rb"\([^\0]*\) -> ", code) and f"{namespace}\0".encode() in code:
+    if any(code[at - 1 : at] == b"\0" for at in _schemas_of(name, code)) and f"{namespace}\0".encode() in code:
         return True
     if namespace == IMAGE:
         return f"{namespace}::{name}\0".encode() in code
@@ -126,16 +133,26 @@ def _merged(code: bytes, names: Collection[str]) -> frozenset[str]:
     GNU ld keeps "nms(Tensor dets, …" as the last bytes of "qnms(Tensor dets, …": only a reference to its address tells
     that it is an operator of its own. The schemas of the stable ABI's macros are without the namespace.
     """
+    namespaces = {space for space in _namespaces(names) if f"{space}\0".encode() in code}
     places: dict[int, str] = {}
     for name in names:
         namespace, _, short = name.partition("::")
-        if f"{namespace}\0".encode() in code:
-            schemas = re.finditer(rb"(?<=\w)" + re.escape(short.encode()) + rb"\([^\0]*\) -> ", code)
-            places |= {schema.start(): name for schema in schemas}
+        if namespace in namespaces:
+            places |= {at: name for at in _schemas_of(short, code) if _WORD.match(code, at - 1)}
     try:
         return frozenset(places[offset] for offset in referred(code, places.keys())) if places else frozenset()
     except NotElf:
         return frozenset()
+
+
+def _schemas_of(name: str, code: bytes) -> Iterator[int]:
+    """Where a text `name(…) -> ` begins. (Searching for the name alone first is many times faster than one pattern.)"""
+    start = f"{name}(".encode()
+    at = code.find(start)
+    while at > 0:  # a file does not begin with a schema
+        if _ARGUMENTS.match(code, at + len(start)):
+            yield at
+        at = code.find(start, at + 1)
 
 
 def _as_numbers(name: str, code: bytes) -> bool:

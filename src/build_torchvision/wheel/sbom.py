@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
 from cyclonedx.contrib.license.factories import LicenseFactory
@@ -17,17 +16,13 @@ from packageurl import PackageURL
 from build_torchvision import __version__
 from build_torchvision.spec import LibraryIdentity
 
-FILE_NAME = "build-torchvision.cdx.json"
+SBOM = "sboms/build-torchvision.cdx.json"
+"""Its path in dist-info."""
 PREFIX = "build-torchvision:"
 
 
-def write_sbom(dist_info: Path, version: str, libraries: Sequence[LibraryIdentity]) -> Path | None:
-    """Write `dist_info`/sboms/build-torchvision.cdx.json for a wheel of `version` that `libraries` are linked into.
-
-    The text depends on its arguments alone. None, and nothing is written, where no library is linked in.
-    """
-    if not libraries:
-        return None
+def sbom_text(version: str, libraries: Sequence[LibraryIdentity]) -> str:
+    """The document of a wheel of `version` that `libraries` are linked into; it depends on the arguments alone."""
     subject = Component(
         type=ComponentType.LIBRARY,
         name="torchvision",
@@ -48,10 +43,7 @@ def write_sbom(dist_info: Path, version: str, libraries: Sequence[LibraryIdentit
     bom.register_dependency(subject, parts)
     document = json.loads(JsonV1Dot6(bom).output_as_string())
     del document["metadata"]["timestamp"]  # optional in the schema, and not a property of the wheel
-    path = dist_info / "sboms" / FILE_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    return path
+    return json.dumps(document, indent=1) + "\n"
 
 
 def static_components(libraries: Iterable[LibraryIdentity]) -> Iterator[Component]:
