@@ -248,7 +248,7 @@ def test_nvidias_licence_is_taken_from_the_toolkit_or_the_registrys_wheel(
     wheel = CudaWheel(package="nvidia-nvjpeg", version="1", keep=("include", "lib"), records=records)
     monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cuda_sdk, "cuda_wheels", lambda: dict.fromkeys(toolkits(), (wheel,)))
-    monkeypatch.setattr(cuda_sdk, "_stem", lambda _: "nvidia_x")
+    monkeypatch.setattr(CudaWheel, "stem", "nvidia_x")
     monkeypatch.setattr(parts, "locate", lambda *_, **__: RegistryFile(url="file:///nowhere", sha256=None))
     monkeypatch.setattr(parts, "download", lambda _, folder, **__: wheel_of(folder, members, "nvidia_x-1"))
     registrys = cuda_sdk._licence("cuda12_8", None)

@@ -15,7 +15,7 @@ from _wheels import wheel_of
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts.programs import program_wheels
-from build_torchvision.inputs import parts, programs
+from build_torchvision.inputs import parts, pinned, programs
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = b"#!/bin/sh\necho clang version 22.1.8\n"
@@ -43,7 +43,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def nothing(package: str) -> object:
         raise importlib.metadata.PackageNotFoundError(package)
 
-    monkeypatch.setattr(programs, "take", take)
+    monkeypatch.setattr(pinned, "take", take)
     monkeypatch.setattr(importlib.metadata, "distribution", nothing)
     monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
     return asked
@@ -79,7 +79,7 @@ def test_every_program_is_pinned_by_the_digest_of_its_record(
         parts.extract(wheel, tree, place, package=rest["package"], record=rest["record"])
         return 0
 
-    monkeypatch.setattr(programs, "take", checked)
+    monkeypatch.setattr(pinned, "take", checked)
     with pytest.raises(BadInput, match="not the one that is pinned"):
         programs.pinned_clang()
 

@@ -8,20 +8,16 @@ from functools import cache
 from types import MappingProxyType
 
 from build_torchvision.facts._schema import PLATFORM, PLATFORMS, SHA256, VERSION, FactError, rows
+from build_torchvision.facts.pinned_wheels import PinnedWheel
 
 
 @dataclass(frozen=True, kw_only=True)
-class CudaWheel:
-    """One pinned wheel of a toolkit, and the folders of it that a build reads.
+class CudaWheel(PinnedWheel):
+    """One pinned wheel of a toolkit; `keep` are the folders of it that a build reads.
 
-    `records`: platform -> sha256 of the wheel's RECORD, which has a digest of each file. `hold` says why it is not the
-    version of the track's own toolkit, and keeps it from being brought up to date.
+    `hold` says why it is not the version of the track's own toolkit, and keeps it from being brought up to date.
     """
 
-    package: str
-    version: str
-    keep: tuple[str, ...]
-    records: Mapping[str, str]
     hold: str | None = None
 
 

