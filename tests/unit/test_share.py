@@ -89,6 +89,18 @@ def test_a_cache_stands_before_compilers_and_before_nothing_else(path: Path, tmp
     assert found.env["CCACHE_COMPILERCHECK"] != other.env["CCACHE_COMPILERCHECK"]
 
 
+def test_what_the_cache_did_is_written_where_it_is_read(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compilers run in the build folder, which --build-dir may name from elsewhere."""
+    (path / "ccache").write_text("#!/bin/sh\n")
+    (path / "ccache").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    found = find_launcher("ccache", (), Path("objects"))
+    assert found is not None
+    assert found.env["CCACHE_STATSLOG"] == str(tmp_path / "objects" / STATISTICS)
+
+
 def test_what_the_cache_did_is_counted(path: Path, tmp_path: Path) -> None:
     (path / "ccache").write_text("#!/bin/sh\n")
     (path / "ccache").chmod(0o755)

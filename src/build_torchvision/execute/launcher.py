@@ -104,5 +104,5 @@ def _ccache(identity: Sequence[str], folder: Path) -> dict[str, str]:
         "CCACHE_SLOPPINESS": ",".join(dict.fromkeys([*sloppiness, *SLOPPINESS])),
         "CCACHE_NOHASHDIR": "1",  # no object holds its build folder's path: there is no debug information
         "CCACHE_COMPILERCHECK": f"string:{hashlib.sha256(repr(tuple(identity)).encode()).hexdigest()}",
-        "CCACHE_STATSLOG": str(folder / STATISTICS),
+        "CCACHE_STATSLOG": str(folder.absolute() / STATISTICS),  # ccache runs in the build folder
     }
