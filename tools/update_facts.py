@@ -337,30 +337,42 @@ def compiler_changes(registry: Registry, pyproject: Path) -> Iterator[Change]:
         )
 
 
-def vulnerability_changes(ask: Callable[[str, str], list[str]]) -> Iterator[Change]:
-    """Published vulnerabilities of the image libraries that their rows do not list. `ask`: (purl, version) -> IDs."""
+def vulnerability_changes(ask: Callable[[str, str], list[str]], notes: list[str]) -> Iterator[Change]:
+    """Published vulnerabilities of the image libraries that their rows do not list. `ask`: (purl, version) -> IDs.
+
+    What was asked about, and what could not be, is added to `notes`: an unreachable database is no clean record.
+    """
+    asked, unasked, why = list[str](), list[str](), ""
     for library in codec_libraries().values():
         listed = {text.partition(":")[0] for text in library.advisories}
         try:
-            found = ask(library.purl.partition("@")[0], library.version)
+            found = [] if why else ask(library.purl.partition("@")[0], library.version)
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            print(
-                f"note: the database of vulnerabilities could not be asked ({type(error).__name__}: {error})",
-                file=sys.stderr,
-            )
-            return
+            found, why = [], f"{type(error).__name__}: {error}"
+        (unasked if why else asked).append(f"{library.name} {library.version}")
         for identity in found:
             if identity not in listed:
                 yield Change(f"codecs.toml [{library.name}]: {identity} is published for version {library.version}.")
+    if asked:
+        notes.append(f"Vulnerabilities: the database was asked about {', '.join(asked)}.")
+    if unasked:
+        notes.append(f"Vulnerabilities: NOT CHECKED for {', '.join(unasked)}: the database could not be asked ({why}).")
 
 
 def ask_osv(purl: str, version: str) -> list[str]:
     """The IDs that OSV.dev has for a package's version (https://google.github.io/osv.dev/post-v1-query/)."""
     repository = re.fullmatch(r"pkg:github/([^/]+/[^/@]+)", purl)
     package = {"name": f"https://github.com/{repository[1]}.git", "ecosystem": "GIT"} if repository else {"purl": purl}
-    answer = httpx.post(OSV, json={"package": package, "version": version}, timeout=SECONDS)
-    answer.raise_for_status()
-    return osv_ids(answer.json())
+    query: dict[str, Any] = {"package": package, "version": version}
+    found = list[str]()
+    while True:
+        answer = httpx.post(OSV, json=query, timeout=SECONDS)
+        answer.raise_for_status()
+        page = answer.json()
+        found += osv_ids(page)
+        if not page.get("next_page_token"):
+            return found
+        query["page_token"] = page["next_page_token"]
 
 
 def osv_ids(answer: Mapping[str, Any]) -> list[str]:
@@ -381,14 +393,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--index-url", help="the package index; default: pip's")
     options = parser.parse_args(arguments)
-    registry = Registry(options.index_url or default_index())
+    registry, notes = Registry(options.index_url or default_index()), list[str]()
     try:
         changes = [
             *release_changes(registry, TABLES),
             *toolkit_changes(registry, TABLES),
             *compiler_changes(registry, ROOT / "pyproject.toml"),
             *(digest_changes(registry) if options.digests else ()),
-            *vulnerability_changes(ask_osv),
+            *vulnerability_changes(ask_osv, notes),
         ]
         for change in changes:
             print(change.text)
@@ -397,6 +409,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (httpx.HTTPError, NotInParts, BuildTorchvisionError) as error:
         print(f"The registry could not be read: {error}", file=sys.stderr)
         return 5
+    for note in notes:
+        print(note)
     if not changes:
         print("The tables agree with the registry.")
     elif options.check and (writable := sum(change.write is not None for change in changes)):

@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -198,29 +199,95 @@ def test_the_index_is_asked_as_pip_asks_it(kind: str, monkeypatch: pytest.Monkey
     assert asked[0].headers["Accept"].startswith("application/vnd.pypi.simple.v1+json, text/html")
 
 
-def test_vulnerabilities_of_image_libraries_that_their_rows_do_not_list_are_told() -> None:
-    """The answer has the shape that OSV.dev documents; the service itself is not asked in a test."""
-    answer = {"vulns": [{"id": "OSV-2026-1", "aliases": ["CVE-2026-0001"]}, {"id": "OSV-2026-2"}]}
-    assert tool.osv_ids(answer) == ["CVE-2026-0001", "OSV-2026-2"]
-    assert tool.osv_ids({}) == []
-    first = next(iter(codec_libraries().values()))
-    asked: list[tuple[str, str]] = []
+ASKED = "Vulnerabilities: the database was asked about "
+# As OSV.dev documents it (post-v1-query), in two pages, of which the second has an entry without another name.
+OSV_PAGES = (
+    {
+        "vulns": [
+            {
+                "id": "GHSA-aaaa-bbbb-cccc",
+                "summary": "A heap overflow in a decoder",
+                "aliases": ["CVE-2026-0001"],
+                "affected": [{"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}], "versions": ["v1.0"]}],
+                "schema_version": "1.7.0",
+            }
+        ],
+        "next_page_token": "second",
+    },
+    {"vulns": [{"id": "OSV-2026-2", "schema_version": "1.7.0"}]},
+)
 
-    def ask(purl: str, version: str) -> list[str]:
-        asked.append((purl, version))
-        return ["CVE-2026-0001"] if version == first.version and purl in first.purl else []
 
-    texts = [one.text for one in tool.vulnerability_changes(ask)]
-    assert texts == [f"codecs.toml [{first.name}]: CVE-2026-0001 is published for version {first.version}."]
-    assert len(asked) == len(codec_libraries())
+@pytest.fixture
+def osv(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The questions that a recorded database is asked: it knows vulnerabilities of libpng alone."""
+    asked: list[dict[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert (request.method, str(request.url)) == ("POST", tool.OSV)
+        query = json.loads(request.content)
+        asked.append(query)
+        if "libpng" not in query["package"]["name"]:
+            return httpx.Response(200, json={})
+        return httpx.Response(200, json=OSV_PAGES["page_token" in query])
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(tool.httpx, "post", lambda url, **rest: client.post(url, json=rest["json"]))
+    return asked
 
 
-def test_a_database_that_cannot_be_asked_is_told_and_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    def ask(purl: str, version: str) -> list[str]:
+def test_vulnerabilities_of_image_libraries_that_their_rows_do_not_list_are_told(osv: list[dict[str, Any]]) -> None:
+    libpng, notes = codec_libraries()["libpng"], list[str]()
+    texts = [one.text for one in tool.vulnerability_changes(tool.ask_osv, notes)]
+    assert texts == [
+        f"codecs.toml [libpng]: {name} is published for version {libpng.version}."
+        for name in ("CVE-2026-0001", "OSV-2026-2")
+    ]
+    package = {"name": "https://github.com/pnggroup/libpng.git", "ecosystem": "GIT"}
+    assert {"package": package, "version": libpng.version, "page_token": "second"} in osv
+    assert len(osv) == len(codec_libraries()) + 1
+    assert notes == [ASKED + ", ".join(f"{row.name} {row.version}" for row in codec_libraries().values()) + "."]
+
+
+def test_a_listed_vulnerability_is_not_told_again(osv: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = dict(codec_libraries())
+    rows["libpng"] = replace(rows["libpng"], advisories=("CVE-2026-0001: a heap overflow", "OSV-2026-2: another"))
+    monkeypatch.setattr(tool, "codec_libraries", lambda: rows)
+    assert list(tool.vulnerability_changes(tool.ask_osv, [])) == []
+    assert osv
+
+
+@pytest.mark.parametrize("failure", ["unreachable", "refused", "no JSON"])
+def test_a_database_that_cannot_be_asked_is_told_as_not_checked(failure: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "libjpeg-turbo" in request.content.decode():
+            return httpx.Response(200, json={})
+        if failure == "unreachable":
+            raise httpx.ConnectError("no route")
+        return httpx.Response(503 if failure == "refused" else 200, text="<html>")
+
+    client = httpx.Client(transport=httpx.MockTransport(answer))
+    monkeypatch.setattr(tool.httpx, "post", lambda url, **rest: client.post(url, json=rest["json"]))
+    notes = list[str]()
+    assert list(tool.vulnerability_changes(tool.ask_osv, notes)) == []
+    first, *others = (f"{row.name} {row.version}" for row in codec_libraries().values())
+    assert notes[0] == f"{ASKED}{first}."
+    assert notes[1].startswith(f"Vulnerabilities: NOT CHECKED for {', '.join(others)}: the database could not be asked")
+
+
+def test_the_check_says_that_vulnerabilities_were_not_checked(
+    tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def unreachable(_url: str, **_: Any) -> httpx.Response:
         raise httpx.ConnectError("no route")
 
-    assert list(tool.vulnerability_changes(ask)) == []
-    assert "could not be asked (ConnectError: no route)" in capsys.readouterr().err
+    monkeypatch.setattr(tool, "TABLES", tables)
+    monkeypatch.setattr(tool, "Registry", lambda _index: Recorded())
+    monkeypatch.setattr(tool.httpx, "post", unreachable)
+    tool.main(["--index-url", "https://index.invalid/simple", "--check"])
+    said = capsys.readouterr().out
+    assert "Vulnerabilities: NOT CHECKED for libjpeg-turbo" in said
+    assert ASKED not in said
 
 
 def test_check_reports_and_writes_nothing(tables: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
