@@ -165,6 +165,7 @@ void columns_of(const Threads& threads, const Convolution& shape, const T* input
               const T w1 = places[i].weight1, w2 = places[i].weight2, w3 = places[i].weight3, w4 = places[i].weight4;
               const T weight = weights[i];
               T* value = values + i * Lanes;
+              INDEPENDENT_LANES
               for (int k = 0; k < Lanes; ++k) {
                 const T sample = w1 * p1[k] + w2 * p2[k] + w3 * p3[k] + w4 * p4[k];
                 value[k] = weight * sample;
@@ -247,6 +248,7 @@ void grad_input_of(const Threads& threads, const Convolution& shape, const T* co
             for (int s = 0; s < shares.count; ++s) {
               T* pixel = map + shares.at[s];
               const T weight = shares.weight[s];
+              INDEPENDENT_LANES
               for (int k = 0; k < Lanes; ++k) {
                 pixel[k] += weight * gradient[k];
               }
@@ -288,6 +290,7 @@ struct Sums {
 // Adds one channel's part: `slopes` and `samples` are that channel's, `gradient` its row of the columns.
 template <class T, bool Masked>
 inline void add_channel(Sums<T>& sums, const T* row_slopes, const T* column_slopes, const T* samples, const T* weights, const T* gradient, int64_t count) {
+  INDEPENDENT_LANES
   for (int64_t i = 0; i < count; ++i) {
     sums.row[i] += weights[i] * row_slopes[i] * gradient[i];
     sums.column[i] += weights[i] * column_slopes[i] * gradient[i];
@@ -329,6 +332,7 @@ void grad_offset_of(const Threads& threads, const Convolution& shape, const T* c
               const T *p1 = block + place.at, *p2 = p1 + Lanes, *p3 = p1 + map.row_step(), *p4 = p3 + Lanes;
               const T dx = place.rest_column, ex = 1 - dx, dy = place.rest_row, ey = 1 - dy;
               T *row_slope = packed[0] + i * Lanes, *column_slope = packed[1] + i * Lanes;
+              INDEPENDENT_LANES
               for (int k = 0; k < Lanes; ++k) {
                 row_slope[k] = dx * (p4[k] - p2[k]) + ex * (p3[k] - p1[k]);
                 column_slope[k] = dy * (p4[k] - p3[k]) + ey * (p2[k] - p1[k]);
@@ -337,6 +341,7 @@ void grad_offset_of(const Threads& threads, const Convolution& shape, const T* c
                 const T *q1 = block + place.sample.at, *q2 = q1 + Lanes, *q3 = q1 + map.row_step(), *q4 = q3 + Lanes;
                 const T w1 = place.sample.weight1, w2 = place.sample.weight2, w3 = place.sample.weight3, w4 = place.sample.weight4;
                 T* sample = packed[2] + i * Lanes;
+                INDEPENDENT_LANES
                 for (int k = 0; k < Lanes; ++k) {
                   sample[k] = w1 * q1[k] + w2 * q2[k] + w3 * q3[k] + w4 * q4[k];
                 }

@@ -87,16 +87,19 @@ inline void sum_bin(
       const Weighted<T> sample(rows[i], columns[j]);
       const T *p1 = map + sample.at1, *p2 = map + sample.at2, *p3 = map + sample.at3, *p4 = map + sample.at4;
       const T w1 = sample.weight1, w2 = sample.weight2, w3 = sample.weight3, w4 = sample.weight4;
+      INDEPENDENT_LANES
       for (int k = 0; k < Lanes; ++k) {
         sum[k] += w1 * p1[k] + w2 * p2[k] + w3 * p3[k] + w4 * p4[k];
       }
     }
   }
   if (mean.exact) {
+    INDEPENDENT_LANES
     for (int k = 0; k < Lanes; ++k) {
       out[k] = sum[k] * mean.reciprocal;
     }
   } else {
+    INDEPENDENT_LANES
     for (int k = 0; k < Lanes; ++k) {
       out[k] = sum[k] / mean.count;
     }
@@ -195,6 +198,7 @@ void roi_align_planes(const Threads& threads, const Maps<const T>& input, const 
 // Adds gradient * weight / count to a pixel's block of channels.
 template <class T, int Lanes>
 inline void add_to(T* pixel, const T* grad, T weight, T count) {
+  INDEPENDENT_LANES
   for (int k = 0; k < Lanes; ++k) {
     const T share = grad[k] * weight / count;
     pixel[k] += share;
@@ -204,6 +208,7 @@ inline void add_to(T* pixel, const T* grad, T weight, T count) {
 // The same where 1 / count is exact: a product has then the division's bits.
 template <class T, int Lanes>
 inline void add_exact(T* pixel, const T* grad, T weight, T reciprocal) {
+  INDEPENDENT_LANES
   for (int k = 0; k < Lanes; ++k) {
     const T share = grad[k] * weight * reciprocal;
     pixel[k] += share;
