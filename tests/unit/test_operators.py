@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from build_torchvision.facts import releases
+from build_torchvision.facts.operators import operators_of
 from build_torchvision.graph.units import plan_units
 from build_torchvision.inputs.upstream import Extension
 from build_torchvision.operators import (
@@ -90,6 +91,15 @@ def test_only_what_a_release_has_is_replaced(tmp_path: Path) -> None:
     assert described(release, Choice.TUNED, tree(tmp_path, NMS)) == {"torchvision::nms": "tuned"}
     assert described(release, Choice.UPSTREAM, tmp_path) == {}
     assert described(replace(release, listed=False), Choice.TUNED, tmp_path) == {}
+
+
+@pytest.mark.parametrize("version", ["0.30.0a0", "0.29.1.post1", "0.31.0.dev20261120", "0.30.0"])
+def test_nothing_is_said_of_the_operators_of_a_release_that_no_row_lists(version: str, tmp_path: Path) -> None:
+    unlisted = replace(releases()["0.29.1"], torchvision=version, listed=False)
+    assert operators_of(version) is None
+    for gpu in (False, True):
+        assert described(unlisted, Choice.TUNED, tree(tmp_path, NMS), gpu=gpu) == {}
+        assert tuned_operators(unlisted, Choice.TUNED, gpu=gpu) == ()
 
 
 def test_a_descriptor_names_gpu_kernels_apart(tmp_path: Path) -> None:

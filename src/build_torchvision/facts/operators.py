@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
+from build_torchvision.facts._releases import releases
 from build_torchvision.facts._schema import VERSION, rows, version_key
 
 NAME = r"\w+::\w+"
@@ -43,8 +44,7 @@ def operators() -> Mapping[str, Operator]:
 
 
 def operators_of(release: str) -> frozenset[str] | None:
-    """The operators of the listed `release`; None for one older than the table, of which nothing is known."""
-    oldest = min(version_key(row.since) for row in operators().values())
-    if version_key(release) < oldest:
+    """The operators of the listed `release`; None for one that no row lists ("0.30.0a0"): nothing is known of it."""
+    if release not in releases():
         return None
     return frozenset(row.name for row in operators().values() if row.is_in(release))
