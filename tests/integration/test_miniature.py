@@ -30,7 +30,7 @@ MINIATURE = Path(__file__).with_name("miniature")
 LAYOUTS = {
     "unstable": ["_C", "image"],
     "stable": ["_C_stable", "image_stable"],
-    "both": ["_C", "_C_stable", "image_stable"],
+    "both": ["_C", "image", "_C_stable", "image_stable"],
     "no-images": ["_C_stable"],
 }
 CPU_RELEASE = "0.28.0"  # its torch has the stable ABI, and its headers still take C++17, which its rules do not
@@ -154,7 +154,9 @@ def test_modules_of_both_kinds_get_their_device_code(compiler: str, tmp_path: Pa
         unit = source / "torchvision" / "csrc" / "ops" / "cuda" / "count.cu"
         unit.write_text(unit.read_text(encoding="utf-8") + UNSEEN_KERNEL, encoding="utf-8")
 
-    outcome = compiled("both", CUDA.short, CUDA_RELEASE, tmp_path, plant, torch=CUDA_TORCH, cuda_compiler=compiler)
+    # nvcc makes a registration for every kernel of a source, and stops at one that its host half does not know.
+    planted = plant if compiler == "clang" else None
+    outcome = compiled("both", CUDA.short, CUDA_RELEASE, tmp_path, planted, torch=CUDA_TORCH, cuda_compiler=compiler)
     modules = outcome.extensions("sm90-avx2")
     assert sorted(modules) == sorted(LAYOUTS["both"])
     for name, kernel in (("_C", b"gather_positive"), ("_C_stable", b"halve_values")):
@@ -164,6 +166,8 @@ def test_modules_of_both_kinds_get_their_device_code(compiler: str, tmp_path: Pa
     assert "aoti_torch_get_current_cuda_stream" in undefined(modules["_C_stable"])
     assert kernels_check({"_C_stable": modules["_C_stable"]}).ok
     faulty = kernels_check(modules)
-    assert not faulty.ok
+    assert faulty.ok is (planted is None)
+    if planted is None:
+        return
     assert "unseen" in faulty.detail
     assert "has cubin and nothing registers it" in faulty.detail

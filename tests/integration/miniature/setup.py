@@ -1,7 +1,8 @@
 """A release in miniature: what TorchVision's own setup.py files have done since 0.21, in a page.
 
 `layout.txt` says which of their arrangements this is: `unstable` (_C and image), `stable` (_C_stable and image_stable),
-`both` (side by side, a list in this file dividing the sources) or `no-images` (_C_stable alone).
+`both` (all four side by side: a list in this file divides the sources of operators, and those of images are compiled
+for each) or `no-images` (_C_stable alone).
 """
 
 import os
@@ -78,7 +79,12 @@ def images(name, stable):
 EXTENSIONS = {
     "unstable": lambda: [operators("_C", False), images("image", False)],
     "stable": lambda: [operators("_C_stable", True), images("image_stable", True)],
-    "both": lambda: [operators("_C", False), operators("_C_stable", True), images("image_stable", True)],
+    "both": lambda: [
+        operators("_C", False),
+        images("image", False),
+        operators("_C_stable", True),
+        images("image_stable", True),
+    ],
     "no-images": lambda: [operators("_C_stable", True)],
 }
 
