@@ -7,14 +7,17 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import build_torchvision.verify
+from build_torchvision.errors import MissingInput
 from build_torchvision.facts import releases
 from build_torchvision.facts.operators import operators, operators_of
-from build_torchvision.verify.run_probe import PROBE, digests, read_results
+from build_torchvision.verify.run_probe import PROBE, digests, probe, read_results
+from build_torchvision.verify.target import Place
 
 FOLDER = Path(build_torchvision.verify.__file__).parent / "probe"
 DEFINED = re.compile(r'm\.def\(\s*(?:TORCH_SELECTIVE_SCHEMA\(\s*)?"((?:[^"]|"\s*")*)"')
@@ -128,3 +131,19 @@ def test_the_probe_imports_nothing_of_this_project() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
             assert not [name for name in names if name.startswith("build_torchvision")], path
+
+
+@pytest.mark.parametrize(
+    ("torch", "said"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "stopped by SIGSEGV"),
+        ("raise OSError('libcudart.so.12: cannot open shared object file')", "libcudart.so.12: cannot open"),
+    ],
+)
+def test_a_torch_that_cannot_be_imported_says_nothing_of_the_wheel(torch: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(torch, encoding="utf-8")
+    with pytest.raises(MissingInput, match=re.escape(said)) as raised:
+        probe(Place(python=Path(sys.executable), over=(tmp_path,)), ())
+    assert raised.value.exit_code != 1
+    assert "nothing was learned of the package" in raised.value.problem

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from build_torchvision.errors import MissingInput
 from build_torchvision.process import run
 from build_torchvision.progress import waiting
 from build_torchvision.verify.checks import Check, Part
@@ -48,7 +49,7 @@ def probe(
 
     `expected` are the operators that the release registers, None where that is not known. With `device`, the probe's
     options of that name, the operators are called on the GPU. `label` begins each check's name, `part` says which part
-    of the verification the checks are.
+    of the verification the checks are. Raises MissingInput where torch cannot be imported there.
     """
     options = {
         "codecs": sorted(codecs),
@@ -65,8 +66,13 @@ def probe(
             check=False,
             timeout=timeout,
         )
-        text = results.read_text(encoding="utf-8") if results.exists() else ""
-        return read_results(text, done, label=label, part=part)
+        if not results.exists():  # it is made when torch has been imported
+            raise MissingInput(
+                "Call every operator",
+                f"torch cannot be imported there, so nothing was learned of the package: {death(done)}.",
+                f"See `{place.python} -c 'import torch'`; under emulation a newer qemu may know what this torch needs.",
+            )
+        return read_results(results.read_text(encoding="utf-8"), done, label=label, part=part)
 
 
 def read_results(
