@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from build_torchvision.facts import isas
-from build_torchvision.graph.codecs import OWN_SOURCES
+from build_torchvision.graph.codecs import OWN_SOURCES, source_path
 from build_torchvision.inputs.codec_sources import fetch_codec_sources
 from build_torchvision.inputs.compiler import find_compiler
 
@@ -127,12 +127,9 @@ class Readers:
             defines = [f"-D{define}" for files in sets for define in files.defines]
             for path in (path for files in sets for path in (*files.sources, *files.together)):
                 if path != "own/png_rows.c":
-                    own = path.removeprefix("own/")
-                    self.objects.append(
-                        self.compiled(source.root / path if own == path else OWN_SOURCES / own, *defines)
-                    )
+                    self.objects.append(self.compiled(source_path(source, path), *defines))
 
-    def compiled(self, source: Path, *flags: str) -> Path:
+    def compiled(self, source: str | Path, *flags: str) -> Path:
         built = self.folder / f"{len(list(self.folder.glob('*.o')))}.o"
         subprocess.run([*self.compile, *flags, "-c", source, "-o", built], check=True)
         return built

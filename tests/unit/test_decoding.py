@@ -9,9 +9,9 @@ import pytest
 from _elf import Object
 from test_audit import ADD_ZMM, FMA_YMM, RET, Wheel
 
-from build_torchvision.binary.elf import NotElf, defined_symbols
+from build_torchvision.binary.elf import NotElf, defined_symbols, elf_of
 from build_torchvision.verify import decoding
-from build_torchvision.verify.decoding import elf_of, forget, scan_ahead, scan_of, scan_wheels_ahead
+from build_torchvision.verify.decoding import forget, scan_ahead, scan_of, scan_wheels_ahead
 from build_torchvision.verify.static import audit_wheel
 
 NAMES = [f"torchvision-python3{minor}-cpu-avx512" for minor in (11, 12, 13)]

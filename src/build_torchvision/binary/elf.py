@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import struct
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ __all__ = [
     "Section",
     "Undefined",
     "defined_symbols",
+    "elf_of",
+    "forget_elves",
     "read_elf",
     "read_header",
 ]
@@ -84,6 +87,9 @@ class Elf:
     """(library, symbol version) pairs that the loader will insist on."""
 
 
+_known: dict[str, Elf | NotElf] = {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ElfHeader:
     """What a shared object asks of the loader, without its symbols and its code."""
@@ -125,6 +131,25 @@ def read_elf(data: bytes) -> Elf:
         if isinstance(error, NotElf):
             raise
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
+
+
+def elf_of(data: bytes) -> Elf:
+    """`read_elf`, remembered by the SHA-256 of `data`: several rooms ask about the same modules. Raises NotElf."""
+    key = hashlib.sha256(data).hexdigest()
+    if key not in _known:
+        try:
+            _known[key] = read_elf(data)
+        except NotElf as error:
+            _known[key] = error
+    result = _known[key]
+    if isinstance(result, NotElf):
+        raise result
+    return result
+
+
+def forget_elves() -> None:
+    """Drop what `elf_of` remembers."""
+    _known.clear()
 
 
 def defined_symbols(path: Path) -> frozenset[str]:

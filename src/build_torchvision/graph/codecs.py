@@ -40,7 +40,7 @@ def plan_codec(source: CodecSource, used: Sequence[CodecSource], tools: CodecToo
     library, platform = source.library, tools.platform
     folder, sets = f"{platform}/codecs/{library.name}", library.sets(platform)
     unit, together = f"{folder}/together.c", [path for files in sets for path in files.together]
-    text = "".join(f'#include "{_path(source, path)}"\n' for path in together)
+    text = "".join(f'#include "{source_path(source, path)}"\n' for path in together)
     actions = list(_assemble(source, tools, folder))
     headers = [OWN_SOURCES, source.generated, *(source.root / name for files in sets for name in files.include)]
     headers += [header for other in used for header in other.include_dirs]
@@ -58,13 +58,13 @@ def plan_codec(source: CodecSource, used: Sequence[CodecSource], tools: CodecToo
             command = (*tools.cc, optimize, *settings)
             for path in paths:
                 output = f"{folder}/{path.replace('/', '.')}.o"
-                actions.append(_compile(command, _path(source, path), output, f"{library.name}/{path}"))
+                actions.append(_compile(command, source_path(source, path), output, f"{library.name}/{path}"))
     if together:
         actions.append(_compile((*tools.cc, SPEED, *settings), unit, f"{unit}.o", library.name))
     return CodecPlan(actions=tuple(actions), files={unit: text} if together else {})
 
 
-def _path(source: CodecSource, path: str) -> str:
+def source_path(source: CodecSource, path: str) -> str:
     """Where a file of a source set is."""
     folder, _, name = path.partition("/")
     return str({"own": OWN_SOURCES, "generated": source.generated}.get(folder, source.root / folder) / name)

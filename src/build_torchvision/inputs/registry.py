@@ -166,9 +166,14 @@ def _extract_one(action: str, archive: zipfile.ZipFile, name: str, dest: Path, r
         shutil.copyfileobj(packed, file, 1 << 20)
     if recorded.startswith("sha256="):
         with dest.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
-        if base64.urlsafe_b64encode(digest).rstrip(b"=").decode() != recorded.removeprefix("sha256="):
+            digest = record_digest(hashlib.file_digest(file, "sha256").digest())
+        if digest != recorded.removeprefix("sha256="):
             raise BadInput(action, f"{name} is not what the wheel's RECORD says.", "Fetch the wheel again.")
+
+
+def record_digest(sha256: bytes) -> str:
+    """A digest as RECORD writes it after "sha256=" (Binary distribution format, "Signed wheel files")."""
+    return base64.urlsafe_b64encode(sha256).rstrip(b"=").decode()
 
 
 def pip(action: str) -> list[str]:

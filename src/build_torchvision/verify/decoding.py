@@ -11,29 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from build_torchvision.binary.elf import Elf, NotElf, Section, read_elf
+from build_torchvision.binary.elf import NotElf, Section, elf_of, forget_elves
 from build_torchvision.binary.instructions import DECODERS, Scan, scan
 from build_torchvision.inputs.programs import aarch64_decoder
 from build_torchvision.verify.package import UNREADABLE
 
 WORTH_A_PROCESS = 2 << 20  # bytes of code; below, starting processes costs more than it saves
 AT_ONCE = 256 << 20  # bytes of shared objects that are held while they wait
-_read: dict[str, Elf | NotElf] = {}
 _scanned: dict[str, Scan] = {}
-
-
-def elf_of(data: bytes) -> Elf:
-    """`read_elf`, remembered by the SHA-256 of `data`. Raises NotElf."""
-    key = hashlib.sha256(data).hexdigest()
-    if key not in _read:
-        try:
-            _read[key] = read_elf(data)
-        except NotElf as error:
-            _read[key] = error
-    result = _read[key]
-    if isinstance(result, NotElf):
-        raise result
-    return result
 
 
 def fetch_decoder(platform: str) -> None:
@@ -115,5 +100,5 @@ def _scan(work: tuple[Section, str]) -> Scan:
 
 def forget() -> None:
     """Drop all that is remembered."""
-    _read.clear()
+    forget_elves()
     _scanned.clear()

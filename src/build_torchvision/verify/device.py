@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection, Mapping, Sequence, Set
 
 from build_torchvision.binary.cuda_registration import registrations
-from build_torchvision.binary.elf import UNREADABLE
+from build_torchvision.binary.elf import UNREADABLE, elf_of
 from build_torchvision.binary.fatbin import BadFatbin, Image, Kernel, images, kernels
 from build_torchvision.flags import Codegen, cuda_codegen
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Check
-from build_torchvision.verify.decoding import elf_of, fetch_decoder
+from build_torchvision.verify.decoding import fetch_decoder
 
 
 def check_device_code(extensions: Mapping[str, bytes], variant: Variant, *, ptx: bool = False) -> tuple[Check, ...]:

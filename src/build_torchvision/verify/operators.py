@@ -17,8 +17,8 @@ IMAGE = "image"
 """The namespace of the image coders, whose modules call libraries of their own."""
 _NAME = re.compile(rb"(\w+)::(\w+)\(")
 _WORD = re.compile(rb"\w")
-_ARGUMENTS = re.compile(rb"[^\0]{,4096}\) -> ")  # as long as _LONGEST
 _ARROW, _LONGEST = b") -> ", 4096  # what every schema has, and more bytes than any has
+_ARGUMENTS = re.compile(rb"[^\0]{,%d}%s" % (_LONGEST, re.escape(_ARROW)))
 
 
 def known_operators() -> frozenset[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import email.parser
 import hashlib
@@ -22,6 +21,7 @@ from packaging.version import InvalidVersion, Version
 
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import releases
+from build_torchvision.inputs.registry import record_digest
 from build_torchvision.spec import (
     Descriptor,
     local_version,
@@ -374,7 +374,7 @@ def _rows_of_record(text: str) -> Iterator[tuple[str, str, str] | str]:
 
 
 def _mismatch(name: str, data: bytes, digest: str, size: str) -> Iterator[str]:
-    right = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    right = record_digest(hashlib.sha256(data).digest())
     if digest != f"sha256={right}":
         yield f"{name} is not the file that RECORD lists ({digest or 'no hash'}, it is sha256={right})"
     elif size != str(len(data)):

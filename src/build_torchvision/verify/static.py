@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from build_torchvision.binary.elf import Elf, NotElf
+from build_torchvision.binary.elf import Elf, NotElf, elf_of
 from build_torchvision.binary.instructions import Scan, beyond, evidence
 from build_torchvision.compatibility import same_cuda_major
 from build_torchvision.describe import notes
@@ -19,7 +19,7 @@ from build_torchvision.verify import installed as inst
 from build_torchvision.verify import libraries as lib
 from build_torchvision.verify import package as pkg
 from build_torchvision.verify.checks import Check, Report
-from build_torchvision.verify.decoding import elf_of, scan_of
+from build_torchvision.verify.decoding import scan_of
 from build_torchvision.verify.device import check_device_code
 from build_torchvision.verify.libraries import TorchFacts
 from build_torchvision.verify.operators import check_operators, computing_modules

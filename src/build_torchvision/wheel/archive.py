@@ -5,7 +5,6 @@ The zip is written here and not by `zipfile`, which would compress a library ane
 
 from __future__ import annotations
 
-import base64
 import csv
 import hashlib
 import io
@@ -20,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 
 from build_torchvision.errors import BadInput
+from build_torchvision.inputs.registry import record_digest
 
 LEVEL = 6  # of deflate; 9 makes a wheel 0.2 % smaller for more than twice the CPU time
 # The format of zip files (PKWARE's APPNOTE, 4.3.7, 4.3.12, 4.3.16). All sizes are below 4 GiB: see `write`.
@@ -41,7 +41,12 @@ class Member:
     @cached_property
     def digest(self) -> str:
         """The sha256 as RECORD writes it."""
-        return base64.urlsafe_b64encode(hashlib.sha256(self.data).digest()).rstrip(b"=").decode()
+        return record_digest(hashlib.sha256(self.data).digest())
+
+    @cached_property
+    def crc(self) -> int:
+        """The checksum that a zip has of the bytes."""
+        return zlib.crc32(self.data)
 
     @property
     def deflated(self) -> bytes:
@@ -89,11 +94,11 @@ def write(files: Mapping[str, Member], wheel: Path, *, compress: bool = True) ->
         with part.open("wb") as out:
             directory = []
             for path in sorted(listed, key=lambda name: (name.startswith(dist_info), name)):
-                offset, name, data = out.tell(), path.encode(), listed[path].data
-                content = listed[path].deflated if compress else data
+                offset, name, file = out.tell(), path.encode(), listed[path]
+                content = file.deflated if compress else file.data
                 head = (
                     *(_NEEDED, 0 if path.isascii() else _UTF8, _DEFLATED if compress else _STORED),
-                    *(_MIDNIGHT, _FIRST_DAY, zlib.crc32(data), len(content), len(data), len(name), 0),
+                    *(_MIDNIGHT, _FIRST_DAY, file.crc, len(content), len(file.data), len(name), 0),
                 )
                 out.write(_LOCAL.pack(b"PK\3\4", *head) + name)
                 out.write(content)

@@ -105,9 +105,9 @@ def _draft(content: WheelContents, raw: RawWheel, bundle: Bundle, read: Callable
     spec, files = content.spec, {**raw.files, **bundle.files}
     dist_info = archive.find_dist_info(files)
     bundled = [path.rpartition("/")[2] for path in bundle.files if path.startswith(LIBRARY_FOLDER)]
-    toolkit = {path.name.partition(".so")[0]: content.toolkit_licence for path in content.libraries}
-    owned = {name: path for name, path in toolkit.items() if path is not None}
-    licences = find_licences(bundled, content.sources, content.sysroot or Path("/"), owned)
+    terms = content.toolkit_licence
+    toolkit = {path.name.partition(".so")[0]: terms for path in content.libraries} if terms else {}
+    licences = find_licences(bundled, content.sources, content.sysroot or Path("/"), toolkit)
     files |= {f"{dist_info}/licenses/{name}": read(path) for name, path in licences.items()}
     platform = claimed_platform(bundle.platform, spec.glibc)
     texts = {

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from build_torchvision.binary.elf import read_elf
+from build_torchvision.binary.elf import elf_of
 from build_torchvision.process import run
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.archive import Member
@@ -71,7 +71,7 @@ def _asked(wheel: RawWheel) -> Hashable:
     rows = []
     for path, file in sorted(wheel.files.items()):
         if path.endswith(".so"):
-            elf = read_elf(file.data)
+            elf = elf_of(file.data)
             rows.append((path, elf.needed, elf.run_paths, elf.versions, elf.undefined))
     return wheel.isa, tuple(rows)
 
