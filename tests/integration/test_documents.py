@@ -69,11 +69,13 @@ def marked(mark: str) -> list[str]:
 
 
 def type_all(copy: Copy, texts: Sequence[str]) -> str:
-    """Type `texts` one after the other; what the last one printed."""
+    """Type `texts` one after the other; what they printed."""
+    printed = []
     for text in texts:
         done = copy.type(text)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+        printed.append(done.stdout)
+    return "".join(printed)
 
 
 @pytest.mark.parametrize("document", marked("run"))
