@@ -76,6 +76,13 @@ def test_a_pipe_gets_a_row_on_one_line_whatever_its_length() -> None:
     assert len(printed(sheet, 80)) > 5
 
 
+@pytest.mark.parametrize("width", [80, None])
+def test_a_digest_or_path_is_never_broken(width: int | None) -> None:
+    digest = "0123456789abcdef" * 8
+    lines = printed(Sheet.of([("source sha256", digest), ("wheel", f"/dist/{digest}.whl")]), width)
+    assert [line.split()[-1] for line in lines] == [digest, f"/dist/{digest}.whl"]
+
+
 def test_colour_is_for_terminals_alone() -> None:
     sheet = Sheet()
     sheet.row("torch damaged", "", title_style="bold red")

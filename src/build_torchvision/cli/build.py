@@ -39,6 +39,7 @@ from build_torchvision.cli.options import (
     log_to_stderr,
     show_left_out,
 )
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.errors import BadInput, VerificationFailed
 from build_torchvision.facts import releases
 from build_torchvision.inputs.source import SourceAvailability, source_version
@@ -104,7 +105,7 @@ def plan(
             OUT.print()
         known = {key.replace("_", " "): value for key, value in row.items() if value is not None and value != []}
         texts = [(key, " ".join(value) if isinstance(value, list) else str(value)) for key, value in known.items()]
-        OUT.print(tables.sheet(texts))
+        Sheet.of(texts).print(OUT)
 
 
 def build(

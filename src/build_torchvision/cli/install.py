@@ -12,8 +12,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.text import Text
 
-from build_torchvision.cli import tables
 from build_torchvision.cli.options import OUT, RESULT, WHAT, Json, Quiet, Release, Verbose, flag, log_to_stderr
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.errors import BadInput
 from build_torchvision.install.installer import install as install_wheel
 from build_torchvision.install.remote import remote
@@ -85,4 +85,4 @@ def install(
     OUT.print(Text(did, style="bold"), soft_wrap=True)
     behind = judged[1 : SHOWN + 1]
     others = [("next best" if one.fits else "unfit", f"{one.record.variant}: {one.why}") for one in behind]
-    OUT.print(tables.sheet([("why", chosen.why), *others]))
+    Sheet.of([("why", chosen.why), *others]).print(OUT)

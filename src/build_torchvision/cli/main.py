@@ -172,9 +172,9 @@ def _report(error: BuildTorchvisionError) -> NoReturn:
     ERR.print(f"[bold red]error[/] {type(error).__name__}")
     rows = [("action:", error.action), ("problem:", error.problem), ("hint:", error.hint)]
     if ERR.is_terminal:
-        from build_torchvision.cli.tables import sheet
+        from build_torchvision.cli.sheet import Sheet
 
-        ERR.print(sheet(rows))
+        Sheet.of(rows).print(ERR)
     else:
         for title, text in rows:
             ERR.print(f"{title:8} {text}", markup=False, highlight=False, soft_wrap=True)

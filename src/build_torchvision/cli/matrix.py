@@ -52,4 +52,4 @@ def show(name: Annotated[str, Parameter(help="A variant's full name.")], *, as_j
     if as_json:
         print(json.dumps({**describe(variant), "notes": notes(variant), **operators_of_build(variant)}, indent=2))
     else:
-        OUT.print(tables.variant_sheet(variant))
+        tables.variant_sheet(variant).print(OUT)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from build_torchvision import prefetch
-from build_torchvision.cli import tables
 from build_torchvision.cli.options import (
     OUT,
     AllowUnpaired,
@@ -23,6 +22,7 @@ from build_torchvision.cli.options import (
     log_to_stderr,
     show_left_out,
 )
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.requests import Wanted, named_variants, pip_lists, requests_for
 
 
@@ -63,4 +63,4 @@ def prepare(
     if as_json:
         print(json.dumps(dict(found), indent=2))
         return
-    OUT.print(tables.sheet(found))
+    Sheet.of(found).print(OUT)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -29,6 +29,14 @@ class Sheet:
     """Rows of a title and a text, in blocks that an empty line parts."""
 
     blocks: list[list[_Row]] = field(default_factory=lambda: [[]])
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, str]]) -> Sheet:
+        """A sheet of one block: a (title, text) a row."""
+        made = cls()
+        for title, text in rows:
+            made.row(title, text)
+        return made
 
     def row(self, title: str, text: str, *, style: str = "", title_style: str = "", command: bool = False) -> None:
         """Add a row. A `command` stays on one line, to be copied whole; what a terminal would act on is escaped."""

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.table import Column, Table
 from rich.text import Text
 
+from build_torchvision.cli.sheet import Sheet
 from build_torchvision.describe import notes
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.plan_report import operators_of_build
@@ -49,14 +50,6 @@ def _columns(fields: Sequence[Field], rows: Sequence[Sequence[str]]) -> Iterable
     return zip(fields, zip(*rows, strict=True) if rows else [()] * len(fields), strict=True)
 
 
-def sheet(rows: Iterable[tuple[str, str | Text]]) -> Table:
-    """A title and a text per row; nothing of a long text is cut off, and it goes on below its beginning."""
-    table = Table(Column(no_wrap=True), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
-    for title, text in rows:
-        table.add_row(title, Text(text) if isinstance(text, str) else text)
-    return table
-
-
 def variants_table(variants: Sequence[Variant], width: int) -> Table:
     """One row per variant: name, GPU, CPU and how the toolkit serves it."""
     fields = [
@@ -75,7 +68,7 @@ def variants_table(variants: Sequence[Variant], width: int) -> Table:
     return listing(fields, rows, width)
 
 
-def variant_sheet(variant: Variant) -> Table:
+def variant_sheet(variant: Variant) -> Sheet:
     """All that the facts say of one variant."""
     isa = f"{variant.isa}: {' '.join(isa_flags(variant))} (first CPUs: {variant.isa_facts.first_cpus})"
     rows = [("variant", str(variant)), ("python", variant.python_version), ("platform", variant.platform)]
@@ -88,7 +81,7 @@ def variant_sheet(variant: Variant) -> Table:
         rows.append(("codegen", f"{codegen.kind}: {' '.join(codegen.gencode)}"))
         rows.append(("", codegen.reason))
     rows += [(key.replace("_", " "), " ".join(names)) for key, names in operators_of_build(variant).items() if names]
-    return sheet([*rows, *(("note", note) for note in notes(variant))])
+    return Sheet.of([*rows, *(("note", note) for note in notes(variant))])
 
 
 def proof_table(proof: Report) -> Table:
