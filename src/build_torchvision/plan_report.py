@@ -60,7 +60,7 @@ def describe_plan(request: BuildRequest, variant: Variant) -> dict[str, object]:
         "codecs": [codec.name for codec in spec.codecs],
         "codec_source": "pinned" if spec.glibc else "system",
         "cache": str(cache_dir()),
-        "wheel": f"torchvision-{spec.version}-{spec.linux_tag}.whl".replace("-linux_", f"-manylinux_{level}_"),
+        "wheel": spec.file_name(f"manylinux_{level}_{variant.platform}"),
     }
 
 

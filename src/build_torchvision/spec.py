@@ -213,6 +213,12 @@ class WheelSpec:
         """The tag before the level of glibc is known."""
         return Tag(*self.python_tags, f"linux_{self.variant.platform}")
 
+    def file_name(self, platform: str | None = None) -> str:
+        """The wheel's, for `platform` ("manylinux_2_28_x86_64"), or before the level of glibc is known."""
+        tags = "-".join((*self.python_tags, platform or self.linux_tag.platform))
+        label = f"-{self.label}" if self.with_variant_label else ""
+        return f"torchvision-{self.version}-{tags}{label}.whl"
+
     @property
     def torch_requirement(self) -> str:
         """What Requires-Dist says of torch: as the release pins it, or exactly the torch that was built against."""

@@ -14,7 +14,7 @@ from _machines import FOLDER, NAMES, record, sources
 from build_torchvision.choose.advice import advise
 from build_torchvision.choose.auto import auto_variant
 from build_torchvision.choose.ranking import choose, driver_is_older
-from build_torchvision.cli import build as build_command
+from build_torchvision.cli.wheel_options import WheelOptions
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import gpus, isas
 from build_torchvision.machine.cpu import read_cpu
@@ -468,7 +468,7 @@ def test_auto_without_a_gpu_is_the_best_cpu_variant_for_the_running_python() -> 
     if machine.gpus or machine.cpu.isa is None:
         pytest.skip("this machine has a GPU, or a processor of no ISA of the matrix")
     python = f"{sys.version_info.major}{sys.version_info.minor}"
-    assert str(build_command.auto_choice(None, None)) == f"torchvision-python{python}-cpu-{machine.cpu.isa}"
+    assert str(WheelOptions().best_variant()) == f"torchvision-python{python}-cpu-{machine.cpu.isa}"
 
 
 def test_auto_on_a_processor_without_any_isa_is_refused() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from build_torchvision.cli.main import main
+from build_torchvision.cli.wheel_options import WheelOptions
 from build_torchvision.errors import BadInput
 from build_torchvision.plan_report import describe_plan
 from build_torchvision.requests import Wanted, named_variants, requests_for
@@ -72,3 +75,45 @@ def test_operators_that_are_ours_are_named_of_the_cpu_and_of_the_gpu() -> None:
     assert cpu["tuned_gpu_operators"] == []
     assert "torchvision::qnms" in cpu["tuned_operators"]  # type: ignore[operator]  # a list
     assert "torchvision::qnms" not in old["tuned_operators"]  # type: ignore[operator]
+
+
+def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    """What `plan --json` prints of one variant."""
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "--json", *words])
+    assert ended.value.code == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    return dict(row)
+
+
+@pytest.mark.parametrize(
+    ("words", "wheel"),
+    [
+        (["--glibc", "2.34"], "torchvision-0.28.0+cpu.avx512-cp313-cp313-manylinux_2_34_x86_64.whl"),
+        (["--python", "any"], "torchvision-0.28.0+cpu.avx512-py3-none-manylinux_2_28_x86_64.whl"),
+        (["--python", "3.12"], "torchvision-0.28.0+cpu.avx512-cp312-cp312-manylinux_2_28_x86_64.whl"),
+        (["--variant-label"], "torchvision-0.28.0-cp313-cp313-manylinux_2_28_x86_64-avx512.whl"),
+        (["--codecs", "system"], "torchvision-0.28.0+cpu.avx512-cp313-cp313-manylinux_*_x86_64.whl"),
+    ],
+)
+def test_every_option_that_shapes_a_wheel_is_one_of_plan_too(
+    words: list[str], wheel: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert planned(capsys, "cpu-avx512", "--torchvision", "0.28.0", *words)["wheel"] == wheel
+
+
+def test_plan_tells_whose_operators_the_wheel_has(capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, "cpu-avx512", "--operators", "upstream", "--no-tuning")["tuned_operators"] == []
+    assert "nms" in str(planned(capsys, "cpu-avx512")["tuned_operators"])
+
+
+@pytest.mark.parametrize("command", ["plan", "prepare", "build"])
+def test_a_name_and_auto_exclude_each_other(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--auto", "cpu-avx2"])
+    assert ended.value.code == BadInput.exit_code
+    assert f"{command} --auto" in capsys.readouterr().err
+
+
+def test_plan_chooses_the_variant_as_build_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert planned(capsys, "--auto")["variant"] == str(WheelOptions().best_variant(lambda release: True))

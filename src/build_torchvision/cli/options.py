@@ -6,13 +6,10 @@ import logging
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 from rich.console import Console
-
-if TYPE_CHECKING:
-    from build_torchvision.requests import Requests
 
 LOG_COLUMNS = 160
 """How wide lines are in a file or pipe, which has no width of its own."""
@@ -83,41 +80,6 @@ Source = Annotated[
     Path | None,
     Parameter(group=INPUTS, help="A folder or archive of TorchVision's source, in place of the download."),
 ]
-Without = Annotated[
-    tuple[str, ...],
-    Parameter(name="--without", negative=(), group=INPUTS, help="Leave out a codec: jpeg, png or webp."),
-]
-AllowUnpaired = Annotated[
-    bool, flag(INPUTS, "Accept a torch that is not the release's own. The wheel's version then ends in .unpaired.")
-]
-Compiler = Annotated[
-    str,
-    Parameter(group=COMPILING, help="auto, clang or gcc. auto is clang from the package registry."),
-]
-CcPrefix = Annotated[
-    str | None,
-    Parameter(
-        group=COMPILING,
-        help="A GNU cross toolchain: what comes before g++, such as /opt/arm/bin/aarch64-none-linux-gnu-.",
-    ),
-]
-Cuda = Annotated[
-    Path | None,
-    Parameter(group=COMPILING, help="An installed CUDA toolkit. Default: its parts from the package registry."),
-]
-CudaCompiler = Annotated[str, Parameter(group=COMPILING, help="auto, clang or nvcc. auto is clang.")]
-Ptx = Annotated[bool, flag(COMPILING, "Add PTX to the cubins, so that the driver can compile it for later GPUs.")]
-
-
-def show_left_out(found: Requests) -> None:
-    """Say on standard error which release stands in for another, and what a pattern left out, by reason."""
-    from build_torchvision.requests import left_out_by_reason
-
-    for note in found.notes:
-        ERR.print(note, markup=False, highlight=False, soft_wrap=True)
-    for reason, variants in left_out_by_reason(found.left_out).items():
-        names = ", ".join(variant.short for variant in variants)
-        ERR.print(f"left out: {names}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def log_to_stderr(*, quiet: bool, verbose: bool) -> None:

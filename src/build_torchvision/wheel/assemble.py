@@ -118,8 +118,7 @@ def _draft(content: WheelContents, raw: RawWheel, bundle: Bundle, read: Callable
     if spec.libraries:
         texts[SBOM] = sbom_text(spec.version, spec.libraries).encode()
     files |= {f"{dist_info}/{name}": Member(data) for name, data in texts.items()}
-    label = f"-{spec.label}" if spec.with_variant_label else ""
-    return Draft(name=f"torchvision-{spec.version}-{'-'.join(spec.python_tags)}-{platform}{label}.whl", files=files)
+    return Draft(name=spec.file_name(platform), files=files)
 
 
 def _files(content: WheelContents, read: Callable[[Path], Member]) -> dict[str, Member]:
