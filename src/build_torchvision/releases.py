@@ -131,16 +131,96 @@ def unpaired(release: Release, torch: TorchBuild, origin: str = "") -> BadInput:
 
 
 def pinned_instead(release: Release, python: str) -> Release | None:
-    """The newest release with a pinned source that goes with the torch of `release`, for Python "313" too."""
+    """The newest release with a pinned source that goes with the torch of `release`, for Python "313" too.
+
+    One of the stable ABI serves whatever Python that torch is for: where it is not one of its own row, the torch has to
+    be named.
+    """
     torch = TorchBuild(version=release.torch, cuda=release.cuda)
     return _newest_pinned(
-        row for row in releases().values() if row.sha256 and python in row.pythons and pairs(row, torch)
+        row
+        for row in releases().values()
+        if row.sha256
+        and pairs(row, torch)
+        and (python in row.pythons or (row.stable_abi and python in release.pythons))
     )
 
 
 def _newest_pinned(rows: Iterable[Release]) -> Release | None:
     """The newest of `rows`, one with a pinned source before one without."""
     return max(rows, key=lambda row: (row.sha256 is not None, version_key(row.torchvision)), default=None)
+
+
+def check_published(variant: Variant, release: Release, torch: str, *, allow_unpaired: bool = False) -> None:
+    """Raises BadInput where the package registry's `torch` ("2.6.0") of `release` does not go with `variant`.
+
+    It has to be of the track's CUDA on the variant's platform and, unless `allow_unpaired`, to have code for its GPU.
+    Asked where neither a torch nor an index was named: whoever names one may have another build of that version.
+    """
+    row = next((row for row in releases().values() if row.torch == torch), release)
+    if variant.cuda is not None and row.cuda != variant.cuda:
+        raise BadInput(
+            f"Build {variant} of TorchVision {release.torchvision}",
+            f"Its torch, {torch}, is built with CUDA {row.cuda}, the track is CUDA {variant.cuda}.",
+            _any_of(
+                _on_track_of(row, variant),
+                _of_track(variant),
+                f"name a torch {torch} built with CUDA {variant.cuda} with --torch-index URL or --torch FILE.whl",
+            ),
+        )
+    if variant.cuda is not None and row.torch_cuda(variant.platform) != variant.cuda:
+        raise _not_on_platform(f"Build {variant} of TorchVision {release.torchvision}", variant, release)
+    if not allow_unpaired and torch_covers(row, variant) is False:
+        other = served_instead(variant)
+        raise BadInput(
+            f"Build {variant} of TorchVision {release.torchvision}",
+            f"The published torch {torch} has no code for {variant.sm}.",
+            (f"A published torch has it for {other}. Or name " if other else "Name ")
+            + f"a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or add --allow-unpaired: the "
+            "wheel then says that its torch does not serve this GPU.",
+        )
+
+
+def torches_of(cuda: str, platform: str) -> list[str]:
+    """The published torches that are built with `cuda` ("12.8") on `platform`, newest first."""
+    rows = reversed(list(releases().values()))
+    return list(dict.fromkeys(row.torch for row in rows if row.torch_cuda(platform) == cuda))
+
+
+def of_cuda(variant: Variant, cuda: str | None) -> Variant | None:
+    """`variant` on the track of `cuda` ("12.6"; None: the CPU's); None where no track is of it or serves the GPU."""
+    tracks = [CPU] if cuda is None else [track for track, row in toolkits().items() if row.version == cuda]
+    found = enumerate_variants(variant.python, tracks, (variant.sm,) if variant.sm else ()) if tracks else []
+    return next((other for other in found if other.isa == variant.isa), None)
+
+
+def _on_track_of(row: Release, variant: Variant) -> str | None:
+    """Advice to take `variant` on the track that the published torch of `row` is of, where that can be built."""
+    other = of_cuda(variant, row.torch_cuda(variant.platform))
+    if other is None or variant.python not in row.pythons or torch_covers(row, other) is False:
+        return None
+    return f"choose {other}"
+
+
+def _of_track(variant: Variant) -> str | None:
+    """Advice to take the newest release that can be fetched and whose torch is of the track of `variant`."""
+    for row in reversed(list(releases().values())):
+        torch = _own_torch(row, variant)
+        built = next((one for one in releases().values() if one.torch == torch.version), row)
+        if (
+            row.sha256
+            and variant.python in row.pythons
+            and torch.cuda == variant.cuda
+            and torch_covers(built, variant) is not False
+        ):
+            return f"take --torchvision {row.torchvision}, which goes with torch {torch.version} of CUDA {torch.cuda}"
+    return None
+
+
+def _any_of(*ways: str | None) -> str:
+    """One sentence of all `ways` that there are."""
+    text = ", or ".join(way for way in ways if way)
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def served_instead(variant: Variant) -> Variant | None:
@@ -316,24 +396,31 @@ def _none(variant: Variant, any_index: bool) -> BadInput:
         return BadInput(
             asked,
             f"No release of the track has wheels for Python {variant.python_version}.",
-            f"Choose a Python from {', '.join(pythons)}.",
+            f"Choose --python from {', '.join(pythons)}.",
         )
-    elsewhere = [row for row in rows if row.cuda == variant.cuda]
+    elsewhere = newest(variant, any_index=True)
     if elsewhere and not any_index:
-        last = elsewhere[-1]
-        return BadInput(
-            asked,
-            f"The package registry has no torch for {variant.platform} that is built with CUDA {variant.cuda}.",
-            f"Name an index that has one with --torch-index URL (torch {last.torch} is taken for TorchVision "
-            f"{last.torchvision}), or a wheel with --torch FILE.whl, or choose "
-            + " or ".join(t.track for t in toolkits().values() if any(r.cuda_aarch64 == t.version for r in rows))
-            + ".",
-        )
+        return _not_on_platform(asked, variant, elsewhere)
     return BadInput(
         asked,
         f"No release was published with a torch of CUDA {variant.cuda}.",
         "Name a torch that was built with it: --torch FILE.whl or SITE_PACKAGES, or --torchvision with --torch-index "
         "URL; or choose another track.",
+    )
+
+
+def _not_on_platform(action: str, variant: Variant, release: Release) -> BadInput:
+    """The error where torch is published for the track's CUDA, and not for the platform of `variant`."""
+    other = served_instead(variant)
+    return BadInput(
+        action,
+        f"The package registry has no torch for {variant.platform} that is built with CUDA {variant.cuda}.",
+        _any_of(
+            f"name an index that has one with --torch-index URL (torch {release.torch} is taken for TorchVision "
+            f"{release.torchvision})",
+            "a wheel with --torch FILE.whl",
+            f"choose {other}" if other else None,
+        ),
     )
 
 

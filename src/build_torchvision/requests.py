@@ -15,21 +15,22 @@ from urllib.parse import unquote
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
-from build_torchvision.compatibility import is_track_of
+from build_torchvision.compatibility import is_track_of, same_cuda_major
 from build_torchvision.errors import BadInput, FetchFailed
-from build_torchvision.facts import Release, toolkits
+from build_torchvision.facts import Release, releases, toolkits
 from build_torchvision.inputs.registry import locate
 from build_torchvision.inputs.resolve import BuildRequest
 from build_torchvision.inputs.source import SourceAvailability, check_version, source_version, unpinned
 from build_torchvision.inputs.torch_sdk import read_version
-from build_torchvision.reading import home_expanded
+from build_torchvision.reading import home_expanded, is_folder
 from build_torchvision.releases import (
-    Selection,
     TorchBuild,
+    check_published,
     newest,
+    of_cuda,
+    pairs,
     select_release,
-    served_instead,
-    torch_covers,
+    torches_of,
     unpaired,
 )
 from build_torchvision.variants import CPU, PYTHONS, Variant, is_pattern, matching
@@ -78,6 +79,16 @@ class Wanted:
     allow_unpaired: bool = False
     auto: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def named_variant(name: str) -> Variant:
+    """The one variant that `name` means, in full or without its beginning ("cpu-avx2"). Raises BadInput for others."""
+    found = matching(name)
+    if len(found) > 1:
+        raise BadInput(
+            f"Describe {name}", f"{len(found)} variants match it.", f"Name one of them: `variants '{name}'` lists them."
+        )
+    return found[0]
 
 
 def named_variants(names: Sequence[str]) -> tuple[tuple[Variant, ...], tuple[Variant, ...]]:
@@ -154,41 +165,12 @@ def requests_for(
     left_out: list[LeftOut] = []
     for variant in (*wanted.exact, *wanted.matched):
         try:
-            selection = select_release(
-                variant,
-                torchvision=wanted.torchvision,
-                torch=torch,
-                source=source,
-                any_index=wanted.torch_index is not None,
-            )
-            if not wanted.allow_unpaired:
-                _check_torch(variant, torch)
-                if torch is not None and not selection.paired:
-                    raise unpaired(selection.release, torch)
-            if source is not None:
-                action = f"Use {wanted.source} as the source of TorchVision {selection.release.torchvision}"
-                check_version(action, selection.release, source)
-            if free and not wanted.allow_unpaired and wanted.torch_index is None:
-                _check_served(variant, selection)
-            if source is None and selection.needs_source:
-                raise unpinned(selection.release, variant.python)
+            release, spec = _choose(variant, wanted, torch, source, lists if variant in wanted.exact else None)
         except BadInput as error:
-            row = newest(variant, any_index=True) if free and variant in wanted.exact else None
-            if (
-                row is not None
-                and newest(variant) is None
-                and lists is not None
-                and lists(variant, local_torch(variant))
-            ):
-                chosen.setdefault((row.torchvision, local_torch(variant)), (row, []))[1].append(variant)
-                continue
             if variant in wanted.exact:
                 raise
             left_out.append(LeftOut(variant=variant, reason=error.problem, hint=error.hint))
             continue
-        release, spec = selection.release, wanted.torch
-        if spec is None and selection.torch != release.torch:
-            spec = selection.torch  # of the track's CUDA, by the stable ABI
         chosen.setdefault((release.torchvision, spec), (release, []))[1].append(variant)
     if not chosen:
         raise BadInput(
@@ -216,11 +198,60 @@ def requests_for(
     )
 
 
-def local_torch(variant: Variant) -> str:
-    """The torch of the newest release of the variant's track with its local version: "2.10.0+cu128"."""
-    row = newest(variant, any_index=True)
-    assert row is not None, "asked only where there is one"
-    return f"{row.torch}+{toolkits()[variant.track].torch_local}"
+def _choose(
+    variant: Variant,
+    wanted: Wanted,
+    torch: TorchBuild | None,
+    source: str | None,
+    lists: Callable[[Variant, str], bool] | None,
+) -> tuple[Release, str | None]:
+    """(The release of `variant`, the torch to name for it or None); raises BadInput where `build` would refuse it.
+
+    `torch` and `source` are what `wanted` names, read.
+    """
+    version = wanted.torchvision or source
+    named = releases().get(version) if version else None
+    spec = wanted.torch
+    if torch is not None:
+        torch = _on_platform(torch, variant, wanted)
+    elif wanted.torch_index is None and lists is not None:
+        spec = _torch_of_pip(variant, named if version else newest(variant, any_index=True), lists)
+    any_index = wanted.torch_index is not None or (torch is None and spec is not None)
+    selection = select_release(variant, torchvision=wanted.torchvision, torch=torch, source=source, any_index=any_index)
+    if torch is not None:
+        _check_torch(variant, torch, named, allow_unpaired=wanted.allow_unpaired)
+        if not selection.paired and not wanted.allow_unpaired:
+            raise unpaired(selection.release, torch)
+    if source is not None:
+        action = f"Use {wanted.source} as the source of TorchVision {selection.release.torchvision}"
+        check_version(action, selection.release, source)
+    if torch is None and not any_index:
+        check_published(variant, selection.release, selection.torch, allow_unpaired=wanted.allow_unpaired)
+    if source is None and selection.needs_source:
+        raise unpinned(selection.release, variant.python)
+    if spec is None and selection.torch != selection.release.torch:
+        spec = selection.torch  # of the track's CUDA, by the stable ABI
+    return selection.release, spec
+
+
+def refusal(variant: Variant) -> str | None:
+    """Why `build` refuses `variant` where no option is given, and what to type instead; None where it does not."""
+    try:
+        _choose(variant, Wanted(exact=(variant,)), None, None, None)
+    except BadInput as error:
+        return f"{error.problem} {error.hint}"
+    return None
+
+
+def _torch_of_pip(variant: Variant, release: Release | None, lists: Callable[[Variant, str], bool]) -> str | None:
+    """The torch of `release` for the track ("2.10.0+cu128"), where the registry has none for the platform and pip does.
+
+    None where the package registry's own is taken.
+    """
+    if release is None or release.cuda != variant.cuda or release.torch_cuda(variant.platform) == variant.cuda:
+        return None
+    torch = f"{release.torch}+{toolkits()[variant.track].torch_local}"
+    return torch if lists(variant, torch) else None
 
 
 def pip_lists(variant: Variant, torch: str) -> bool:
@@ -237,31 +268,44 @@ Chosen = dict[tuple[str, str | None], tuple[Release, list[Variant]]]
 """(release, torch that is named for it or None) -> the release and its variants."""
 
 
-def _check_torch(variant: Variant, torch: TorchBuild | None) -> None:
-    """Raises BadInput where the torch that is named is known to be of another CUDA than the variant's track."""
-    if torch is None or variant.cuda is None or not (torch.cuda or torch.cpu_only):
+def _on_platform(torch: TorchBuild, variant: Variant, wanted: Wanted) -> TorchBuild:
+    """`torch` as the variant's platform has it, where a bare version was named: the package registry's build of it.
+
+    Another index may have another build, of which nothing is known before it is read.
+    """
+    if torch.local is not None or is_folder(home_expanded(wanted.torch or "")):
+        return torch
+    if wanted.torch_index is not None:
+        return replace(torch, cuda=None, cpu_only=False)
+    row = next((row for row in releases().values() if row.torch == torch.version), None)
+    cuda = row.torch_cuda(variant.platform) if row else torch.cuda
+    return replace(torch, cuda=cuda, cpu_only=row is not None and cuda is None)
+
+
+def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *, allow_unpaired: bool) -> None:
+    """Raises BadInput where the torch that is named is known to be of another CUDA than the variant's track.
+
+    `release` is the one that is named too, if one is. Even an unpaired torch has to be of the same CUDA major version.
+    """
+    if variant.cuda is None or not (torch.cuda or torch.cpu_only):
         return
-    if is_track_of(variant.cuda, torch.cuda):
+    if is_track_of(variant.cuda, torch.cuda) or (allow_unpaired and same_cuda_major(torch.cuda, variant.cuda)):
         return
     what = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
+    any_release = release is None or allow_unpaired
+    torches = [
+        other
+        for other in torches_of(variant.cuda, variant.platform)
+        if any_release or (release is not None and pairs(release, TorchBuild(version=other)))
+    ]
+    other = of_cuda(variant, torch.cuda) if any_release or (release is not None and pairs(release, torch)) else None
     raise BadInput(
         f"Build {variant} against torch {torch}",
         f"Torch {torch} is {what}, the track is CUDA {variant.cuda}.",
-        f"Name a torch built with CUDA {variant.cuda}, or another track.",
+        f"Name one built with CUDA {variant.cuda}, "
+        + (f"such as --torch {torches[0]}" if torches else "with --torch FILE.whl or --torch-index URL")
+        + (f", or choose {other}." if other else "."),
     )
-
-
-def _check_served(variant: Variant, selection: Selection) -> None:
-    """Raises BadInput where the release's published torch is known to have no code for the variant's GPU."""
-    if torch_covers(selection.release, variant) is False:
-        other = served_instead(variant)
-        raise BadInput(
-            f"Build {variant} of TorchVision {selection.release.torchvision}",
-            f"The published torch {selection.torch} has no code for {variant.sm}.",
-            (f"A published torch has it for {other}. Or name " if other else "Name ")
-            + f"a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or add --allow-unpaired: the "
-            "wheel then says that its torch does not serve this GPU.",
-        )
 
 
 def _with_source(chosen: Chosen, available: Callable[[Release], bool]) -> tuple[Chosen, list[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -154,6 +154,8 @@ def nearest(name: str, count: int = 3) -> list[str]:
     asked = _with_aliases(name.strip())
     if not asked.startswith("torchvision"):
         asked = f"torchvision-python{DEFAULT_PYTHON}-{asked}"
+    dotless = re.sub(r"(?<=python)(\d)\.(\d)", r"\1\2", asked)  # python3.12 is python312
+    asked = re.sub(r"-([A-Za-z0-9 ]+)(?=-)", _sm_of_product, dotless)
     python = max((known for known in PYTHONS if f"python{known}" in asked), key=len, default=DEFAULT_PYTHON)
     parts = set(asked.split("-"))
 
@@ -168,6 +170,13 @@ def nearest(name: str, count: int = 3) -> list[str]:
 
     names = [variant for variant, found in shared.items() if found >= enough]
     return [str(variant) for variant in sorted(names, key=likeness, reverse=True)[:count]]
+
+
+def _sm_of_product(match: re.Match[str]) -> str:
+    """A part of a name ("-h100") as the SM of the product that it names ("-sm90"), unchanged where it names none."""
+    asked = match[1].lower().replace(" ", "")
+    words = {product.lower().replace(" ", ""): sm for sm, gpu in gpus().items() for product in gpu.products}
+    return f"-{words[asked]}" if asked in words else match[0]
 
 
 def _did_you_mean(name: str) -> str:
@@ -242,7 +251,7 @@ def matching(name: str) -> list[Variant]:
     """The variants that `name`, exact or a pattern, means: of the nine core SMs, unless it names another itself.
 
     Without "torchvision-pythonNNN-" it is of the default Python, and of the default tracks unless it begins with
-    another. Raises BadInput where it means nothing.
+    another or matches none of theirs. Raises BadInput where it means nothing.
     """
     variants: list[Variant] = []
     for glob in expand_braces(name):
@@ -252,16 +261,19 @@ def matching(name: str) -> list[Variant]:
                 break
             except BadInput:
                 continue
-    return variants or select([name], _universes(name)[1])
+    return variants or select([name], every_variant())
 
 
-def _universes(glob: str) -> tuple[Sequence[Variant], Sequence[Variant]]:
-    """(The core variants, all variants) that a pattern without braces is of: see `matching`."""
-    if "-python" not in glob:
-        tracks = [track for track in TRACKS if glob.startswith(track)] or DEFAULT_TRACKS
-        return enumerate_variants(tracks=tracks), enumerate_variants(tracks=tracks, sms=None)
-    everywhere = every_variant()
-    return [v for v in everywhere if v.sm is None or v.gpu is None or v.gpu.core], everywhere
+def _universes(glob: str) -> Iterator[Sequence[Variant]]:
+    """What a pattern without braces may be of, the first that it matches: core variants before all of the same."""
+    if "-python" in glob:
+        yield [v for v in every_variant() if v.sm is None or v.gpu is None or v.gpu.core]
+        yield every_variant()
+        return
+    begun = [track for track in TRACKS if glob.startswith(track)]
+    for tracks in [begun] if begun else [DEFAULT_TRACKS, TRACKS]:
+        yield enumerate_variants(tracks=tracks)
+        yield enumerate_variants(tracks=tracks, sms=None)
 
 
 def select(patterns: Sequence[str], universe: Iterable[Variant]) -> list[Variant]:
@@ -278,7 +290,7 @@ def select(patterns: Sequence[str], universe: Iterable[Variant]) -> list[Variant
         globs = expand_braces(_with_aliases(pattern))
         hits = {v for v in variants for glob in globs if _matches(v, glob)}
         if not hits:
-            raise _no_match(pattern, globs)
+            raise _no_match(pattern, globs, variants)
         chosen |= hits
     return [variant for variant in variants if variant in chosen]
 
@@ -287,13 +299,15 @@ def _matches(variant: Variant, glob: str) -> bool:
     return fnmatch.fnmatchcase(str(variant), glob) or fnmatch.fnmatchcase(variant.short, glob)
 
 
-def _no_match(pattern: str, globs: Sequence[str]) -> BadInput:
+def _no_match(pattern: str, globs: Sequence[str], universe: Sequence[Variant]) -> BadInput:
     beyond = [variant for variant in every_variant() if any(_matches(variant, glob) for glob in globs)]
     if beyond:
+        pythons, asked = {variant.python for variant in universe}, {variant.track for variant in universe}
+        tracks = [v.track for v in beyond if v.python in pythons and v.track not in asked and v.sm in (None, *CORE_SMS)]
         return BadInput(
             f"pattern {pattern!r}",
-            f"matches nothing in the part of the matrix that was asked for, but {len(beyond)} variants outside it.",
-            f"Ask for track {', '.join(dict.fromkeys(v.track for v in beyond))} or for all; the first is {beyond[0]}.",
+            f"matches nothing in the part of the matrix that was asked for, but {len(beyond)} outside it.",
+            "Add " + "".join(f"--track {track}, or " for track in dict.fromkeys(tracks)) + "--all.",
         )
     if not any(set(glob) & set("*?[") for glob in globs):
         name = globs[0] if globs[0].startswith("torchvision-") else f"torchvision-python{DEFAULT_PYTHON}-{globs[0]}"

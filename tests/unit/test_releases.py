@@ -63,7 +63,7 @@ def test_arm_with_cuda_12_takes_an_index_that_the_user_names() -> None:
     with pytest.raises(BadInput, match=r"no torch for aarch64 .* CUDA 12\.8.*--torch-index URL") as caught:
         select_release(arm)
     assert "torch 2.10.0" in caught.value.hint
-    assert "cuda13_0 or cuda13_2" in caught.value.hint
+    assert "choose torchvision-python313-cuda13_0-sm90-armv9." in caught.value.hint
     assert select_release(arm, any_index=True).release.torchvision == "0.25.0"
 
 
@@ -205,7 +205,7 @@ def test_a_gpu_that_a_torch_has_no_code_for_gets_the_variant_that_one_has() -> N
 
 
 def test_a_release_without_a_pinned_source_gets_one_of_the_same_torch_and_python() -> None:
-    for python, instead in (("313", "0.29.1"), ("315", None)):
+    for python, instead in (("313", "0.29.1"), ("315", "0.29.1"), ("39", None)):
         row = pinned_instead(releases()["0.29.2"], python)
         assert (row.torchvision if row else None) == instead
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from _machines import record, sources
 
 from build_torchvision.choose.auto import auto_variant
+from build_torchvision.compatibility import toolkit_support
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases
+from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.source import SourceAvailability
 from build_torchvision.machine.report import detect
 from build_torchvision.requests import (
@@ -17,12 +21,14 @@ from build_torchvision.requests import (
     Wanted,
     for_pythons,
     left_out_by_reason,
+    named_variant,
     named_variants,
     pythons_named,
+    refusal,
     requests_for,
     torch_named,
 )
-from build_torchvision.variants import Variant, parse
+from build_torchvision.variants import CPU, TRACKS, Variant, parse
 
 
 def wanted(*names: str, **options: object) -> Wanted:
@@ -72,7 +78,7 @@ def test_a_track_whose_release_has_no_pinned_source_says_so_once() -> None:
         BadInput, match=r"None of them can be built: .*No sha256 is pinned.*or take --torchvision 0\.29\.1"
     ):
         requests_for(wanted("cuda13_2-*-avx2"), everywhere)
-    assert len(requests_for(wanted("cuda13_2-*-avx2", torchvision="0.29.1"), everywhere).variants) == 9
+    assert len(requests_for(wanted("cuda13_2-*-avx2", torchvision="0.29.1"), everywhere).variants) == 8  # no sm110
     both = requests_for(wanted("cuda13_{0,2}-sm90-avx2"), everywhere)
     assert [variant.track for variant in both.variants] == ["cuda13_0"]
     assert [left.variant.track for left in both.left_out] == ["cuda13_2"]
@@ -227,3 +233,120 @@ def test_an_exact_arm_name_of_cuda_12_is_built_where_pips_own_configuration_list
     assert asked == ["2.10.0+cu128"] * 2
     with pytest.raises(BadInput, match="None of them can be built"):
         requests_for(wanted("cuda12_8-sm90-arm*"), everywhere, lists=lists)  # a pattern asks nobody
+
+
+HINTED = re.compile(
+    r"(?:choose|has it for) (?P<name>torchvision-[\w-]+)(?P<more>(?: --torchvision [\d.]*\d)?)"
+    r"|(?P<options>--torchvision [\d.]*\d(?: --torch [\d.]*\d)?|--torch [\d.]*\d)"
+    r"|--python from (?P<pythons>\d+t?(?:, \d+t?)*)"
+)
+
+
+def accepted(name: str, **options: object) -> None:
+    """Raises BadInput where `plan` would refuse the variant `name` with `options`."""
+    variant = parse(name if name.startswith("torchvision-") else f"torchvision-python313-{name}")
+    asked = Wanted(exact=(variant,), **options)  # type: ignore[arg-type]  # Wanted's own fields
+    for request in requests_for(asked, everywhere).requests:
+        check_request(request)
+
+
+def advised(name: str, options: dict[str, str], hint: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """(Name, options) of each command that `hint`, which answered `name` with `options`, says to type."""
+    for match in HINTED.finditer(hint):
+        if match["pythons"]:
+            for python in match["pythons"].split(", "):
+                yield re.sub(r"python\d+t?", f"python{python}", name), options
+            continue
+        words = (match["options"] or match["more"]).split()
+        typed = dict(zip((word[2:] for word in words[::2]), words[1::2], strict=True))
+        yield match["name"] or name, {**options, **typed}
+
+
+def follow(name: str, options: dict[str, str], steps: int = 3) -> None:
+    """Do what each hint says, one option that is wrong after another, until `plan` accepts it."""
+    try:
+        accepted(name, **options)
+    except BadInput as error:
+        ways = list(advised(name, options, error.hint))
+        if not steps or (name, options) in ways:
+            pytest.fail(f"{name} {options}: {error}")
+        for instead, typed in ways:
+            follow(instead, typed, steps - 1)
+
+
+@pytest.mark.parametrize("isa", ["avx2", "armv9"])
+@pytest.mark.parametrize("track", TRACKS)
+def test_what_an_error_says_to_type_leads_to_a_build(track: str, isa: str) -> None:
+    """Every release, every torch and some pairs on every track: the names, releases, torches and Pythons of hints."""
+    torches = list(dict.fromkeys(row.torch for row in releases().values()))
+    asked: list[dict[str, str]] = [{}, *({"torch": torch} for torch in torches)]
+    asked += [{"torchvision": release} for release in releases()]
+    asked += [
+        {"torchvision": release, "torch": torch}
+        for release in ("0.20.1", "0.25.0", "0.29.1", "0.29.2")
+        for torch in ("2.5.1", "2.7.0", "2.14.0", "2.15.0")
+    ]
+    for sm, python in (("sm60", "313"), ("sm90", "312"), ("sm90", "313"), ("sm90", "315"), ("sm110", "313")):
+        if track == CPU or toolkit_support(track, sm) is not None:
+            short = f"{track}-{isa}" if track == CPU else f"{track}-{sm}-{isa}"
+            for options in asked:
+                follow(f"torchvision-python{python}-{short}", options)
+
+
+def test_an_index_that_is_named_may_have_another_build_of_a_torch() -> None:
+    """A torch of the index is not the package registry's, which the table describes."""
+    index = {"torch_index": "https://example.org/whl/cu126"}
+    for options in ({"torchvision": "0.29.1"}, {"torch": "2.14.0"}, {"torchvision": "0.25.0", "torch": "2.10.0"}):
+        accepted("cuda12_6-sm90-avx2", **options, **index)
+        with pytest.raises(BadInput, match=r"built with CUDA 1[23]\.\d, the track is CUDA 12\.6"):
+            accepted("cuda12_6-sm90-avx2", **options)
+
+
+def test_a_torch_that_is_cpu_only_on_the_platform_is_refused_before_it_is_fetched() -> None:
+    accepted("cuda12_4-sm90-avx2", torchvision="0.21.0")
+    with pytest.raises(BadInput, match=r"no torch for aarch64 that is built with CUDA 12\.4"):
+        accepted("cuda12_4-sm90-armv9", torchvision="0.21.0")
+    with pytest.raises(BadInput, match=r"Torch 2\.6\.0 is a CPU-only build, the track is CUDA 12\.4"):
+        accepted("cuda12_4-sm90-armv9", torch="2.6.0")
+    accepted("cpu-armv9", torch="2.6.0")
+    accepted("cuda12_4-sm90-armv9", torch="2.6.0+cu124")
+
+
+def test_pip_is_asked_for_the_torch_of_a_release_that_is_named() -> None:
+    lists = {"lists": lambda variant, torch: torch == "2.6.0+cu124"}
+    (request,) = requests_for(wanted("cuda12_4-sm90-armv9", torchvision="0.21.0"), everywhere, **lists).requests  # type: ignore[arg-type]
+    assert (request.release.torchvision, request.torch) == ("0.21.0", "2.6.0+cu124")
+
+
+def test_an_unpaired_torch_still_has_to_be_of_the_tracks_cuda() -> None:
+    accepted("cuda12_6-sm90-avx2", torchvision="0.21.0", torch="2.7.0", allow_unpaired=True)
+    with pytest.raises(BadInput, match=r"Torch 2\.7\.0 is built with CUDA 12\.6, the track is CUDA 13\.0"):
+        accepted("cuda13_0-sm90-avx2", torch="2.7.0", allow_unpaired=True)
+
+
+def test_a_pattern_leaves_out_the_tracks_that_a_named_release_is_not_of() -> None:
+    found = requests_for(wanted("cuda12_{4,6}-sm90-avx2", "cuda12_[46]-sm60-avx2", torchvision="0.21.0"), everywhere)
+    assert [variant.short for variant in found.variants] == ["cuda12_4-sm90-avx2", "cuda12_4-sm60-avx2"]
+
+
+def test_one_variant_is_named_in_full_or_without_its_beginning() -> None:
+    for name in ("cpu-avx2", "torchvision-python313-cpu-avx2"):
+        assert named_variant(name) == parse("torchvision-python313-cpu-avx2")
+    with pytest.raises(BadInput, match=r"6 variants match it.*`variants 'cpu-\*'`"):
+        named_variant("cpu-*")
+    with pytest.raises(BadInput, match="Did you mean torchvision-python313-cpu-avx"):
+        named_variant("cpu-avx1")
+
+
+def test_what_build_refuses_is_told_with_its_reason() -> None:
+    for short, told in (
+        ("python313-cpu-avx2", None),
+        ("python313-cuda13_0-sm110-armv9", None),
+        ("python313-cuda12_8-sm90-armv9", r"no torch for aarch64.* choose torchvision-python313-cuda13_0-sm90-armv9"),
+        ("python313-cuda12_8-sm110-avx2", r"no code for sm110"),
+        ("python310-cuda13_2-sm90-avx2", r"No release of the track has wheels for Python 3\.10"),
+        ("python315-cpu-avx2", r"No sha256 is pinned.*--torchvision 0\.29\.1 --torch 2\.15\.0\."),
+    ):
+        found = refusal(parse(f"torchvision-{short}"))
+        assert (found is None) == (told is None), short
+        assert told is None or re.search(told, found or "")

@@ -144,5 +144,5 @@ def test_a_pattern_of_nothing_is_refused() -> None:
 
 def test_a_release_whose_torch_is_of_another_cuda_is_refused_before_it_is_fetched() -> None:
     variant = parse("torchvision-python313-cuda12_8-sm90-avx2")
-    with pytest.raises(BadInput, match=r"Its torch, 2\.6\.0, is built with CUDA 12\.4.*--torch 2\.8\.0"):
+    with pytest.raises(BadInput, match=r"Its torch, 2\.6\.0, is built with CUDA 12\.4.*--torchvision 0\.25\.0"):
         resolve_inputs(BuildRequest(variants=(variant,), release=release_named("0.21.0")))

@@ -21,6 +21,7 @@ from build_torchvision.cli.examples import EXAMPLES
 from build_torchvision.cli.main import COMMANDS, make_app, overview
 from build_torchvision.cli.options import OUT, Output
 from build_torchvision.cli.sheet import LEAST_WIDTH, Sheet
+from build_torchvision.describe import notes
 from build_torchvision.variants import enumerate_variants, every_variant
 from build_torchvision.verify.checks import Check, Report
 from build_torchvision.verify.static import audit_wheel
@@ -67,7 +68,7 @@ def test_the_list_of_variants_has_one_line_each(width: int) -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_sheets_and_reports_fold_what_is_long_and_cut_nothing_off(width: int, tmp_path: Path) -> None:
     for variant in enumerate_variants()[::7]:
-        assert faults(printed(tables.variant_sheet(variant), width), width) == []
+        assert faults(printed(tables.variant_sheet(variant, notes(variant)), width), width) == []
     failed = Check(name="exported codec symbols", ok=False, detail=f"torchvision/_C.so: {'jpeg_start ' * 40}")
     for report in (audit_wheel(sealed(tmp_path / "dist")), Report(variant=LONG, checks=(failed,))):
         assert faults(shown(tables.proof_table(report), width), width) == []

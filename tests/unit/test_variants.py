@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from build_torchvision.variants import (
     enumerate_variants,
     every_variant,
     expand_braces,
+    matching,
     nearest,
     parse,
     select,
@@ -104,6 +106,9 @@ def test_one_wrong_letter_still_leads_to_the_right_name(variant: Variant, data: 
         ("torchvision-python313-cuda12_8-avx2", "torchvision-python313-cuda12_8-sm80-avx2"),
         ("torchvision-python313-cpu-sm80-avx2", "torchvision-python313-cpu-avx2"),
         ("torchvision-python39-cpu-avx2", "torchvision-python313-cpu-avx2"),
+        ("torchvision-python3.12-cpu-avx2", "torchvision-python312-cpu-avx2"),
+        ("torchvision-python313-cuda12_8-H100-avx2", "torchvision-python313-cuda12_8-sm90-avx2"),
+        ("cuda12_8-rtx4090-avx512", "torchvision-python313-cuda12_8-sm89-avx512"),
     ],
 )
 def test_a_wrong_name_gets_the_nearest_right_one_first(wrong: str, right: str) -> None:
@@ -245,10 +250,25 @@ def test_braces_expand_as_in_a_shell() -> None:
     assert expand_braces(pattern) == ["-".join(pair) for pair in itertools.product(*parts)]
 
 
+def test_a_pattern_of_tracks_looks_beyond_the_default_ones_where_they_have_nothing() -> None:
+    assert [v.short for v in matching("cuda13_?-sm90-avx2")] == ["cuda13_0-sm90-avx2", "cuda13_2-sm90-avx2"]
+    assert [v.short for v in matching("cuda12_[46]-sm60-avx2")] == ["cuda12_4-sm60-avx2", "cuda12_6-sm60-avx2"]
+    assert {v.track for v in matching("cuda*-sm90-avx2")} == {"cuda12_8"}
+
+
 def test_a_pattern_that_matches_only_outside_says_where() -> None:
-    with pytest.raises(BadInput) as caught:
-        select(["cuda13_0-*"], enumerate_variants())
-    assert "Ask for track cuda13_0" in caught.value.hint
+    for pattern, hint in (
+        ("cuda13_?-sm90-*", "Add --track cuda13_0, or --track cuda13_2, or --all."),
+        ("cuda12_8-sm60-*", "Add --all."),
+        ("cuda12_6-sm60-*", "Add --all."),
+        ("torchvision-python312-cpu-*", "Add --all."),
+    ):
+        with pytest.raises(BadInput) as caught:
+            select([pattern], enumerate_variants())
+        assert caught.value.hint == hint
+        assert select([pattern], every_variant())
+        for track in re.findall(r"--track (\w+)", hint):
+            assert select([pattern], enumerate_variants(tracks=[track]))
 
 
 def test_a_name_that_cannot_be_gets_its_reason_from_select_too() -> None:

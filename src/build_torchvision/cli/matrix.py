@@ -12,7 +12,8 @@ from build_torchvision.cli.options import OUT, OUTPUT, WHAT, Json, TorchIndex, f
 from build_torchvision.describe import describe, notes
 from build_torchvision.fleet import fleet
 from build_torchvision.plan_report import operators_of_build
-from build_torchvision.variants import enumerate_variants, every_variant, parse, select
+from build_torchvision.requests import named_variant, refusal
+from build_torchvision.variants import enumerate_variants, every_variant, select
 
 
 def variants(
@@ -46,10 +47,12 @@ def variants(
         OUT.print(tables.variants_table(found, OUT.width))
 
 
-def show(name: Annotated[str, Parameter(help="A variant's full name.")], *, as_json: Json = False) -> None:
+def show(name: Annotated[str, Parameter(help="A variant, such as cpu-avx512.")], *, as_json: Json = False) -> None:
     """Describe variant NAME: its flags, how its toolkit serves its GPU, and what to know before choosing it."""
-    variant = parse(name)
+    variant = named_variant(name)
+    refused = refusal(variant)
+    told = [*notes(variant), *([f"Without further options `build` refuses it: {refused}"] if refused else [])]
     if as_json:
-        print(json.dumps({**describe(variant), "notes": notes(variant), **operators_of_build(variant)}, indent=2))
+        print(json.dumps({**describe(variant), "notes": told, **operators_of_build(variant)}, indent=2))
     else:
-        tables.variant_sheet(variant).print(OUT)
+        tables.variant_sheet(variant, told).print(OUT)

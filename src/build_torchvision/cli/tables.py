@@ -10,7 +10,6 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from build_torchvision.cli.sheet import Sheet
-from build_torchvision.describe import notes
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.plan_report import operators_of_build
 from build_torchvision.variants import Variant
@@ -68,8 +67,8 @@ def variants_table(variants: Sequence[Variant], width: int) -> Table:
     return listing(fields, rows, width)
 
 
-def variant_sheet(variant: Variant) -> Sheet:
-    """All that the facts say of one variant."""
+def variant_sheet(variant: Variant, told: Sequence[str]) -> Sheet:
+    """All that the facts say of one variant, with the notes `told`."""
     isa = f"{variant.isa}: {' '.join(isa_flags(variant))} (first CPUs: {variant.isa_facts.first_cpus})"
     rows = [("variant", str(variant)), ("python", variant.python_version), ("platform", variant.platform)]
     rows.append(("CPU ISA", isa))
@@ -81,7 +80,7 @@ def variant_sheet(variant: Variant) -> Sheet:
         rows.append(("codegen", f"{codegen.kind}: {' '.join(codegen.gencode)}"))
         rows.append(("", codegen.reason))
     rows += [(key.replace("_", " "), " ".join(names)) for key, names in operators_of_build(variant).items() if names]
-    return Sheet.of([*rows, *(("note", note) for note in notes(variant))])
+    return Sheet.of([*rows, *(("note", note) for note in told)])
 
 
 def proof_table(proof: Report) -> Table:

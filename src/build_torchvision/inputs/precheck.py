@@ -7,10 +7,9 @@ from pathlib import Path
 
 from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
-from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told_cuda
+from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.reading import home_expanded, is_folder
-from build_torchvision.releases import torch_covers
 
 
 def check_request(request: BuildRequest) -> None:
@@ -20,12 +19,10 @@ def check_request(request: BuildRequest) -> None:
     the variant's GPU; a source has to be known.
     """
     platform = check_buildable(request.variants, request.release, torch_named=request.torch is not None)
-    check_told_cuda(request)
+    check_told(request)
     check_source(request)
     first = request.variants[0]
-    if request.torch is None and request.torch_index is None:
-        _check_published(request)
-    elif request.torch is not None and is_folder(home_expanded(request.torch)):
+    if request.torch is not None and is_folder(home_expanded(request.torch)):
         torch = torch_sdk(
             request.torch,
             request.release,
@@ -44,16 +41,6 @@ def _carried(library: Path, modified: int) -> tuple[frozenset[str], frozenset[st
     from build_torchvision.binary.fatbin import architectures
 
     return architectures(library)
-
-
-def _check_published(request: BuildRequest) -> None:
-    lost = [variant for variant in request.variants if torch_covers(request.release, variant) is False]
-    if lost and not request.allow_unpaired:
-        raise BadInput(
-            f"Build {lost[0]} against torch {request.release.torch}",
-            f"The published torch {request.release.torch} has no code that runs on {lost[0].sm}.",
-            "Name a torch built for it with --torch, or choose another --torchvision.",
-        )
 
 
 def _check_folder(request: BuildRequest, torch: TorchSdk) -> None:

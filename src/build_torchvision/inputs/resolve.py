@@ -13,7 +13,7 @@ from typing import Literal
 
 from build_torchvision.compatibility import Sm, same_cuda_major
 from build_torchvision.errors import BadInput, FetchFailed, MissingInput
-from build_torchvision.facts import Release, releases, toolkits
+from build_torchvision.facts import Release, toolkits
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.cache import check_cache
 from build_torchvision.inputs.codecs import Codecs, find_codecs, pinned_codecs, sysroot
@@ -26,6 +26,7 @@ from build_torchvision.inputs.source import Source, fetch_source, unpinned
 from build_torchvision.inputs.toolchain import DEFAULT_GLIBC
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.operators import FOLDER, Choice, described
+from build_torchvision.releases import check_published, newest
 from build_torchvision.spec import CodecIdentity, LibraryIdentity, TorchIdentity, WheelSpec, distinct, resolved_tuning
 from build_torchvision.variants import Variant
 
@@ -121,10 +122,12 @@ def check_buildable(variants: Sequence[Variant], release: Release, *, torch_name
     for variant in variants:
         action = f"Build {variant} of TorchVision {release.torchvision}"
         if variant.python not in release.pythons and not (torch_named and release.stable_abi):
+            other = newest(variant)
             raise BadInput(
                 action,
-                f"torch {release.torch} has no wheels for Python {variant.python[0]}.{variant.python[1:]}.",
-                f"Choose --python from {', '.join(release.pythons)}, or another --torchvision.",
+                f"torch {release.torch} has no wheels for Python {variant.python_version}.",
+                f"Choose --python from {', '.join(release.pythons)}"
+                + (f", or --torchvision {other.torchvision}." if other and other.sha256 and not torch_named else "."),
             )
     if not variants:
         raise BadInput("Build", "No variant was named.", "Try `build-torchvision variants`.")
@@ -142,7 +145,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     platform = check_buildable(request.variants, request.release, torch_named=request.torch is not None)
     check_source(request)
     check_cache()
-    check_told_cuda(request)
+    check_told(request)
     compiler = _compiler(request, platform)
     for isa, flags in isas_of(request.variants).items():
         if not accepts(compiler, flags):
@@ -288,17 +291,11 @@ def _codecs(request: BuildRequest, compiler: Compiler, platform: str) -> Codecs:
     return find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
 
 
-def check_told_cuda(request: BuildRequest) -> None:
-    """Raises BadInput where the table says that the release's own torch is of another CUDA, before it is fetched."""
-    first, known = request.variants[0], request.release
-    if first.cuda and known.cuda and request.torch is None and first.cuda != known.cuda:
-        others = [other.torch for other in releases().values() if other.cuda == first.cuda]
-        raise BadInput(
-            f"Build track {first.track} of TorchVision {known.torchvision}",
-            f"Its torch, {known.torch}, is built with CUDA {known.cuda}, the track is {first.cuda}.",
-            f"Choose track cuda{known.cuda.replace('.', '_')}, or name a torch built with CUDA {first.cuda} and take "
-            f"--allow-unpaired: --torch {' or '.join(others) or 'FILE.whl'}.",
-        )
+def check_told(request: BuildRequest) -> None:
+    """Raises BadInput where the table says that the release's own torch does not go with a variant: before a fetch."""
+    if request.torch is None and request.torch_index is None:
+        for variant in request.variants:
+            check_published(variant, request.release, request.release.torch, allow_unpaired=request.allow_unpaired)
 
 
 def _covered(request: BuildRequest, torch: TorchSdk, specs: Sequence[WheelSpec]) -> list[WheelSpec]:

@@ -86,14 +86,16 @@ def fetch_source(release: Release, given: Path | None = None) -> Source:
 def unpinned(release: Release, python: str = "313") -> BadInput:
     """The error of a release whose archive nobody has hashed: where it lies, and what can be built for `python`."""
     other = pinned_instead(release, python)
+    instead = ""
+    if other is not None and python in other.pythons:
+        instead = f", or take --torchvision {other.torchvision}, which goes with torch {release.torch} too"
+    elif other is not None:  # only the torch of `release` is for this Python
+        instead = f", or take --torchvision {other.torchvision} --torch {release.torch}"
     return BadInput(
         f"Fetch the source of TorchVision {release.torchvision}",
         "No sha256 is pinned for its archive, so it is not fetched.",
         f"Name a source that you trust with --source DIR|TARBALL (its tag archive is "
-        f"{GITHUB_ARCHIVE.format(version=release.torchvision)})"
-        + (
-            f", or take --torchvision {other.torchvision}, which goes with torch {release.torch} too." if other else "."
-        ),
+        f"{GITHUB_ARCHIVE.format(version=release.torchvision)}){instead}.",
     )
 
 
