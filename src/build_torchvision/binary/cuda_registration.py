@@ -21,9 +21,6 @@ from iced_x86 import Decoder, InstructionInfoFactory, Mnemonic, OpAccess, OpKind
 from build_torchvision.binary.elf_file import (
     EM_AARCH64,
     EM_X86_64,
-    PT_LOAD,
-    SHF_EXECINSTR,
-    SHT_NOBITS,
     SHT_RELA,
     UNREADABLE,
     ElfFile,
@@ -67,8 +64,7 @@ def registrations(data: bytes) -> Registrations:
             return Registrations(names=frozenset())
         codes = [
             _Code(name=section.name, address=section.address, data=file.contents(section))
-            for section in file.sections
-            if section.flags & SHF_EXECINSTR and section.type != SHT_NOBITS
+            for section in file.code_sections
         ]
         calls = _calls_x86_64 if file.machine == EM_X86_64 else _calls_aarch64
         names, unreadable = set[str](), []
@@ -85,7 +81,7 @@ def registrations(data: bytes) -> Registrations:
 
 def _slots(file: ElfFile, kinds: tuple[int, ...]) -> frozenset[int]:
     """The addresses of the global offset table's entries for SYMBOL."""
-    found = set()
+    found = set[int]()
     for section in file.sections:
         if section.type != SHT_RELA or section.link >= len(file.sections):
             continue
@@ -93,20 +89,15 @@ def _slots(file: ElfFile, kinds: tuple[int, ...]) -> frozenset[int]:
         wanted = {i for i, symbol in enumerate(symbols) if symbol.name == SYMBOL}
         if not wanted:
             continue
-        data = file.contents(section)
-        for offset, info, _ in struct.iter_unpack("<QQq", data[: len(data) // 24 * 24]):
-            if info >> 32 in wanted and info & 0xFFFFFFFF in kinds:
-                found.add(offset)
+        found |= {row.offset for row in file.relocations(section) if row.symbol in wanted and row.kind in kinds}
     return frozenset(found)
 
 
 def _text_at(file: ElfFile, data: bytes, address: int) -> str | None:
     """The C string at a virtual address that the file itself fills, if it is a name."""
-    for segment in file.segments:
-        if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.size:
-            match = _NAME.match(data, segment.offset + address - segment.address)
-            return match[0].decode() if match and data[match.end() : match.end() + 1] == b"\0" else None
-    return None
+    offset = file.offset_of(address)
+    match = _NAME.match(data, offset) if offset is not None else None
+    return match[0].decode() if match and data[match.end() : match.end() + 1] == b"\0" else None
 
 
 def _calls_x86_64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:

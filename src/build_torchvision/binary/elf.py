@@ -16,11 +16,9 @@ from build_torchvision.binary.elf_file import (
     PF_X,
     PT_DYNAMIC,
     PT_LOAD,
-    SHF_EXECINSTR,
     SHT_DYNSYM,
     SHT_GNU_VERNEED,
     SHT_GNU_VERSYM,
-    SHT_NOBITS,
     UNREADABLE,
     ElfFile,
     NotElf,
@@ -225,11 +223,10 @@ def _strings(file: ElfFile, address: int | None) -> bytes:
 
 
 def _code(file: ElfFile) -> Iterator[Section]:
-    sections = [s for s in file.sections if s.flags & SHF_EXECINSTR and s.type != SHT_NOBITS and s.size]
-    total = sum(section.size for section in sections)
+    total = sum(section.size for section in file.code_sections)
     if total > MAX_CODE:
         raise NotElf(f"an ELF file with {total >> 20} MiB of machine code, more than {MAX_CODE >> 20}")
-    for section in sections:
+    for section in file.code_sections:
         yield Section(name=section.name, address=section.address, data=file.contents(section))
 
 

@@ -10,6 +10,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 EM_X86_64, EM_AARCH64, EM_CUDA = 62, 183, 190
 SHT_STRTAB, SHT_RELA, SHT_NOBITS, SHT_DYNSYM = 3, 4, 8, 11
@@ -24,6 +25,7 @@ _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
+_RELOCATION = struct.Struct("<QQq")
 # What reading bytes that are no whole file raises.
 UNREADABLE = (struct.error, IndexError, ValueError, KeyError, TypeError, OverflowError)
 
@@ -65,6 +67,15 @@ class Symbol:
     bind: int
     other: int
     section: int
+
+
+class Relocation(NamedTuple):
+    """A place that the loader fills. `kind` is the processor's R_..., `symbol` a row of the linked symbol table."""
+
+    offset: int
+    kind: int
+    symbol: int
+    addend: int
 
 
 class ElfFile:
@@ -111,6 +122,31 @@ class ElfFile:
     def section(self, name: str) -> SectionHeader | None:
         """The first section of that name."""
         return next((section for section in self.sections if section.name == name), None)
+
+    @property
+    def code_sections(self) -> list[SectionHeader]:
+        """The sections of machine code that the file fills."""
+        return [s for s in self.sections if s.flags & SHF_EXECINSTR and s.type != SHT_NOBITS and s.size]
+
+    def address_of(self, offset: int) -> int | None:
+        """The virtual address at which the byte at `offset` of the file is loaded; None for one that is not."""
+        for segment in self.segments:
+            if segment.type == PT_LOAD and segment.offset <= offset < segment.offset + segment.size:
+                return segment.address + offset - segment.offset
+        return None
+
+    def offset_of(self, address: int) -> int | None:
+        """Where in the file the byte is that is loaded at `address`; None where the file does not fill it."""
+        for segment in self.segments:
+            if segment.type == PT_LOAD and segment.address <= address < segment.address + segment.size:
+                return segment.offset + address - segment.address
+        return None
+
+    def relocations(self, table: SectionHeader) -> Iterator[Relocation]:
+        """The rows of a section of type SHT_RELA. Raises NotElf where they are not all in the file."""
+        data = self.contents(table)
+        for offset, info, addend in _RELOCATION.iter_unpack(data[: len(data) // _RELOCATION.size * _RELOCATION.size]):
+            yield Relocation(offset, info & 0xFFFFFFFF, info >> 32, addend)
 
     def contents(self, header: SectionHeader | SegmentHeader) -> bytes:
         """The bytes that a header points to. Raises NotElf where they are not all in the file."""

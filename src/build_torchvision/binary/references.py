@@ -12,9 +12,6 @@ from collections.abc import Collection
 from build_torchvision.binary.elf_file import (
     EM_AARCH64,
     EM_X86_64,
-    PT_LOAD,
-    SHF_EXECINSTR,
-    SHT_NOBITS,
     SHT_RELA,
     UNREADABLE,
     ElfFile,
@@ -32,35 +29,25 @@ def referred(data: bytes, offsets: Collection[int]) -> frozenset[int]:
     """
     try:
         file = ElfFile(data)
-        places = {address: offset for offset in offsets if (address := _address(file, offset)) is not None}
+        places = {address: offset for offset in offsets if (address := file.address_of(offset)) is not None}
         found = _in_relocations(file, places.keys())
         search = {EM_X86_64: _in_code_x86_64, EM_AARCH64: _in_code_aarch64}.get(file.machine)
-        for section in file.sections if search else ():
-            if section.flags & SHF_EXECINSTR and section.type != SHT_NOBITS:
-                assert search is not None
+        if search is not None:
+            for section in file.code_sections:
                 found |= search(file.contents(section), section.address, places.keys())
     except UNREADABLE as error:
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
     return frozenset(places[address] for address in found)
 
 
-def _address(file: ElfFile, offset: int) -> int | None:
-    """The virtual address at which the byte at `offset` of the file is loaded."""
-    for segment in file.segments:
-        if segment.type == PT_LOAD and segment.offset <= offset < segment.offset + segment.size:
-            return segment.address + offset - segment.offset
-    return None
-
-
 def _in_relocations(file: ElfFile, wanted: Collection[int]) -> set[int]:
-    found = set[int]()
-    for section in file.sections:
-        if section.type == SHT_RELA:
-            data = file.contents(section)
-            for _, info, addend in struct.iter_unpack("<QQq", data[: len(data) // 24 * 24]):
-                if addend in wanted and info & 0xFFFFFFFF == _RELATIVE.get(file.machine):
-                    found.add(addend)
-    return found
+    return {
+        row.addend
+        for section in file.sections
+        if section.type == SHT_RELA
+        for row in file.relocations(section)
+        if row.addend in wanted and row.kind == _RELATIVE.get(file.machine)
+    }
 
 
 def _in_code_x86_64(code: bytes, base: int, wanted: Collection[int]) -> set[int]:
