@@ -5,6 +5,7 @@ from __future__ import annotations
 from build_torchvision.facts import Release
 from build_torchvision.flags import cuda_codegen, isa_flags
 from build_torchvision.inputs.cache import cache_dir
+from build_torchvision.inputs.codecs import KNOWN
 from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.operators import Choice, tuned_operators
@@ -12,8 +13,6 @@ from build_torchvision.releases import newest
 from build_torchvision.requests import torch_named
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
 from build_torchvision.variants import Variant
-
-CODECS = ("jpeg", "png", "webp")
 
 
 def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
@@ -32,7 +31,7 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
         ),
         compiler=request.compiler,
         ptx=request.ptx,
-        codecs=tuple(CodecIdentity(name=name, version="") for name in CODECS if name not in request.without),
+        codecs=tuple(CodecIdentity(name=name, version="") for name in KNOWN if name not in request.without),
         tuning=resolved_tuning(variant, enabled=request.tuning),
         glibc=None if glibc == "host" else glibc,
         any_python=request.any_python or release.stable_abi,

@@ -117,3 +117,25 @@ def test_a_name_and_auto_exclude_each_other(command: str, capsys: pytest.Capture
 
 def test_plan_chooses_the_variant_as_build_does(capsys: pytest.CaptureFixture[str]) -> None:
     assert planned(capsys, "--auto")["variant"] == str(WheelOptions().best_variant(lambda release: True))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--glibc", "2.17"], '"2.28", "2.34", "host"'),
+        (["--compiler", "icc"], '"auto", "clang", "gcc"'),
+        (["--cuda-compiler", "nvc"], '"auto", "clang", "nvcc"'),
+        (["--without", "jpg"], '"jpeg", "png", "webp"'),
+        (["--cuda", "missing"], "Use the CUDA toolkit in missing"),
+        (["--cuda", "."], "It holds no include/cuda.h"),
+    ],
+)
+def test_plan_refuses_what_build_would(
+    words: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", "cuda13_0-sm90-avx2", *words])
+    said = capsys.readouterr()
+    assert ended.value.code == BadInput.exit_code
+    assert told in " ".join((said.out + said.err).split())

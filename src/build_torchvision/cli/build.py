@@ -26,6 +26,7 @@ from build_torchvision.cli.options import (
 from build_torchvision.cli.sheet import Sheet
 from build_torchvision.cli.wheel_options import WHEEL, Wheel
 from build_torchvision.errors import VerificationFailed
+from build_torchvision.execute.launcher import LauncherChoice
 from build_torchvision.inputs.source import SourceAvailability
 from build_torchvision.plan_report import describe_plan
 from build_torchvision.requests import pip_lists
@@ -51,7 +52,7 @@ def build(
     *names: Names,
     wheel: Wheel = WHEEL,
     jobs: Annotated[int | None, Parameter(group=COMPILING)] = None,
-    launcher: Annotated[str, Parameter(group=COMPILING)] = "auto",
+    launcher: Annotated[LauncherChoice, Parameter(group=COMPILING)] = "auto",
     out_dir: Annotated[Path, Parameter(name="--out", group=RESULT)] = Path("dist"),
     build_dir: Annotated[Path | None, Parameter(group=COMPILING)] = None,
     verify_: Annotated[bool, Parameter(name="--verify", negative=(), group=RESULT)] = False,
@@ -64,8 +65,8 @@ def build(
     Parameters
     ----------
     launcher
-        A compiler cache: auto, ccache, sccache or none. auto takes ccache, else sccache, where one is on PATH. Its own
-        environment variables name a remote cache, such as CCACHE_REMOTE_STORAGE.
+        A compiler cache. auto takes ccache, else sccache, where one is on PATH. Its own environment variables name a
+        remote cache, such as CCACHE_REMOTE_STORAGE.
     jobs
         How many compilers run at once. Default: from the cores and the memory.
     build_dir

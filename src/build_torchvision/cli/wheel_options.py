@@ -25,7 +25,11 @@ from build_torchvision.cli.options import (
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release as ReleaseRow
 from build_torchvision.facts import releases
+from build_torchvision.inputs.codecs import CodecName
+from build_torchvision.inputs.compiler import CompilerChoice
+from build_torchvision.inputs.cuda_compiler import CudaCompilerChoice
 from build_torchvision.inputs.source import source_version
+from build_torchvision.inputs.toolchain import GlibcChoice
 from build_torchvision.machine.report import detect
 from build_torchvision.machine.sources import this_machine
 from build_torchvision.operators import Choice
@@ -61,8 +65,8 @@ class WheelOptions:
     torch_index: TorchIndex = None
     source: Source = None
     without: Annotated[
-        tuple[str, ...],
-        Parameter(name="--without", negative=(), group=INPUTS, help="Leave out a codec: jpeg, png or webp."),
+        tuple[CodecName, ...],
+        Parameter(name="--without", negative=(), group=INPUTS, help="Leave out a codec."),
     ] = ()
     codecs: Annotated[
         Literal["pinned", "system"] | None,
@@ -75,9 +79,9 @@ class WheelOptions:
         bool,
         flag(INPUTS, "Accept a torch that is not the release's own. The wheel's version then ends in .unpaired."),
     ] = False
-    compiler: Annotated[
-        str, Parameter(group=COMPILING, help="auto, clang or gcc. auto is clang from the package registry.")
-    ] = "auto"
+    compiler: Annotated[CompilerChoice, Parameter(group=COMPILING, help="auto is clang from the package registry.")] = (
+        "auto"
+    )
     cc_prefix: Annotated[
         str | None,
         Parameter(
@@ -86,7 +90,7 @@ class WheelOptions:
         ),
     ] = None
     glibc: Annotated[
-        str | None,
+        GlibcChoice | None,
         Parameter(
             group=COMPILING,
             help="The oldest glibc that the wheel runs on: 2.28 (the default), 2.34, or host for this machine's own.",
@@ -96,7 +100,7 @@ class WheelOptions:
         Path | None,
         Parameter(group=COMPILING, help="An installed CUDA toolkit. Default: its parts from the package registry."),
     ] = None
-    cuda_compiler: Annotated[str, Parameter(group=COMPILING, help="auto, clang or nvcc. auto is clang.")] = "auto"
+    cuda_compiler: Annotated[CudaCompilerChoice, Parameter(group=COMPILING, help="auto is clang.")] = "auto"
     ptx: Annotated[
         bool, flag(COMPILING, "Add PTX to the cubins, so that the driver can compile it for later GPUs.")
     ] = False

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
 
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.graph.actions import ActionKind
 
-CHOICES = ("auto", "ccache", "sccache", "none")
+LauncherChoice = Literal["auto", "ccache", "sccache", "none"]
 # What each can stand in for. ccache takes every compiler step, thanks to graph/tools.py; sccache knows neither `-S` nor
 # `-x cpp-output`, so what it caches are the plain compiles to objects.
 KINDS = {
@@ -83,8 +84,9 @@ def find_launcher(choice: str, identity: Sequence[str], folder: Path) -> Launche
     the cache lies, and which remote one it shares, is the user's: CCACHE_DIR, CCACHE_REMOTE_STORAGE, SCCACHE_REDIS and
     so on pass through. Raises MissingInput when it is named and not here, BadInput for an unknown choice.
     """
-    if choice not in CHOICES:
-        raise BadInput(f"--launcher {choice}", "No such compiler cache is known.", f"Choose {', '.join(CHOICES)}.")
+    choices = get_args(LauncherChoice)
+    if choice not in choices:
+        raise BadInput(f"--launcher {choice}", "No such compiler cache is known.", f"Choose {', '.join(choices)}.")
     names = ("ccache", "sccache") if choice == "auto" else () if choice == "none" else (choice,)
     for name in names:
         program = shutil.which(name)

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from build_torchvision.errors import BadInput, MissingInput
 from build_torchvision.facts.codecs import reported_advisories
@@ -20,8 +21,9 @@ from build_torchvision.inputs.codec_sources import CodecSource, fetch_codec_sour
 from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
+CodecName = Literal["jpeg", "png", "webp"]
 # codec: (pkg-config's name, apt's package)
-KNOWN = {
+KNOWN: dict[CodecName, tuple[str, str]] = {
     "jpeg": ("libjpeg", "libjpeg-dev"),
     "png": ("libpng", "libpng-dev"),
     "webp": ("libwebp", "libwebp-dev"),
@@ -125,7 +127,7 @@ def find_codecs(without: frozenset[str] = frozenset(), sysroot: Sysroot | None =
     """
     _check_names(without)
     found: dict[str, Codec] = {}
-    missing: list[str] = []
+    missing: list[CodecName] = []
     for name, (library, _) in KNOWN.items():
         if name in without:
             continue

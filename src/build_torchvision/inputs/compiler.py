@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, FetchFailed, MissingInput
 from build_torchvision.facts import OLDEST_CLANG
@@ -18,7 +18,7 @@ from build_torchvision.inputs.toolchain import Toolchain, fetch_toolchain
 from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
-Choice = Literal["auto", "clang", "gcc"]
+CompilerChoice = Literal["auto", "clang", "gcc"]
 # The first versions that know every -march of the matrix (x86-64-v4 with AVX512-BF16, armv9-a).
 FIRST_GCC, FIRST_CLANG = 12, OLDEST_CLANG
 PROBE = "#include <string>\n#include <vector>\nstd::vector<std::string> probe(int n) { return {std::to_string(n)}; }\n"
@@ -60,7 +60,7 @@ def find_compiler(
     install, BadInput for an unknown choice, or one that the glibc excludes.
     """
     action = f"Find a C++ compiler for {platform} (--compiler {choice})"
-    if choice not in ("auto", "clang", "gcc"):
+    if choice not in get_args(CompilerChoice):
         raise BadInput(action, "No such compiler is known.", "Choose auto, clang or gcc.")
     if glibc != "host":
         return _pinned(choice, platform, prefix, glibc, action)

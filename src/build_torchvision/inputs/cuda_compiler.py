@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput
 from build_torchvision.facts import gpus, toolkits
@@ -18,7 +18,7 @@ from build_torchvision.inputs.cuda_sdk import CudaSdk
 from build_torchvision.process import run
 
 log = logging.getLogger(__name__)
-CHOICES = ("auto", "clang", "nvcc")
+CudaCompilerChoice = Literal["auto", "clang", "nvcc"]
 OLDEST_GCC = 9  # where the search for a host compiler that nvcc accepts ends: the first with all of C++17
 
 
@@ -116,8 +116,8 @@ def find_cuda_compiler(choice: str, compiler: Compiler, sdk: CudaSdk, given: Pat
     unknown choice.
     """
     action = f"Find a CUDA compiler for track {sdk.track} (--cuda-compiler {choice})"
-    if choice not in CHOICES:
-        raise BadInput(action, "No such compiler is known.", f"Choose {', '.join(CHOICES[:-1])} or {CHOICES[-1]}.")
+    if choice not in get_args(CudaCompilerChoice):
+        raise BadInput(action, "No such compiler is known.", "Choose auto, clang or nvcc.")
     if choice in ("auto", "clang"):
         try:
             return Clang(compiler=compiler if compiler.family == "clang" else find_compiler("clang"))

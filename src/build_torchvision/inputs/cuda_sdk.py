@@ -141,6 +141,17 @@ def _place(wheel: CudaWheel, name: str) -> str | None:
 
 def _installed(track: str, root: Path) -> CudaSdk:
     """The toolkit at `root`; headers of libraries that it lacks come from the registry's wheels of the same track."""
+    check_toolkit(track, root)
+    root = root.resolve()
+    fatbinary = root / "bin" / "fatbinary"
+    if not _lacking(_includes(root)) and _library(root, "libcudart") is not None:
+        return _read(track, root, fatbinary, str(root))
+    rest = _assembled(track, cuda_wheels()[track])
+    return _read(track, root, fatbinary, f"{root}, completed from the package registry", rest)
+
+
+def check_toolkit(track: str, root: Path) -> None:
+    """Raises BadInput where `root` is no folder of a CUDA toolkit, or its headers are of another track."""
     if not root.is_dir():
         raise BadInput(f"Use the CUDA toolkit in {root}", "There is no such folder.", "Check --cuda.")
     root = root.resolve()
@@ -151,11 +162,6 @@ def _installed(track: str, root: Path) -> CudaSdk:
             "Name a toolkit's own folder, such as /usr/local/cuda-12.8.",
         )
     _check_version(track, root, str(root))
-    fatbinary = root / "bin" / "fatbinary"
-    if not _lacking(_includes(root)) and _library(root, "libcudart") is not None:
-        return _read(track, root, fatbinary, str(root))
-    rest = _assembled(track, cuda_wheels()[track])
-    return _read(track, root, fatbinary, f"{root}, completed from the package registry", rest)
 
 
 def _includes(root: Path) -> tuple[Path, ...]:

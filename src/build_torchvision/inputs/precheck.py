@@ -7,6 +7,7 @@ from pathlib import Path
 
 from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
+from build_torchvision.inputs.cuda_sdk import check_toolkit
 from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.reading import home_expanded, is_folder
@@ -16,12 +17,14 @@ def check_request(request: BuildRequest) -> None:
     """Raises BadInput for a request that `build` would refuse, as far as tables and a torch in a folder tell.
 
     Each variant has to be of a Python of the release, and the torch of the track's CUDA major version, with code for
-    the variant's GPU; a source has to be known.
+    the variant's GPU; a source has to be known, and a toolkit in a folder be the track's.
     """
     platform = check_buildable(request.variants, request.release, torch_named=request.torch is not None)
     check_told(request)
     check_source(request)
     first = request.variants[0]
+    if request.cuda is not None and first.cuda is not None:
+        check_toolkit(first.track, request.cuda)
     if request.torch is not None and is_folder(home_expanded(request.torch)):
         torch = torch_sdk(
             request.torch,

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 from urllib.parse import quote
 
 from build_torchvision.errors import BadInput
@@ -28,7 +29,9 @@ from build_torchvision.inputs.cache import cache_dir, inventory_fault, publish, 
 from build_torchvision.inputs.origins import from_mirror, from_url, pinned_file
 from build_torchvision.process import run
 
-GLIBCS = ("2.28", "2.34")  # what auditwheel and the stock wheels call manylinux_2_28, and the next level in use
+# What auditwheel and the stock wheels call manylinux_2_28, and the next level in use; host is this machine's own.
+GlibcChoice = Literal["2.28", "2.34", "host"]
+GLIBCS = tuple(level for level in get_args(GlibcChoice) if level != "host")
 DEFAULT_GLIBC = GLIBCS[0]
 MIRROR = "BUILD_TORCHVISION_DEBIAN_MIRROR"  # the address of a Debian archive, for machines whose apt has none
 # Linked in this order, after TorchVision's own objects and torch.
