@@ -9,8 +9,8 @@ from build_torchvision.inputs.codecs import KNOWN
 from build_torchvision.inputs.precheck import check_request
 from build_torchvision.inputs.resolve import BuildRequest, glibc_of
 from build_torchvision.operators import Choice, tuned_operators
-from build_torchvision.releases import newest
-from build_torchvision.requests import torch_named
+from build_torchvision.releases import TorchBuild, newest, published_cubins
+from build_torchvision.requests import is_version, torch_named
 from build_torchvision.spec import CodecIdentity, SourceIdentity, TorchIdentity, WheelSpec, resolved_tuning
 from build_torchvision.variants import Variant
 
@@ -19,6 +19,7 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
     """The facts of `variant`'s wheel as far as the tables tell them, before any input is resolved."""
     release, glibc = request.release, glibc_of(request)
     torch = torch_named(request.torch)
+    published = request.torch_index is None and (request.torch is None or is_version(request.torch))
     return WheelSpec(
         variant=variant,
         release=release,
@@ -28,6 +29,7 @@ def planned_spec(request: BuildRequest, variant: Variant) -> WheelSpec:
             local=torch.local if torch else None,
             cuda=torch.cuda if torch else release.torch_cuda(variant.platform),
             cxx11_abi=True,
+            cubins=published_cubins(torch or TorchBuild(version=release.torch), variant) if published else None,
         ),
         compiler=request.compiler,
         ptx=request.ptx,

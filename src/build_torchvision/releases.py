@@ -170,21 +170,48 @@ def check_published(variant: Variant, release: Release, torch: str, *, allow_unp
         )
     if variant.cuda is not None and row.torch_cuda(variant.platform) != variant.cuda:
         raise _not_on_platform(f"Build {variant} of TorchVision {release.torchvision}", variant, release)
-    if not allow_unpaired and torch_covers(row, variant) is False:
-        other = served_instead(variant)
-        raise BadInput(
-            f"Build {variant} of TorchVision {release.torchvision}",
-            f"The published torch {torch} has no code for {variant.sm}.",
-            (f"A published torch has it for {other}. Or name " if other else "Name ")
-            + f"a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl, or add --allow-unpaired: the "
-            "wheel then says that its torch does not serve this GPU.",
-        )
+    if not allow_unpaired:
+        check_covered(variant, release, row)
 
 
-def torches_of(cuda: str, platform: str) -> list[str]:
-    """The published torches that are built with `cuda` ("12.8") on `platform`, newest first."""
+def check_covered(variant: Variant, release: Release, row: Release, *, named: bool = False) -> None:
+    """Raises BadInput where the published torch of `row`, to build `release` against, has no code for the GPU.
+
+    `named` tells whether that torch was named, so that another has to be named in its place.
+    """
+    if torch_covers(row, variant) is not False:
+        return
+    raise BadInput(
+        f"Build {variant} of TorchVision {release.torchvision}",
+        f"The published torch {row.torch} has no code for {variant.sm}.",
+        _any_of(
+            _served_by(variant, named=named),
+            f"name a torch built for {variant.sm} with --torch SITE_PACKAGES or FILE.whl",
+            "add --allow-unpaired: the wheel then says that its torch does not serve this GPU",
+        ),
+    )
+
+
+def _served_by(variant: Variant, *, named: bool) -> str | None:
+    """Advice to take the variant whose GPU a published torch serves; with that torch where another was `named`."""
+    other = served_instead(variant)
+    row = newest(other) if other is not None else None
+    if row is None:
+        return None
+    torch = f" --torch {row.torch}" if named else ""
+    return f"choose {other} --torchvision {row.torchvision}{torch}"
+
+
+def torches_of(variant: Variant) -> list[str]:
+    """The published torches of the track of `variant` that, as far as the table tells, run on its GPU, newest first."""
     rows = reversed(list(releases().values()))
-    return list(dict.fromkeys(row.torch for row in rows if row.torch_cuda(platform) == cuda))
+    return list(
+        dict.fromkeys(
+            row.torch
+            for row in rows
+            if row.torch_cuda(variant.platform) == variant.cuda and torch_covers(row, variant) is not False
+        )
+    )
 
 
 def of_cuda(variant: Variant, cuda: str | None) -> Variant | None:
@@ -329,6 +356,13 @@ def torch_covers(release: Release, variant: Variant) -> bool | None:
     return None if cubins is None else serves(cubins, (), variant.sm)
 
 
+def published_cubins(torch: TorchBuild, variant: Variant) -> tuple[str, ...] | None:
+    """The SMs that the package registry's build of `torch` has cubins for, where `variant` runs; None if not known."""
+    row = next((row for row in releases().values() if row.torch == torch.version and torch.local is None), None)
+    cubins = row.torch_cubins.get(variant.platform) if row is not None else None
+    return None if cubins is None else tuple(cubins)
+
+
 def newer_than_known(torch: TorchBuild) -> str | None:
     """For a torch newer than any that the table knows: a sentence that says so, with the command that updates it.
 
@@ -411,7 +445,6 @@ def _none(variant: Variant, any_index: bool) -> BadInput:
 
 def _not_on_platform(action: str, variant: Variant, release: Release) -> BadInput:
     """The error where torch is published for the track's CUDA, and not for the platform of `variant`."""
-    other = served_instead(variant)
     return BadInput(
         action,
         f"The package registry has no torch for {variant.platform} that is built with CUDA {variant.cuda}.",
@@ -419,7 +452,7 @@ def _not_on_platform(action: str, variant: Variant, release: Release) -> BadInpu
             f"name an index that has one with --torch-index URL (torch {release.torch} is taken for TorchVision "
             f"{release.torchvision})",
             "a wheel with --torch FILE.whl",
-            f"choose {other}" if other else None,
+            _served_by(variant, named=False),
         ),
     )
 

@@ -25,11 +25,13 @@ from build_torchvision.inputs.torch_sdk import read_version
 from build_torchvision.reading import home_expanded, is_folder
 from build_torchvision.releases import (
     TorchBuild,
+    check_covered,
     check_published,
     newest,
     of_cuda,
     pairs,
     select_release,
+    torch_covers,
     torches_of,
     unpaired,
 )
@@ -145,6 +147,11 @@ def torch_named(spec: str | None) -> TorchBuild | None:
     return TorchBuild.parse(spec)
 
 
+def is_version(spec: str) -> bool:
+    """Whether `--torch` names a version, to be had from an index, rather than a wheel or a folder."""
+    return not spec.endswith(".whl") and not is_folder(home_expanded(spec))
+
+
 def requests_for(
     wanted: Wanted,
     available: Callable[[Release], bool] | None = None,
@@ -227,6 +234,10 @@ def _choose(
         check_version(action, selection.release, source)
     if torch is None and not any_index:
         check_published(variant, selection.release, selection.torch, allow_unpaired=wanted.allow_unpaired)
+    elif torch is not None and torch.local is None and _is_published(wanted) and not wanted.allow_unpaired:
+        for row in releases().values():
+            if row.torch == torch.version:
+                check_covered(variant, selection.release, row, named=True)
     if source is None and selection.needs_source:
         raise unpinned(selection.release, variant.python)
     if spec is None and selection.torch != selection.release.torch:
@@ -268,6 +279,11 @@ Chosen = dict[tuple[str, str | None], tuple[Release, list[Variant]]]
 """(release, torch that is named for it or None) -> the release and its variants."""
 
 
+def _is_published(wanted: Wanted) -> bool:
+    """Whether the torch that is named is the package registry's, which the tables describe."""
+    return wanted.torch is not None and is_version(wanted.torch) and wanted.torch_index is None
+
+
 def _on_platform(torch: TorchBuild, variant: Variant, wanted: Wanted) -> TorchBuild:
     """`torch` as the variant's platform has it, where a bare version was named: the package registry's build of it.
 
@@ -295,10 +311,13 @@ def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *
     any_release = release is None or allow_unpaired
     torches = [
         other
-        for other in torches_of(variant.cuda, variant.platform)
+        for other in torches_of(variant)
         if any_release or (release is not None and pairs(release, TorchBuild(version=other)))
     ]
+    row = next((row for row in releases().values() if row.torch == torch.version), None)
     other = of_cuda(variant, torch.cuda) if any_release or (release is not None and pairs(release, torch)) else None
+    if other is not None and row is not None and torch_covers(row, other) is False:
+        other = None
     raise BadInput(
         f"Build {variant} against torch {torch}",
         f"Torch {torch} is {what}, the track is CUDA {variant.cuda}.",

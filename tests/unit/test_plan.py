@@ -139,3 +139,12 @@ def test_plan_refuses_what_build_would(
     said = capsys.readouterr()
     assert ended.value.code == BadInput.exit_code
     assert told in " ".join((said.out + said.err).split())
+
+
+@pytest.mark.parametrize("options", [{}, {"torchvision": "0.25.0"}, {"torch": "2.10.0"}])
+def test_a_torch_without_code_for_the_gpu_is_in_the_wheels_name(options: dict[str, object]) -> None:
+    row = plan("cuda12_8-sm110-avx2", allow_unpaired=True, **options)
+    assert str(row["wheel"]).startswith("torchvision-0.25.0+cu128.sm110.avx2.unpaired-")
+    assert "unpaired" not in str(plan("cuda12_8-sm120-avx2", allow_unpaired=True, **options)["wheel"])
+    with pytest.raises(BadInput, match=r"The published torch 2\.10\.0 has no code for sm110"):
+        plan("cuda12_8-sm110-avx2", **options)

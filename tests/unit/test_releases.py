@@ -63,7 +63,7 @@ def test_arm_with_cuda_12_takes_an_index_that_the_user_names() -> None:
     with pytest.raises(BadInput, match=r"no torch for aarch64 .* CUDA 12\.8.*--torch-index URL") as caught:
         select_release(arm)
     assert "torch 2.10.0" in caught.value.hint
-    assert "choose torchvision-python313-cuda13_0-sm90-armv9." in caught.value.hint
+    assert "choose torchvision-python313-cuda13_0-sm90-armv9 --torchvision 0.29.1." in caught.value.hint
     assert select_release(arm, any_index=True).release.torchvision == "0.25.0"
 
 

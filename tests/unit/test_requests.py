@@ -60,7 +60,9 @@ def test_a_pattern_builds_what_torch_serves_and_says_what_it_left_out() -> None:
 
 
 def test_an_exact_name_that_no_torch_serves_is_an_error_with_the_way_out() -> None:
-    with pytest.raises(BadInput, match=r"no code for sm110.*has it for .*cuda13_0-sm110-armv9.*--torch SITE_PACKAGES"):
+    with pytest.raises(
+        BadInput, match=r"no code for sm110.*Choose .*cuda13_0-sm110-armv9 --torchvision .*--torch SITE_PACKAGES"
+    ):
         requests_for(wanted("cuda12_8-sm110-avx2"), everywhere)
     with pytest.raises(BadInput, match=r"None of them can be built"):
         requests_for(wanted("cuda12_8-sm110-avx*"), everywhere)
@@ -236,7 +238,7 @@ def test_an_exact_arm_name_of_cuda_12_is_built_where_pips_own_configuration_list
 
 
 HINTED = re.compile(
-    r"(?:choose|has it for) (?P<name>torchvision-[\w-]+)(?P<more>(?: --torchvision [\d.]*\d)?)"
+    r"[Cc]hoose (?P<name>torchvision-[\w-]+)(?P<more>(?: --torchvision [\d.]*\d)?(?: --torch [\d.]*\d)?)"
     r"|(?P<options>--torchvision [\d.]*\d(?: --torch [\d.]*\d)?|--torch [\d.]*\d)"
     r"|--python from (?P<pythons>\d+t?(?:, \d+t?)*)"
 )
