@@ -12,6 +12,7 @@ from cyclopts import App
 
 from build_torchvision import __version__
 from build_torchvision.cli.main import COMMANDS, main, overview
+from build_torchvision.errors import BadInput
 
 HEAVY = ("cyclopts", "rich", "httpx", "jinja2", "cyclonedx", "capstone", "iced_x86", "elftools", "cryptography")
 
@@ -72,3 +73,26 @@ def test_an_interruption_says_what_is_kept(monkeypatch: pytest.MonkeyPatch, caps
         main(["detect"])
     assert caught.value.code == 130
     assert "the same command goes on from there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "nan", "inf"])
+@pytest.mark.parametrize(
+    "words",
+    [["bench", "x.whl", "--seconds"], ["verify", "x.whl", "--upstream-tests", "--time-box"], ["build", "--jobs"]],
+)
+def test_a_number_that_is_not_above_zero_is_refused_at_once(
+    words: list[str], number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*words, number])
+    assert caught.value.code == BadInput.exit_code
+    said = capsys.readouterr()
+    assert words[-1] in said.out + said.err
+
+
+@pytest.mark.parametrize("days", ["-1", "nan"])
+def test_the_cache_is_pruned_by_a_number_of_days_alone(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["cache", "prune", "--days", days])
+    assert caught.value.code == BadInput.exit_code
+    assert "it is a number of days" in capsys.readouterr().err

@@ -13,7 +13,19 @@ from cyclopts import Parameter
 from build_torchvision.bench.comparison import arena, comparison, import_seconds, versions
 from build_torchvision.bench.picture import draw
 from build_torchvision.bench.report import markdown, to_json, where_of
-from build_torchvision.cli.options import ERR, INPUTS, OUTPUT, RUN, WHAT, Json, Quiet, Verbose, flag, log_to_stderr
+from build_torchvision.cli.options import (
+    ERR,
+    INPUTS,
+    OUTPUT,
+    RUN,
+    WHAT,
+    Json,
+    Quiet,
+    Verbose,
+    above_zero,
+    flag,
+    log_to_stderr,
+)
 from build_torchvision.cli.verify import present
 from build_torchvision.errors import BadInput
 from build_torchvision.machine.cpu import read_cpu
@@ -27,7 +39,7 @@ from build_torchvision.verify.target import Place, existing
 
 def bench(
     *wheels: Annotated[Path, Parameter(help="Wheels of one release, for this machine.")],
-    seconds: Annotated[float, Parameter(group=RUN)] = 2.0,
+    seconds: Annotated[float, Parameter(group=RUN, validator=above_zero)] = 2.0,
     only: Annotated[str | None, Parameter(group=WHAT)] = None,
     threads: Annotated[str, Parameter(group=RUN)] = "1,all",
     device: Annotated[Literal["auto", "cpu", "cuda"], Parameter(group=RUN)] = "auto",

@@ -21,6 +21,7 @@ from build_torchvision.cli.options import (
     Output,
     Quiet,
     Verbose,
+    above_zero,
     log_to_stderr,
 )
 from build_torchvision.cli.sheet import Sheet
@@ -51,7 +52,7 @@ def plan(*names: Names, wheel: Wheel = WHEEL, as_json: Json = False) -> None:
 def build(
     *names: Names,
     wheel: Wheel = WHEEL,
-    jobs: Annotated[int | None, Parameter(group=COMPILING)] = None,
+    jobs: Annotated[int | None, Parameter(group=COMPILING, validator=above_zero)] = None,
     launcher: Annotated[LauncherChoice, Parameter(group=COMPILING)] = "auto",
     out_dir: Annotated[Path, Parameter(name="--out", group=RESULT)] = Path("dist"),
     build_dir: Annotated[Path | None, Parameter(group=COMPILING)] = None,

@@ -59,7 +59,7 @@ def prune_(*kinds: str, days: Annotated[float, Parameter(name="--days")] = 30.0,
     days
         0 removes everything that no running command is using.
     """
-    if days < 0:
+    if not days >= 0:  # not a number is neither
         raise BadInput(f"cache prune --days {days:g}", "it is a number of days, 0 or more.", "Try --days 30.")
     removed = prune(idle_days=days, kinds=kinds)
     if as_json:

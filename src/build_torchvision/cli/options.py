@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 from pathlib import Path
@@ -46,6 +47,12 @@ OUTPUT = Group("Output", sort_key=6)
 def flag(group: Group, text: str, *, name: str | None = None) -> Parameter:
     """An option without a value, which has no negative form."""
     return Parameter(name=name, negative=(), group=group, help=text)
+
+
+def above_zero(_: Any, value: float | None) -> None:
+    """What cyclopts asks of a number: raises ValueError for one that is not above 0 and finite."""
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError("Give a number above 0.")
 
 
 Json = Annotated[bool, flag(OUTPUT, "Print JSON; docs/schemas describes it.", name="--json")]

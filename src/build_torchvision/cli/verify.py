@@ -21,6 +21,7 @@ from build_torchvision.cli.options import (
     Quiet,
     Torch,
     Verbose,
+    above_zero,
     flag,
     log_to_stderr,
 )
@@ -43,7 +44,7 @@ def verify(
     device: Annotated[bool, Parameter(negative=(), group=RUN)] = False,
     python: Annotated[Path | None, Parameter(group=INPUTS)] = None,
     source: Annotated[Path | None, Parameter(group=INPUTS)] = None,
-    time_box: Annotated[float | None, Parameter(group=RUN)] = None,
+    time_box: Annotated[float | None, Parameter(group=RUN, validator=above_zero)] = None,
     emulate: Annotated[bool, Parameter(negative=(), group=RUN)] = False,
     for_cpu: Annotated[str | None, Parameter(group=WHAT)] = None,
     save: Annotated[bool, flag(OUTPUT, "Keep each report next to its wheel, for `index`: WHEEL.proof.json.")] = False,
@@ -82,7 +83,7 @@ def verify(
         raise BadInput("verify --static", "it runs nothing, and --device or --python was given too.", "Give one.")
     if save and (static or any(wheel.is_dir() for wheel in wheels)):
         raise BadInput("verify --save", "only the report of a wheel's run is kept.", "Leave out --static and folders.")
-    if time_box is not None and (time_box <= 0 or not upstream_tests):
+    if time_box is not None and not upstream_tests:
         raise BadInput(f"--time-box {time_box}", "it limits --upstream-tests, in minutes.", "Add --upstream-tests.")
     chosen = parse(variant) if variant else None
     options = VerifyOptions(
