@@ -17,6 +17,7 @@ from packaging.version import InvalidVersion, Version
 from build_torchvision.compatibility import serves
 from build_torchvision.errors import BadInput
 from build_torchvision.facts import Release, releases, toolkits, version_key
+from build_torchvision.facts.wheel_indexes import wheel_index
 from build_torchvision.variants import CPU, PYTHONS, TRACKS, Variant, enumerate_variants
 
 UPDATE = "python tools/update_facts.py"
@@ -165,7 +166,7 @@ def check_published(variant: Variant, release: Release, torch: str, *, allow_unp
             _any_of(
                 _on_track_of(row, variant),
                 _of_track(variant),
-                f"name a torch {torch} built with CUDA {variant.cuda} with --torch-index URL or --torch FILE.whl",
+                f"name a torch {torch} built with CUDA {variant.cuda}: --torch FILE.whl, perhaps {index_of(variant)}",
             ),
         )
     if variant.cuda is not None and row.torch_cuda(variant.platform) != variant.cuda:
@@ -212,6 +213,12 @@ def torches_of(variant: Variant) -> list[str]:
             if row.torch_cuda(variant.platform) == variant.cuda and torch_covers(row, variant) is not False
         )
     )
+
+
+def index_of(variant: Variant) -> str:
+    """The option that names the index of torches built with the CUDA of `variant`'s track."""
+    row = wheel_index(toolkits()[variant.track].torch_local) if variant.cuda else None
+    return f"--torch-index {row.index}" if row is not None and row.index else "--torch-index URL"
 
 
 def of_cuda(variant: Variant, cuda: str | None) -> Variant | None:
@@ -438,8 +445,8 @@ def _none(variant: Variant, any_index: bool) -> BadInput:
     return BadInput(
         asked,
         f"No release was published with a torch of CUDA {variant.cuda}.",
-        "Name a torch that was built with it: --torch FILE.whl or SITE_PACKAGES, or --torchvision with --torch-index "
-        "URL; or choose another track.",
+        "Name a torch that was built with it: --torch FILE.whl or SITE_PACKAGES, or perhaps --torchvision VERSION "
+        f"{index_of(variant)}; or choose another track.",
     )
 
 
@@ -449,7 +456,7 @@ def _not_on_platform(action: str, variant: Variant, release: Release) -> BadInpu
         action,
         f"The package registry has no torch for {variant.platform} that is built with CUDA {variant.cuda}.",
         _any_of(
-            f"name an index that has one with --torch-index URL (torch {release.torch} is taken for TorchVision "
+            f"name an index that has one, perhaps {index_of(variant)} (torch {release.torch} is taken for TorchVision "
             f"{release.torchvision})",
             "a wheel with --torch FILE.whl",
             _served_by(variant, named=False),

@@ -27,6 +27,7 @@ from build_torchvision.releases import (
     TorchBuild,
     check_covered,
     check_published,
+    index_of,
     newest,
     of_cuda,
     pairs,
@@ -307,7 +308,8 @@ def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *
         return
     if is_track_of(variant.cuda, torch.cuda) or (allow_unpaired and same_cuda_major(torch.cuda, variant.cuda)):
         return
-    what = f"built with CUDA {torch.cuda}" if torch.cuda else "a CPU-only build"
+    where = "" if torch.local else f" on {variant.platform}"
+    what = f"built with CUDA {torch.cuda}" if torch.cuda else f"a CPU-only build{where}"
     any_release = release is None or allow_unpaired
     torches = [
         other
@@ -322,7 +324,8 @@ def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *
         f"Build {variant} against torch {torch}",
         f"Torch {torch} is {what}, the track is CUDA {variant.cuda}.",
         f"Name one built with CUDA {variant.cuda}, "
-        + (f"such as --torch {torches[0]}" if torches else "with --torch FILE.whl or --torch-index URL")
+        + (f"such as --torch {torches[0]}" if torches else "with --torch FILE.whl")
+        + f", or perhaps add {index_of(variant)}"
         + (f", or choose {other}." if other else "."),
     )
 

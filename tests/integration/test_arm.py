@@ -212,4 +212,4 @@ def test_where_a_torch_with_cuda_12_for_arm_is_to_be_had_is_said(tmp_path: Path)
     assert ran.code == 2
     assert "no torch for aarch64 that is built with CUDA 12.8" in ran.err
     assert "--torch FILE.whl" in ran.err
-    assert "--torch-index URL" in ran.err
+    assert "--torch-index https://download.pytorch.org/whl/cu128" in ran.err

@@ -240,6 +240,7 @@ def test_an_exact_arm_name_of_cuda_12_is_built_where_pips_own_configuration_list
 HINTED = re.compile(
     r"[Cc]hoose (?P<name>torchvision-[\w-]+)(?P<more>(?: --torchvision [\d.]*\d)?(?: --torch [\d.]*\d)?)"
     r"|(?P<options>--torchvision [\d.]*\d(?: --torch [\d.]*\d)?|--torch [\d.]*\d)"
+    r"|(?P<index>(?<!VERSION )--torch-index \S+\w)"
     r"|--python from (?P<pythons>\d+t?(?:, \d+t?)*)"
 )
 
@@ -259,8 +260,8 @@ def advised(name: str, options: dict[str, str], hint: str) -> Iterator[tuple[str
             for python in match["pythons"].split(", "):
                 yield re.sub(r"python\d+t?", f"python{python}", name), options
             continue
-        words = (match["options"] or match["more"]).split()
-        typed = dict(zip((word[2:] for word in words[::2]), words[1::2], strict=True))
+        words = (match["options"] or match["index"] or match["more"]).split()
+        typed = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
         yield match["name"] or name, {**options, **typed}
 
 
@@ -295,6 +296,19 @@ def test_what_an_error_says_to_type_leads_to_a_build(track: str, isa: str) -> No
                 follow(f"torchvision-python{python}-{short}", options)
 
 
+def test_an_index_is_advised_by_its_address() -> None:
+    for name, options in (
+        ("cuda12_8-sm90-armv9", {}),
+        ("cuda12_9-sm90-avx2", {"torchvision": "0.25.0"}),
+        ("cuda12_6-sm90-avx2", {"torchvision": "0.21.0"}),
+        ("cuda13_0-sm90-armv9", {"torchvision": "0.29.1", "torch": "2.15.0"}),
+    ):
+        with pytest.raises(BadInput) as refused:
+            accepted(name, **options)
+        digits = name[4:8].replace("_", "")
+        assert f"--torch-index https://download.pytorch.org/whl/cu{digits}" in refused.value.hint
+
+
 def test_an_index_that_is_named_may_have_another_build_of_a_torch() -> None:
     """A torch of the index is not the package registry's, which the table describes."""
     index = {"torch_index": "https://example.org/whl/cu126"}
@@ -308,7 +322,7 @@ def test_a_torch_that_is_cpu_only_on_the_platform_is_refused_before_it_is_fetche
     accepted("cuda12_4-sm90-avx2", torchvision="0.21.0")
     with pytest.raises(BadInput, match=r"no torch for aarch64 that is built with CUDA 12\.4"):
         accepted("cuda12_4-sm90-armv9", torchvision="0.21.0")
-    with pytest.raises(BadInput, match=r"Torch 2\.6\.0 is a CPU-only build, the track is CUDA 12\.4"):
+    with pytest.raises(BadInput, match=r"Torch 2\.6\.0 is a CPU-only build on aarch64, the track is CUDA 12\.4"):
         accepted("cuda12_4-sm90-armv9", torch="2.6.0")
     accepted("cpu-armv9", torch="2.6.0")
     accepted("cuda12_4-sm90-armv9", torch="2.6.0+cu124")
