@@ -155,6 +155,7 @@ def by_kind(outcome: RunOutcome) -> Counter[str]:
 _TITLES = {
     ActionKind.PCH: "headers",
     ActionKind.FRONTEND: "front ends",
+    ActionKind.OPTIMISE: "code generation",
     ActionKind.CODEGEN: "code generation",
     ActionKind.REWRITE: "rewriting",
     ActionKind.DEVICE: "device code",

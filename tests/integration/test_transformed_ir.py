@@ -9,9 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from build_torchvision.execute import transform_ir
-from build_torchvision.graph.plan import UNOPTIMIZED_IR
+from build_torchvision.facts import isas, same_code
+from build_torchvision.graph.cuda_clang import OPTIMISED_IR, UNOPTIMIZED_IR, generate, optimise
+from build_torchvision.graph.tools import Tools, clang_tools
+from build_torchvision.graph.tuning import WHOLE_REGISTERS
 from build_torchvision.inputs.compiler import find_compiler
+from build_torchvision.operators import FOLDER, KERNEL_FLAGS
 
 SOURCE = """\
 namespace vision::ops {
@@ -54,6 +60,33 @@ def test_places_are_the_same_and_nothing_is_divided(tmp_path: Path) -> None:
     assert divisions[0] >= 3
     assert divisions[1] == 0
     assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("name", ["roi_pool.cpp", "box_iou_rotated.cpp"])
+def test_isas_that_share_the_optimiser_get_the_objects_that_they_would_get_without(name: str, tmp_path: Path) -> None:
+    clang, script = find_compiler("clang", "x86_64"), [sys.executable, "-I", "-S", transform_ir.__file__]
+    tools = Tools("x86_64")
+    for path, text in clang_tools(clang, tools).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+        (tmp_path / path).chmod(0o755)
+    parse = [*clang.command, "-O3", "-fPIC", *KERNEL_FLAGS, *UNOPTIMIZED_IR, str(FOLDER / "kernels" / name)]
+    subprocess.run([*parse, "-o", "parsed.ll"], check=True, cwd=tmp_path)
+    subprocess.run([*script, "parsed.ll", "unit.ll"], check=True, cwd=tmp_path)
+    first = isas()["avx512"].flags
+    sharing = [isa for isa in isas().values() if isa.platform == "x86_64" and same_code(isa.name, "avx512")]
+    assert len(sharing) == 3
+    subprocess.run(
+        optimise("unit.ll", "unit.bc", "", "x86_64", (*first, *WHOLE_REGISTERS)).command, check=True, cwd=tmp_path
+    )
+    for isa in sharing:
+        flags = (*isa.flags, *WHOLE_REGISTERS)
+        for action in (
+            generate("unit.ll", "alone.o", "", "x86_64", flags),
+            generate("unit.bc", "shared.o", "", "x86_64", (*flags, *OPTIMISED_IR)),
+        ):
+            subprocess.run(action.command, check=True, cwd=tmp_path)
+        assert (tmp_path / "alone.o").read_bytes() == (tmp_path / "shared.o").read_bytes(), isa.name
 
 
 def _answers(run: ctypes._NamedFuncPointer) -> list[list[int]]:

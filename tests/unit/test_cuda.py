@@ -408,6 +408,7 @@ def test_nothing_that_variants_share_is_done_twice() -> None:
         ActionKind.PCH: 1,
         ActionKind.FRONTEND: 2,  # the CPU kernel and the host half
         ActionKind.REWRITE: 2,
+        ActionKind.OPTIMISE: 1,  # for the three ISAs with AVX-512
         ActionKind.CODEGEN: 4 + 1,
         ActionKind.COMPILE: 1,
         ActionKind.DEVICE: 6,  # sm103 takes sm100's cubin, sm121 sm120's; sm110 takes PTX of compute_100
@@ -416,6 +417,39 @@ def test_nothing_that_variants_share_is_done_twice() -> None:
     }
     commands = [(action.command, action.output) for action in graph.actions]
     assert len(set(commands)) == len(commands)
+
+
+def test_image_io_is_compiled_for_the_lowest_isa_and_linked_once() -> None:
+    folder = "torchvision/csrc/io/image"
+    sources = (f"{folder}/image.cpp", f"{folder}/cpu/decode_gif.cpp", f"{folder}/cpu/giflib/gif_hash.c")
+    images = replace(EXTENSION, name="torchvision.image", sources=sources, includes={})
+    for pattern in ("cuda12_8-*-avx*", "cuda12_8-sm90-avx512"):
+        given = ingredients(pattern)
+        graph = plan_graph(replace(given, upstream=replace(given.upstream, extensions=(EXTENSION, images))))
+        assert {modules["image"] for modules in graph.extensions.values()} == {"x86_64/all/image.so"}
+        by_output = {action.output: action for action in graph.actions}
+        compiled = [path for path in by_output["x86_64/all/image.so"].inputs if "/image/" in path]
+        assert sorted(compiled) == [
+            "x86_64/avx2/image/images.o",
+            "x86_64/avx2/image/io.image.cpu.giflib.gif_hash.c.o",
+            "x86_64/baseline/image/dispatch.o",
+        ]
+        # The build's own flags of avx2, or where it has no wheel for avx2, those of its row.
+        flag = "-march=x" if pattern.endswith("*") else "-march=x86-64-v3"
+        assert all(flag in by_output[path].command for path in compiled[:2])
+        assert not any(word.startswith("-march") for word in by_output[compiled[2]].command)
+
+
+def test_isas_of_the_same_code_are_optimised_once_and_generated_each() -> None:
+    given = ingredients("cuda12_8-sm90-avx*")
+    flags = {isa: (f"-march={isa}",) for isa in given.isas}
+    by_output = {action.output: action for action in plan_graph(replace(given, isas=flags)).actions}
+    (optimised,) = (action for action in by_output.values() if action.kind is ActionKind.OPTIMISE)
+    assert "-march=avx512" in optimised.command
+    for isa in flags:
+        made = by_output[f"x86_64/{isa}/_C/ops.cpu.a_kernel.cpp.o"]
+        assert f"-march={isa}" in made.command
+        assert (optimised.output in made.inputs) == (isa != "avx2") == ("-disable-llvm-passes" in made.command)
 
 
 def test_platforms_of_one_graph_share_their_device_code() -> None:

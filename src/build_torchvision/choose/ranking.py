@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from build_torchvision.compatibility import KINDS, CodegenKind, Sm, is_track_of, support
-from build_torchvision.facts import isas, toolkits, version_key
+from build_torchvision.facts import isas, same_code, toolkits, version_key
 from build_torchvision.flags import cuda_codegen
 from build_torchvision.machine.cpu import missing_features
 from build_torchvision.machine.environment import Backend, InstalledPackage
@@ -164,7 +164,7 @@ def _behind(best: Variant, best_kind: CodegenKind | None, other: Variant, kind: 
         lacks.append(f"code for {other.sm} runs here as {kind}, and {best.sm} is this GPU's own")
     if best.isa != other.isa:
         added = [feature for feature in isas()[best.isa].features if feature not in isas()[other.isa].features]
-        same = _same_code(best.isa, other.isa)
+        same = same_code(best.isa, other.isa)
         lacks.append(
             f"it leaves {', '.join(added)} unused"
             + (" (the code is the same: only the PyTorch it matches differs)" if same else "")
@@ -179,8 +179,3 @@ def _merit(best: Variant, other: Variant) -> str:
     if published_torch_serves(best) and not published_torch_serves(other):
         return "that of a published PyTorch"
     return "the default matrix's" if best.track in DEFAULT_TRACKS else "the newer toolkit"
-
-
-def _same_code(one: str, other: str) -> bool:
-    """Whether TorchVision's own machine code is the same for both ISAs, by their rows."""
-    return (isas()[one].same_code_as or one) == (isas()[other].same_code_as or other)

@@ -22,6 +22,7 @@ KINDS = {
         {
             ActionKind.PCH,
             ActionKind.FRONTEND,
+            ActionKind.OPTIMISE,
             ActionKind.CODEGEN,
             ActionKind.COMPILE,
             ActionKind.DEVICE,

@@ -7,7 +7,7 @@ from the facts is worked out in `variants`, `compatibility` and `releases`.
 from __future__ import annotations
 
 from build_torchvision.facts._gpus import Gpu, gpus
-from build_torchvision.facts._isas import Isa, isas, lowest_isa
+from build_torchvision.facts._isas import Isa, isas, lowest_isa, same_code
 from build_torchvision.facts._releases import Release, releases
 from build_torchvision.facts._schema import PLATFORMS, FactError, version_key
 from build_torchvision.facts._toolkits import Toolkit, toolkits
@@ -23,6 +23,7 @@ __all__ = [
     "isas",
     "lowest_isa",
     "releases",
+    "same_code",
     "toolkits",
     "version_key",
 ]

@@ -67,3 +67,8 @@ def isas() -> Mapping[str, Isa]:
 def lowest_isa(platform: str) -> Isa:
     """The CPU ISA of `platform` that all its others contain."""
     return next(row for row in isas().values() if row.platform == platform and row.contains is None)
+
+
+def same_code(one: str, other: str) -> bool:
+    """Whether TorchVision's own machine code is the same for both ISAs, by their rows."""
+    return (isas()[one].same_code_as or one) == (isas()[other].same_code_as or other)

@@ -14,6 +14,7 @@ class ActionKind(StrEnum):
     PCH = "pch"
     FRONTEND = "frontend"  # a source -> LLVM IR without a target CPU
     REWRITE = "rewrite"  # IR -> IR, or object -> object: a script of this package, no compiler
+    OPTIMISE = "optimise"  # IR -> IR, for CPU ISAs of which the optimiser knows no difference
     CODEGEN = "codegen"  # IR -> an object for one CPU ISA
     COMPILE = "compile"  # a source -> an object
     DEVICE = "device"  # a CUDA source -> PTX, or a fat binary, for one SM

@@ -18,6 +18,7 @@ from build_torchvision.graph.tools import Tools
 
 PLACEHOLDER = "placeholder.fatbin"
 UNOPTIMIZED_IR = ("-S", "-emit-llvm", "-Xclang", "-disable-llvm-passes")
+OPTIMISED_IR = ("-Xclang", "-disable-llvm-passes")  # for `generate`: what comes in has been through `optimise`
 
 # How device code is generated beside -O3: results keep their bits. benchmarks/NOTES.md has what each gives on an H100.
 # A bin of a region is a few pixels wide. clang unrolls its loop eight times and leaves the rest to a second loop, whose
@@ -182,15 +183,29 @@ class ClangPlanner:
 
 
 def generate(bitcode: str, output: str, label: str, platform: str, flags: tuple[str, ...] = ()) -> Action:
-    """IR -> object, for the platform's baseline or for the ISA that `group` names."""
+    """IR -> object, for the platform's baseline or for the ISA that `flags` name."""
+    return _from_ir(ActionKind.CODEGEN, bitcode, output, f"generate {label}", platform, (*flags, "-c"))
+
+
+def optimise(bitcode: str, output: str, label: str, platform: str, flags: tuple[str, ...]) -> Action:
+    """IR -> IR as `flags` let it be optimised, of which only machine code is left to be made.
+
+    It is written as bitcode with the order in which values are used, which text loses and code generation follows.
+    """
+    options = (*flags, "-c", "-emit-llvm", "-Xclang", "-emit-llvm-uselists")
+    return _from_ir(ActionKind.OPTIMISE, bitcode, output, label, platform, options)
+
+
+def _from_ir(
+    kind: ActionKind, bitcode: str, output: str, label: str, platform: str, options: tuple[str, ...]
+) -> Action:
     program = Tools(platform).generate
-    options = (*flags, "-O3", "-fPIC", "-w", "-x", "cpp-output")
     return Action(
         output=output,
-        kind=ActionKind.CODEGEN,
-        command=(program, *options, "-c", bitcode, "-o", output),
+        kind=kind,
+        command=(program, "-O3", "-fPIC", "-w", "-x", "cpp-output", *options, bitcode, "-o", output),
         inputs=(bitcode, program),
-        label=f"generate {label}",
+        label=label,
         depfile=False,
     )
 

@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from build_torchvision.facts import isas, lowest_isa, same_code
 from build_torchvision.flags import SHARED_CODE, Tuning
 from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
 from build_torchvision.graph.codecs import CodecTools, plan_codec
-from build_torchvision.graph.cuda_clang import UNOPTIMIZED_IR, ClangPlanner, generate
+from build_torchvision.graph.cuda_clang import OPTIMISED_IR, UNOPTIMIZED_IR, ClangPlanner, generate, optimise
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
@@ -163,10 +164,21 @@ class _Planner:
             for extension in self.want.upstream.extensions
             for unit in plan_units(extension, split=self.split, operators=self.want.operators)
             if unit.language == "c++" and not unit.kernel
-            for isa in (self.want.isas if unit.isa_dependent and not self.clang else (None,))
+            for isa in (self._isas(unit) if not self.clang else (None,))
         )
 
+    def _isas(self, unit: Unit) -> Sequence[str | None]:
+        """The ISAs for which `unit` is compiled; None is the platform's baseline."""
+        if unit.isa_dependent:
+            return tuple(self.want.isas)
+        return (lowest_isa(self.want.platform).name if unit.lowest else None,)
+
+    def _isa_flags(self, isa: str) -> tuple[str, ...]:
+        """The flags of an ISA: the build's own, or those of its row where the build has no wheel for it."""
+        return tuple(self.want.isas[isa] if isa in self.want.isas else isas()[isa].flags)
+
     def graph(self) -> Graph:
+        extensions: dict[str, dict[str, str]] = {target_name(isa, sm): {} for isa, sm in self.targets}
         for extension in self.want.upstream.extensions:
             objects: dict[tuple[str, str | None], list[str]] = {target: [] for target in self.targets}
             for unit in plan_units(extension, split=self.split, operators=self.want.operators):
@@ -174,19 +186,17 @@ class _Planner:
                     for target in self.targets:
                         if isa in (None, target[0]) and sm in (None, target[1]):
                             objects[target] += outputs
+            alike = all(linked == objects[self.targets[0]] for linked in objects.values())
             for (isa, sm), linked in objects.items():
                 linked += self._codecs(extension)
                 linked += self._runtime_support()
-                self._link(extension, isa, sm, linked)
-        folder = self.want.platform
-        modules = [extension.module for extension in self.want.upstream.extensions]
+                extensions[target_name(isa, sm)][extension.module] = self._link(
+                    extension, "all" if alike else target_name(isa, sm), linked
+                )
         return Graph(
             actions=tuple(self.actions.values()),
             files=self.files,
-            extensions={
-                target_name(isa, sm): {module: f"{folder}/{target_name(isa, sm)}/{module}.so" for module in modules}
-                for isa, sm in self.targets
-            },
+            extensions=extensions,
             notes=(
                 *(f"{unit} does not compile as one unit: its files are compiled one by one" for unit in self.split),
                 *self.notes,
@@ -204,8 +214,7 @@ class _Planner:
         if unit.language == "cuda":
             return self._cuda(extension, unit)
         return {
-            (isa, None): [self._host(extension, unit, isa)]
-            for isa in (self.want.isas if unit.isa_dependent else (None,))
+            (isa if unit.isa_dependent else None, None): [self._host(extension, unit, isa)] for isa in self._isas(unit)
         }
 
     def _standard(self, flags: Sequence[str]) -> tuple[str, ...]:
@@ -228,7 +237,7 @@ class _Planner:
         stem = f"{extension.module}/{unit.name}"
         key = stem if len(unit.sources) > 1 else None
         source = self._source(unit, extension)
-        settings, flags = self._settings(extension), tuple(self.want.isas[isa]) if isa else ()
+        settings, flags = self._settings(extension), self._isa_flags(isa) if isa else ()
         common = (*self._standard(extension.cxx_flags), *self.common, *SHARED_CODE[platform])
         output = f"{platform}/{isa or 'baseline'}/{stem}.o"
         label = stem + (f" for {isa}" if isa else "")
@@ -272,12 +281,28 @@ class _Planner:
                     depfile=False,
                 )
             )
-            code = (*flags, *codegen_flags(unit, self.want.tuning), *vector_flags(unit, isa))
-            return self._add(generate(bitcode, output, label, platform, code))
+            code, flags = self._optimised(unit, stem, bitcode, isa)
+            return self._add(generate(code, output, label, platform, flags))
         waits, use = ((), ()) if unit.kernel else self._header(extension, isa)
         flags = flags or (INLINE_LITTLE if self.clang else ())
         command = (*self.cxx, *common, *use, *settings, *extension.cxx_flags, *unit.flags, *flags, "-c", source)
         return self._add(_compile(output, command, (source, *waits), label, key))
+
+    def _optimised(self, unit: Unit, stem: str, bitcode: str, isa: str) -> tuple[str, tuple[str, ...]]:
+        """(IR of a unit, flags of the pass that makes `isa`'s machine code of it).
+
+        ISAs between which TorchVision's code does not differ share what comes before that pass: the optimiser decides
+        alike for them (the objects are the same bytes as without this). The first such ISA stands for all.
+        """
+        own = (*codegen_flags(unit, self.want.tuning), *vector_flags(unit, isa))
+        flags = (*self._isa_flags(isa), *own)
+        alike = [other for other in self._isas(unit) if other and same_code(other, isa)]
+        if len(alike) == 1:
+            return bitcode, flags
+        optimised = f"{self.want.platform}/{alike[0]}/{stem}.bc"
+        label = f"optimise {stem} for {', '.join(alike)}"
+        self._add(optimise(bitcode, optimised, label, self.want.platform, (*self._isa_flags(alike[0]), *own)))
+        return optimised, (*flags, *OPTIMISED_IR)
 
     def _header(self, extension: Extension, isa: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The precompiled header for units of `extension` and `isa` (or the baseline): (files to wait for, flags).
@@ -300,7 +325,7 @@ class _Planner:
             header = str(self.want.shared / hashlib.sha256(text.encode()).hexdigest()[:16] / "pch.h")
             extra = ("-fpch-instantiate-templates", "-Xclang", "-fno-pch-timestamp")
         self.files[header] = text
-        flags = tuple(self.want.isas[isa]) if isa else ()
+        flags = self._isa_flags(isa) if isa else ()
         built += ".pch" if self.clang else ".gch"
         common = (*standard, *self.common, *SHARED_CODE[self.want.platform])
         compile_header = (*self.cxx, *common, *own, *flags, *extra, "-x", "c++-header", header)
@@ -362,8 +387,8 @@ class _Planner:
         command = (*self.cxx, "-std=c++17", *OPTIMIZE, "-c", RUNTIME_SUPPORT)
         return [self._add(_compile(output, command, (RUNTIME_SUPPORT,), "runtime support", None))]
 
-    def _link(self, extension: Extension, isa: str, sm: str | None, objects: Sequence[str]) -> None:
-        target = target_name(isa, sm)
+    def _link(self, extension: Extension, target: str, objects: Sequence[str]) -> str:
+        """Link an extension for `target`, or for "all" of them."""
         output = f"{self.want.platform}/{target}/{extension.module}.so"
         torch, found = self.want.torch, self.want.codecs.found
         libraries = ["-ltorch", "-ltorch_cpu", "-lc10"]
@@ -374,7 +399,7 @@ class _Planner:
                 libraries += found[name].libs
             elif name != NVJPEG:  # the toolkit's own, above
                 libraries.append(f"-l{name}")
-        self._add(
+        return self._add(
             Action(
                 output=output,
                 kind=ActionKind.LINK,

@@ -13,6 +13,8 @@ from build_torchvision.operators import ADAPTOR_FLAGS, CSRC, KERNEL_FLAGS, Opera
 
 # Upstream keeps what computes on the CPU in folders of this name; everything else dispatches and registers.
 CPU_FOLDER = "cpu"
+# Of that, what hands files to the image libraries and their rows to torch: no ISA beyond the lowest makes it faster.
+IMAGE_FOLDER = "image"
 # Sources that talk to a GPU library: together with others they no longer compile (0.21.0's encode_jpegs_cuda.cpp).
 CUDA_FOLDER = "cuda"
 SHARED = 2  # the number of readers from which on a header is worth being precompiled
@@ -29,6 +31,9 @@ class Unit:
     name: str
     sources: tuple[str, ...]
     isa_dependent: bool
+    lowest: bool = False
+    """Whether it is compiled once a platform, for the lowest of its CPU ISAs. One that is neither this nor
+    `isa_dependent` is compiled for the platform's baseline."""
     flags: tuple[str, ...] = ()
     """Compiler flags of a unit of our own operators."""
     kernel: bool = False
@@ -41,7 +46,13 @@ class Unit:
 
 def is_isa_dependent(source: str) -> bool:
     """Whether `source` computes on the CPU, so that ISA flags can change its code (upstream's layout decides)."""
-    return CPU_FOLDER in PurePosixPath(source).parts
+    return CPU_FOLDER in PurePosixPath(source).parts and not is_image_io(source)
+
+
+def is_image_io(source: str) -> bool:
+    """Whether `source` reads or writes images on the CPU."""
+    parts = PurePosixPath(source).parts
+    return CPU_FOLDER in parts and IMAGE_FOLDER in parts
 
 
 def plan_units(
@@ -70,22 +81,31 @@ def plan_units(
         elif path.suffix != ".cpp" or CUDA_FOLDER in path.parts or (isa_dependent and "ops" in path.parts):
             alone.append((source, isa_dependent))
         else:
-            groups.setdefault(("kernels" if isa_dependent else "dispatch", isa_dependent), []).append(source)
+            name = "kernels" if isa_dependent else "images" if is_image_io(source) else "dispatch"
+            groups.setdefault((name, isa_dependent), []).append(source)
     units = []
     for (name, isa_dependent), sources in groups.items():
         if f"{extension.module}/{name}" in split:
             alone += [(source, isa_dependent) for source in sources]
         else:
-            units.append(
-                Unit(extension=extension.module, name=name, sources=tuple(sources), isa_dependent=isa_dependent)
-            )
+            units.append(_unit(extension, name, sources, isa_dependent))
     for source, isa_dependent in alone:
         path = PurePosixPath(source)
         name = f"operators.{path.name}" if path.is_absolute() else source.removeprefix(f"{CSRC}/").replace("/", ".")
-        units.append(Unit(extension=extension.module, name=name, sources=(source,), isa_dependent=isa_dependent))
+        units.append(_unit(extension, name, [source], isa_dependent))
     if operators and own:
         units += _own_units(extension.module, own, operators.macros)
     return tuple(sorted(units, key=lambda unit: unit.name))
+
+
+def _unit(extension: Extension, name: str, sources: Sequence[str], isa_dependent: bool) -> Unit:
+    return Unit(
+        extension=extension.module,
+        name=name,
+        sources=tuple(sources),
+        isa_dependent=isa_dependent,
+        lowest=all(map(is_image_io, sources)),
+    )
 
 
 def _own_units(module: str, rows: Sequence[Replacement], macros: Sequence[str]) -> list[Unit]:
