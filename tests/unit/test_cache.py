@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from build_torchvision.bench import comparison
 from build_torchvision.cli.main import make_app
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.cache import publish
@@ -19,10 +21,9 @@ from build_torchvision.inputs.cache_use import DAY, cache_entries, prune
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BUILD_TORCHVISION_CACHE", str(tmp_path / "cache"))
-    for name in ("torch/a", "builds/b", "bench-313-torch-2.14.0"):
+    for name in ("torch/a", "builds/b", "bench/313-torch-2.14.0"):
         (tmp_path / "cache" / name).mkdir(parents=True)
         (tmp_path / "cache" / name / "file").write_bytes(b"x" * 50_000)
-    (tmp_path / "cache" / "bench-313-torch-2.14.0" / "pyvenv.cfg").touch()
     return tmp_path / "cache"
 
 
@@ -36,8 +37,8 @@ def made_old(path: Path, days: float) -> None:
 def test_every_entry_is_listed_with_its_size_on_disk(root: Path) -> None:
     os.link(root / "torch" / "a" / "file", root / "torch" / "a" / "again")
     found = {str(entry.path.relative_to(root)): entry for entry in cache_entries()}
-    assert set(found) == {"torch/a", "builds/b", "bench-313-torch-2.14.0"}
-    assert {entry.kind for entry in found.values()} == {"torch", "builds", "bench-313-torch-2.14.0"}
+    assert set(found) == {"torch/a", "builds/b", "bench/313-torch-2.14.0"}
+    assert {entry.kind for entry in found.values()} == {"torch", "builds", "bench"}
     assert 50_000 <= found["torch/a"].size < 100_000
 
 
@@ -67,8 +68,21 @@ def test_what_a_running_command_holds_stays(root: Path) -> None:
         (root / "torch" / "a" / "file").touch()
 
 
+def test_an_environment_to_time_in_stays_while_it_is_used(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(venv: Path, *_: object, **__: object) -> None:
+        (venv / "bin").mkdir(parents=True)
+        (venv / "bin" / "python").touch()
+
+    monkeypatch.setattr(comparison, "fill", fill)
+    with comparison._environment("2.6.0", python := f"{sys.version_info[0]}{sys.version_info[1]}") as interpreter:
+        assert "bench" not in {entry.kind for entry in prune(idle_days=0) if entry.path in interpreter.parents}
+        assert interpreter.exists()
+    assert interpreter == root / "bench" / f"{python}-torch-2.6.0" / "bin" / "python"
+    assert interpreter.parents[1] in [entry.path for entry in prune(idle_days=0)]
+
+
 def test_a_kind_that_is_not_there_is_refused(root: Path) -> None:
-    with pytest.raises(BadInput, match=r"holds bench-313-torch-2\.14\.0, builds, torch"):
+    with pytest.raises(BadInput, match="holds bench, builds, torch"):
         prune(idle_days=0, kinds=["wheels"])
 
 

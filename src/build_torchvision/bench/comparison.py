@@ -19,10 +19,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from filelock import FileLock
-
 from build_torchvision.errors import BadInput, ProcessFailed
-from build_torchvision.inputs.cache import check_cache
+from build_torchvision.inputs.cache import check_cache, held, publish
 from build_torchvision.inputs.registry import download
 from build_torchvision.process import run
 from build_torchvision.requests import running_python
@@ -107,9 +105,10 @@ def arena(
     if len(set(labels)) != len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise BadInput("bench", f"two wheels are called {twice}.", "Give one of the two.")
-    interpreter = python or _environment(torch, version)
     platform = "aarch64" if names[0].platform.endswith("aarch64") else "x86_64"
-    with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
+    with contextlib.ExitStack() as stack:
+        interpreter = python or stack.enter_context(_environment(torch, version))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
         stock = Candidate(name=STOCK, wheel=None, folder=Path(scratch, STOCK))
         if installed is None:
             stock = replace(stock, wheel=_stock_wheel(release_name, version, platform))
@@ -138,30 +137,30 @@ def _version_of(python: Path) -> str:
 
 def _stock_wheel(release_name: str, version: str, platform: str) -> Path:
     """The published wheel of a release for Python `version` ("313"), kept in the cache."""
-    kept = check_cache() / "stock" / f"{release_name}-{version}-{platform}"
-    action = f"fetching the stock torchvision {release_name}"
-    with FileLock(f"{_made(kept)}.lock"):
-        found = list(kept.glob("torchvision-*.whl"))
-        wanted = f"torchvision=={release_name}"
-        hint = "Check the network."
-        return (
-            found[0] if found else download(wanted, kept, platform=platform, python=version, action=action, hint=hint)
-        )
+    wanted, action = f"torchvision=={release_name}", f"fetching the stock torchvision {release_name}"
+
+    def fetch(folder: Path) -> None:
+        folder.mkdir()
+        download(wanted, folder, platform=platform, python=version, action=action, hint="Check the network.")
+
+    def fault(folder: Path) -> str | None:
+        return None if any(folder.glob("torchvision-*.whl")) else "it holds no wheel"
+
+    kept = publish(check_cache() / "stock" / f"{release_name}-{version}-{platform}", fetch, fault)
+    return next(kept.glob("torchvision-*.whl"))
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@contextlib.contextmanager
+def _environment(torch: str, python: str) -> Iterator[Path]:
+    """The interpreter of an environment with `torch`, kept in the cache; two that time beside it take turns."""
 
+    def install(folder: Path) -> None:
+        action = f"installing torch {torch} to measure beside it"
+        fill(folder, find_python(python), f"torch=={torch}", action=action)
 
-def _environment(torch: str, python: str) -> Path:
-    venv = check_cache() / f"bench-{python}-torch-{torch}"
-    with FileLock(f"{venv}.lock"):
-        if not (venv / "complete").exists():
-            shutil.rmtree(venv, ignore_errors=True)
-            fill(venv, find_python(python), f"torch=={torch}", action=f"installing torch {torch} to measure beside it")
-            (venv / "complete").touch()
-    return venv / "bin" / "python"
+    venv = publish(check_cache() / "bench" / f"{python}-torch-{torch}", install)
+    with held(venv):
+        yield venv / "bin" / "python"
 
 
 class Worker:

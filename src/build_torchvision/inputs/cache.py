@@ -10,7 +10,8 @@ import re
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from build_torchvision.errors import FetchFailed, ProcessFailed
@@ -61,14 +62,14 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
 
     try:
         dest.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(dest.parent / f".{dest.name}.lock"):
+        with FileLock(lock_of(dest)):
             for leftover in dest.parent.glob(f".{dest.name}.*.part*"):
                 log.warning("%s: sweeping what an interrupted run left behind", dest)
                 remove(leftover)
             if dest.exists():
                 complaint = fault(dest) if fault else None
                 if complaint is None:
-                    os.utime(dest.parent / f".{dest.name}.lock")  # when it was last used: see cache_use
+                    os.utime(lock_of(dest))  # when it was last used: see cache_use
                     return dest
                 log.warning("%s: %s; it is fetched again", dest, complaint)
                 remove(dest)
@@ -90,6 +91,25 @@ def publish(dest: Path, fill: Callable[[Path], None], fault: Callable[[Path], st
             raise
         raise found from error
     return dest
+
+
+def lock_of(entry: Path) -> Path:
+    """The lock beside an entry: held while it is made, and while it must stay."""
+    return entry.parent / f".{entry.name}.lock"
+
+
+@contextmanager
+def held(entry: Path) -> Iterator[None]:
+    """Keep `entry` from being pruned, and others from holding it: the second waits, and says so."""
+    from filelock import FileLock
+
+    lock = FileLock(lock_of(entry))
+    with waiting(f"Wait for another command that uses {entry}"):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def remove(path: Path) -> None:

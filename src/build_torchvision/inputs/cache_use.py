@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from build_torchvision.errors import BadInput
-from build_torchvision.inputs.cache import cache_dir, remove
+from build_torchvision.inputs.cache import cache_dir, lock_of, remove
 
 DAY = 86_400.0  # seconds
 
@@ -52,9 +52,9 @@ def prune(*, idle_days: float, kinds: Collection[str] = ()) -> list[CacheEntry]:
 
 
 def _paths(root: Path) -> Iterator[Path]:
-    """The entries: what lies in the folders of the cache, and folders in it that are entries themselves."""
+    """The entries: what lies in the folders of the cache."""
     for folder in sorted(root.iterdir()) if root.is_dir() else ():
-        if folder.is_dir() and not (folder / "pyvenv.cfg").exists():
+        if folder.is_dir():
             yield from (path for path in sorted(folder.iterdir()) if not path.name.endswith(".lock"))
         elif not folder.name.endswith(".lock"):
             yield folder
@@ -62,7 +62,7 @@ def _paths(root: Path) -> Iterator[Path]:
 
 def _locks(path: Path) -> tuple[Path, ...]:
     """The locks that guard an entry: that of `cache.publish` beside it, that of a build inside it."""
-    return path.parent / f".{path.name}.lock", path / ".lock"
+    return lock_of(path), path / ".lock"
 
 
 def _last_use(path: Path) -> float:
