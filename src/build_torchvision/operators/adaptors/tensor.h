@@ -84,7 +84,7 @@ inline void check_boxes(const Tensor& dets, const Tensor& scores) {
       scores.size(0));
   CHECK(dets.is_cpu(), "dets must be a CPU tensor");
   CHECK(scores.is_cpu(), "scores must be a CPU tensor");
-  CHECK(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
+  CHECK(have_same_type(dets, scores), "dets should have the same type as scores");
 }
 
 // The result of nms: `select(keep)` writes the numbers of the boxes that stay and returns how many they are. They are

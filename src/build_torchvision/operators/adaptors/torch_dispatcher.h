@@ -39,6 +39,10 @@ using at::ScalarType;
 using at::Tensor;
 using TorchHalf = at::Half;
 
+inline bool have_same_type(const Tensor& first, const Tensor& second) {
+  return first.scalar_type() == second.scalar_type();
+}
+
 inline Tensor empty_as(const Tensor& like, at::IntArrayRef sizes) {
   return at::empty(sizes, like.options());
 }

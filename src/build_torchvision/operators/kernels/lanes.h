@@ -39,6 +39,20 @@ class Buffer {
   T* data_;
 };
 
+// The same for at most `Most` elements on the stack: what a small call allocates is a good part of its time.
+template <class T, int64_t Most>
+class Scratch {
+ public:
+  explicit Scratch(int64_t count) : more_(count <= Most ? nullptr : new Buffer<T>(count)) {}
+  operator T*() {
+    return more_ ? static_cast<T*>(*more_) : few_;
+  }
+
+ private:
+  alignas(64) T few_[Most];
+  const std::unique_ptr<Buffer<T>> more_;
+};
+
 // Lanes of the widest block: 8 or 4 vector registers of sums, whatever the vector unit.
 template <class T>
 constexpr int kLanes = sizeof(T) == 4 ? 64 : 32;

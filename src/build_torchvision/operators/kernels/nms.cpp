@@ -50,32 +50,37 @@ inline uint64_t order_key(T score) {
   return ~(static_cast<uint64_t>(static_cast<int64_t>(score)) ^ 0x8000000000000000u);
 }
 
-// An integer as wide as T: a flag per lane that needs no conversion.
-template <class T>
-using Flag = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
-
 inline int64_t whole_blocks(int64_t count) {
   return (count + kBlock - 1) / kBlock * kBlock;
 }
 
 // The place of every key in the order: as many as are less, or the same and before it. `keys` has whole blocks, those
-// beyond `count` anything. Plain loops: split into blocks they take three times as long with AVX-512.
+// beyond `count` anything. Keys are signed, as vector units compare numbers.
+//
+// All keys pass some of them, which stay in a register with their places: as a vector, for compilers keep the arrays of
+// plain loops in memory, which takes three times as long.
 template <class Key>
-void rank_keys(const Key* keys, int64_t count, Flag<Key>* places) {
-  const int64_t room = whole_blocks(count);
-  std::fill(places, places + room, Flag<Key>(0));
-  for (int64_t j = 0; j < count; ++j) {
-    const Key key = keys[j];
-    const int64_t own = j / kBlock * kBlock;
-    for (int64_t i = 0; i < own; ++i) {
-      places[i] += key < keys[i] ? 1 : 0;
+void rank_keys(const Key* keys, int64_t count, Key* places) {
+  constexpr int kRow = 32 / sizeof(Key);
+  typedef Key Row __attribute__((vector_size(32)));
+  Row lanes;
+  for (int k = 0; k < kRow; ++k) {
+    lanes[k] = k;
+  }
+  for (int64_t first = 0; first < count; first += kRow) {
+    Row own, place = {};
+    std::memcpy(&own, keys + first, sizeof own);
+    const int64_t end = std::min(first + kRow, count);
+    for (int64_t j = 0; j < first; ++j) {
+      place -= keys[j] <= own;
     }
-    for (int64_t i = own; i < own + kBlock; ++i) {
-      places[i] += (key < keys[i]) | ((key == keys[i]) & (j < i)) ? 1 : 0;
+    for (int64_t j = first; j < end; ++j) {
+      place -= (keys[j] < own) | ((keys[j] == own) & (lanes > static_cast<Key>(j - first)));
     }
-    for (int64_t i = own + kBlock; i < room; ++i) {
-      places[i] += key <= keys[i] ? 1 : 0;
+    for (int64_t j = end; j < count; ++j) {
+      place -= keys[j] < own;
     }
+    std::memcpy(places + first, &place, sizeof place);
   }
 }
 
@@ -118,66 +123,77 @@ void sort_by_key(Scored<Key>* items, int64_t count) {
   }
 }
 
+// An integer as wide as T, for its bits.
+template <class T>
+using Word = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+
 template <class T>
 struct Boxes {
   T *left, *top, *right, *bottom, *area;
-  Flag<T>* struck;
+  Word<T>* struck;  // less than 0: an overlap with a kept box exceeds the threshold
   int64_t* number;
 };
 
-// Whether overlap / total, rounded to T, is more than a threshold, without dividing.
-//
-// The quotient rounds to more than `threshold` (of type T) if and only if it is beyond the middle between threshold and
-// the next number: it never is that middle, which has one bit more than an overlap can have. So the question is
-// overlap - threshold * total > half_step * total. With fused multiply-add the left side is exact near equality, and
-// half_step is a power of 2. It needs numbers that do not underflow on the way: see `ordinary`.
+// `Product` and `Quotient` give by how much an overlap falls short of what strikes a box: less than 0 if and only if
+// overlap / total, rounded to T, is more than the threshold. They are given the overlap's width (at least 0), what it
+// lacks in height (less than 0 where it has one), and the sum of both areas.
+
+// Without dividing. The quotient rounds to more than `threshold` (of type T) if and only if it is beyond the middle between
+// threshold and the next number: it never is that middle, which has one bit more than an overlap can have. So what is
+// asked is threshold * total - overlap + half_step * total. With fused multiply-add the difference is exact near equality,
+// half_step is a power of 2, and a sum rounds to 0 only where it is 0. Boxes that do not meet have a negative overlap here,
+// and stay. It needs numbers that do not underflow on the way: see `ordinary`.
 template <class T>
 struct Product {
   T threshold, half_step;
-  bool operator()(T overlap, T total) const {
-    return std::fma(-threshold, total, overlap) > half_step * total;
+  T operator()(T width, T lack, T areas) const {
+    const T negative = width * lack, total = areas + negative;
+    return std::fma(half_step, total, std::fma(threshold, total, negative));
   }
 };
 
 template <class T>
 struct Quotient {
   T threshold;
-  bool operator()(T overlap, T total) const {
-    return overlap / total > threshold;
+  T operator()(T width, T lack, T areas) const {
+    const T height = -lack, overlap = width * (0 < height ? height : 0);
+    return overlap / (areas - overlap) > threshold ? T(-1) : T(0);
   }
 };
 
 // Strikes boxes [begin, end), whole blocks, that overlap box i too much. max and min take their first argument for NaN,
 // as std::max.
-template <class T, class Exceeds>
-inline void strike(const Boxes<T>& boxes, int64_t i, int64_t begin, int64_t end, const Exceeds& exceeds) {
+template <class T, class Margin>
+inline void strike(const Boxes<T>& boxes, int64_t i, int64_t begin, int64_t end, Margin margin) {
   const T left = boxes.left[i], top = boxes.top[i], right = boxes.right[i], bottom = boxes.bottom[i], area = boxes.area[i];
   const T *lefts = boxes.left, *tops = boxes.top, *rights = boxes.right, *bottoms = boxes.bottom, *areas = boxes.area;
-  Flag<T>* __restrict__ struck = boxes.struck;
-  for (int64_t block = begin; block < end; block += kBlock) {
-    for (int64_t j = block; j < block + kBlock; ++j) {
-      const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
-      const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
-      const T w = r - l, h = b - t;
-      const T overlap = (0 < w ? w : 0) * (0 < h ? h : 0);
-      struck[j] |= exceeds(overlap, area + areas[j] - overlap) ? Flag<T>(-1) : Flag<T>(0);
-    }
+  Word<T>* __restrict__ struck = boxes.struck;
+  begin &= -kBlock;  // as they are: said so that no loop over single elements follows
+  end &= -kBlock;
+#pragma clang loop vectorize(assume_safety) interleave(disable)
+  for (int64_t j = begin; j < end; ++j) {
+    const T l = left < lefts[j] ? lefts[j] : left, t = top < tops[j] ? tops[j] : top;
+    const T r = rights[j] < right ? rights[j] : right, b = bottoms[j] < bottom ? bottoms[j] : bottom;
+    const T w = r - l, short_of = margin(0 < w ? w : 0, t - b, area + areas[j]);
+    Word<T> bits;  // signs are collected: of a comparison with `struck`, compilers make a store under a mask
+    std::memcpy(&bits, &short_of, sizeof bits);
+    struck[j] |= bits;
   }
 }
 
 // The boxes stand in the order of their scores; those up to the next whole block are there, and anything.
-template <class T, class Exceeds>
-int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, const Exceeds& exceeds, int64_t* keep) {
+template <class T, class Margin>
+int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, const Margin& margin, int64_t* keep) {
   int64_t kept = 0, begin = 0, end = count;
   while (begin < end) {
     const int64_t group = std::min(begin + kGroup, end), first = begin;
     int64_t strikers[kGroup], strikes = 0;
     for (int64_t i = begin; i < group; ++i) {
-      if (!boxes.struck[i]) {
+      if (boxes.struck[i] >= 0) {
         keep[kept++] = boxes.number[i];
         strikers[strikes++] = i;
         // Boxes before i are settled: that they are struck too has no effect.
-        strike(boxes, i, (i + 1) / kBlock * kBlock, whole_blocks(group), exceeds);
+        strike(boxes, i, (i + 1) / kBlock * kBlock, whole_blocks(group), margin);
       }
     }
     begin = group;
@@ -190,13 +206,13 @@ int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, con
       const int64_t last = begin + to * kBlock;
       for (int64_t chunk = begin + from * kBlock; chunk < last; chunk += kChunk) {
         for (int64_t k = 0; k < strikes; ++k) {
-          strike(boxes, strikers[k], chunk, std::min(chunk + kChunk, last), exceeds);
+          strike(boxes, strikers[k], chunk, std::min(chunk + kChunk, last), margin);
         }
       }
     });
     int64_t struck = 0;
     for (int64_t j = begin; j < end; ++j) {
-      struck -= boxes.struck[j];
+      struck += boxes.struck[j] < 0;
     }
     if (struck * 5 > rest) {
       // The remaining boxes move down to the group's place: they are fewer than what they are read from.
@@ -208,9 +224,9 @@ int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, con
         boxes.bottom[to] = boxes.bottom[j];
         boxes.area[to] = boxes.area[j];
         boxes.number[to] = boxes.number[j];
-        to += boxes.struck[j] + 1;
+        to += boxes.struck[j] < 0 ? 0 : 1;
       }
-      std::fill(boxes.struck + first, boxes.struck + to, Flag<T>(0));
+      std::fill(boxes.struck + first, boxes.struck + to, Word<T>(0));
       begin = first;
       end = to;
     }
@@ -218,20 +234,21 @@ int64_t settle(const Threads& threads, const Boxes<T>& boxes, int64_t count, con
   return kept;
 }
 
-// Whether `Product` holds for these boxes: no corner is NaN or infinite, no side negative, and areas are 0 or far from
-// where products underflow, and not less than the product of the sides (an area of large integers may have wrapped
-// around). An overlap is then at most either area, and a total 0 or about as large as the larger one.
+// Whether `Product` holds for these boxes: no corner is NaN or so far out that products overflow, no side negative, and
+// areas are 0 or far from where products underflow, and not less than the product of the sides (an area of large integers
+// may have wrapped around). An overlap is then at most either area, and a total 0 or about as large as the larger one.
 template <class T>
 bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
   constexpr T small = static_cast<T>(8.67e-19), large = static_cast<T>(1.15e18);  // about 2^-60 and 2^60
   if (!(threshold >= static_cast<T>(1e-6) && threshold <= 1)) {
     return false;
   }
-  Flag<T> odd = 0;
+  Word<T> odd = 0;
   for (int64_t i = 0; i < count; ++i) {
-    const T width = boxes.right[i] - boxes.left[i], height = boxes.bottom[i] - boxes.top[i], area = boxes.area[i];
-    const bool fine = (width >= 0) & (height >= 0) & (width <= large) & (height <= large) & (area <= large) &
-        ((area == 0) | (area >= small)) & (area >= width * height);
+    const T left = boxes.left[i], top = boxes.top[i], right = boxes.right[i], bottom = boxes.bottom[i];
+    const T width = right - left, height = bottom - top, area = boxes.area[i];
+    const bool fine = (left >= -large) & (top >= -large) & (right <= large) & (bottom <= large) & (width >= 0) &
+        (height >= 0) & (area <= large) & ((area == 0) | (area >= small)) & (area >= width * height);
     odd |= fine ? 0 : 1;
   }
   return !odd;
@@ -241,16 +258,17 @@ bool ordinary(const Boxes<T>& boxes, int64_t count, T threshold) {
 template <class T, class Key, class Score, class Read>
 int64_t suppress(const Threads& threads, int64_t count, double threshold, const Score& score, const Read& read, int64_t* keep) {
   const int64_t room = whole_blocks(count);
-  Buffer<T> coordinates(5 * room);
-  Buffer<Flag<T>> struck(room);
-  Buffer<int64_t> numbers(room);
+  Scratch<T, 5 * kShortSort> coordinates(5 * room);
+  Scratch<Word<T>, kShortSort> struck(room);
+  Scratch<int64_t, kShortSort> numbers(room);
   T* base = coordinates;
   const Boxes<T> boxes{base, base + room, base + 2 * room, base + 3 * room, base + 4 * room, struck, numbers};
   if (count <= kShortSort) {
-    Key keys[kShortSort] = {};
-    Flag<Key> places[kShortSort];
+    using Signed = std::make_signed_t<Key>;
+    Signed keys[kShortSort], places[kShortSort];
+    std::fill(keys + count, keys + room, Signed(0));
     for (int64_t i = 0; i < count; ++i) {
-      keys[i] = static_cast<Key>(order_key(score(i)));
+      keys[i] = static_cast<Signed>(order_key(score(i)) ^ Key(1) << (sizeof(Key) * 8 - 1));
     }
     rank_keys(keys, count, places);
     for (int64_t i = 0; i < count; ++i) {
@@ -271,7 +289,7 @@ int64_t suppress(const Threads& threads, int64_t count, double threshold, const 
   for (T* each : {boxes.left, boxes.top, boxes.right, boxes.bottom, boxes.area}) {
     std::fill(each + count, each + room, T(0));
   }
-  std::fill(boxes.struck, boxes.struck + room, Flag<T>(0));
+  std::fill(boxes.struck, boxes.struck + room, Word<T>(0));
   // The largest T that is not more than the threshold: a T is more than the one exactly when it is more than the other.
   T limit = static_cast<T>(threshold);
   if (static_cast<double>(limit) > threshold) {
