@@ -296,7 +296,7 @@ def _on_platform(torch: TorchBuild, variant: Variant, wanted: Wanted) -> TorchBu
         return replace(torch, cuda=None, cpu_only=False)
     row = next((row for row in releases().values() if row.torch == torch.version), None)
     cuda = row.torch_cuda(variant.platform) if row else torch.cuda
-    return replace(torch, cuda=cuda, cpu_only=row is not None and cuda is None)
+    return replace(torch, cuda=cuda, cpu_only=row is not None and cuda is None and _is_published(wanted))
 
 
 def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *, allow_unpaired: bool) -> None:

@@ -326,6 +326,7 @@ def test_a_torch_that_is_cpu_only_on_the_platform_is_refused_before_it_is_fetche
         accepted("cuda12_4-sm90-armv9", torch="2.6.0")
     accepted("cpu-armv9", torch="2.6.0")
     accepted("cuda12_4-sm90-armv9", torch="2.6.0+cu124")
+    accepted("cuda12_4-sm90-armv9", torch="torch-2.6.0-cp313-cp313-linux_aarch64.whl")  # whose content is not known
 
 
 def test_pip_is_asked_for_the_torch_of_a_release_that_is_named() -> None:
