@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from build_torchvision.inputs.cache import ENVIRONMENT
 from build_torchvision.verify import environments, runtime
 from build_torchvision.verify.environments import cause, environment, environments_folder, fill, find_python
 from build_torchvision.verify.package import Package
+from build_torchvision.verify.target import PythonTarget
+from build_torchvision.verify.upstream import Stock
 
 FAKE_UV = """#!/bin/sh
 # Stands in for uv: notes each call, and does what the files beside it say.
@@ -193,3 +196,15 @@ def test_an_unusable_cache_folder_is_an_error(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv(ENVIRONMENT, str(tmp_path / "file"))
     with pytest.raises(CannotWrite), environments_folder():
         pass
+
+
+def test_failures_are_tried_with_the_published_package_where_the_environment_has_none(tmp_path: Path) -> None:
+    release, python = releases()["0.21.0"], tmp_path / "bin" / "python"
+    for own, listed, version, fetch in (
+        ("0.21.0+cu124", release, "0.21.0+cu124", False),
+        (None, release, "0.21.0", True),
+        (None, replace(release, listed=False), None, True),
+    ):
+        environment = PythonTarget(python=python, version="312", site=tmp_path, torchvision=own, modules=frozenset())
+        stock = Stock.beside(environment, listed)
+        assert (stock.version, stock.fetch, stock.place.python) == (version, fetch, python)

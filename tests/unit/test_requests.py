@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ from build_torchvision.requests import (
     requests_for,
     torch_named,
 )
-from build_torchvision.variants import CPU, TRACKS, Variant, parse
+from build_torchvision.variants import CPU, TRACKS, Variant, every_variant, parse
 
 
 def wanted(*names: str, **options: object) -> Wanted:
@@ -253,7 +254,11 @@ def accepted(name: str, **options: object) -> None:
         check_request(request)
 
 
-def advised(name: str, options: dict[str, str], hint: str) -> Iterator[tuple[str, dict[str, str]]]:
+Options = tuple[tuple[str, str], ...]
+"""Options of `plan` with their values, as fields of Wanted."""
+
+
+def advised(name: str, options: Options, hint: str) -> Iterator[tuple[str, Options]]:
     """(Name, options) of each command that `hint`, which answered `name` with `options`, says to type."""
     for match in HINTED.finditer(hint):
         if match["pythons"]:
@@ -262,38 +267,61 @@ def advised(name: str, options: dict[str, str], hint: str) -> Iterator[tuple[str
             continue
         words = (match["options"] or match["index"] or match["more"]).split()
         typed = dict(zip((word[2:].replace("-", "_") for word in words[::2]), words[1::2], strict=True))
-        yield match["name"] or name, {**options, **typed}
+        yield match["name"] or name, tuple({**dict(options), **typed}.items())
 
 
-def follow(name: str, options: dict[str, str], steps: int = 3) -> None:
-    """Do what each hint says, one option that is wrong after another, until `plan` accepts it."""
+def faults(name: str, options: Options) -> int:
+    """How many things may be wrong at once: the track, a Python, a release without a source, and a pair of options."""
+    return 1 + ("python312" not in name) + (("torchvision", "0.29.2") in options) + (len(options) > 1)
+
+
+@cache
+def follow(name: str, options: Options, steps: int) -> int:
+    """Do what each hint says, at most `steps` after each other, until `plan` accepts it: how many there were."""
     try:
-        accepted(name, **options)
+        accepted(name, **dict(options))
     except BadInput as error:
         ways = list(advised(name, options, error.hint))
         if not steps or (name, options) in ways:
             pytest.fail(f"{name} {options}: {error}")
-        for instead, typed in ways:
-            follow(instead, typed, steps - 1)
+        return len(ways) + sum(follow(*way, steps - 1) for way in ways)
+    return 0
+
+
+def releases_and_torches() -> list[Options]:
+    """No option, each release, and each torch."""
+    torches = dict.fromkeys(row.torch for row in releases().values())
+    return [(), *((("torchvision", one),) for one in releases()), *((("torch", one),) for one in torches)]
 
 
 @pytest.mark.parametrize("isa", ["avx2", "armv9"])
 @pytest.mark.parametrize("track", TRACKS)
 def test_what_an_error_says_to_type_leads_to_a_build(track: str, isa: str) -> None:
     """Every release, every torch and some pairs on every track: the names, releases, torches and Pythons of hints."""
-    torches = list(dict.fromkeys(row.torch for row in releases().values()))
-    asked: list[dict[str, str]] = [{}, *({"torch": torch} for torch in torches)]
-    asked += [{"torchvision": release} for release in releases()]
+    asked = releases_and_torches()
     asked += [
-        {"torchvision": release, "torch": torch}
+        (("torchvision", release), ("torch", torch))
         for release in ("0.20.1", "0.25.0", "0.29.1", "0.29.2")
         for torch in ("2.5.1", "2.7.0", "2.14.0", "2.15.0")
     ]
+    followed = 0
     for sm, python in (("sm60", "313"), ("sm90", "312"), ("sm90", "313"), ("sm90", "315"), ("sm110", "313")):
         if track == CPU or toolkit_support(track, sm) is not None:
-            short = f"{track}-{isa}" if track == CPU else f"{track}-{sm}-{isa}"
-            for options in asked:
-                follow(f"torchvision-python{python}-{short}", options)
+            name = f"torchvision-python{python}-" + (f"{track}-{isa}" if track == CPU else f"{track}-{sm}-{isa}")
+            followed += sum(follow(name, options, faults(name, options)) for options in asked)
+    assert followed > 100
+
+
+@pytest.mark.nightly
+def test_what_an_error_says_to_type_leads_to_a_build_of_every_variant() -> None:
+    """Every Python, track and GPU there is, on both platforms, with every release and every torch."""
+    variants = [variant for variant in every_variant() if variant.isa in ("avx2", "armv9")]
+    asked = releases_and_torches()
+    followed = sum(
+        follow(str(variant), options, faults(str(variant), options)) > 0 for variant in variants for options in asked
+    )
+    print(f"{len(variants) * len(asked)} commands, {followed} with advice")
+    assert followed > len(variants) * len(asked) / 2
 
 
 def test_an_index_is_advised_by_its_address() -> None:

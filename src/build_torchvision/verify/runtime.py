@@ -91,7 +91,7 @@ def run_in_place(
     def over() -> Iterator[tuple[Place, str, Stock]]:
         with laid_over(package.path, existing) as place:
             said = f"laid over {existing.python}, Python {existing.version}"
-            yield place, said, Stock.installed(existing)
+            yield place, said, Stock.beside(existing, release)
 
     return _run_at(package, release, over(), upstream, (), None, gpu)
 

@@ -79,9 +79,11 @@ class Stock:
     fetch: bool
 
     @classmethod
-    def installed(cls, environment: PythonTarget) -> Stock:
-        """The one of an existing environment, if it has one."""
-        return cls(place=Place(python=environment.python), version=environment.torchvision, fetch=False)
+    def beside(cls, environment: PythonTarget, release: Release) -> Stock:
+        """The one of an existing environment; where it has none that of `release`, which nothing is changed for."""
+        place, own = Place(python=environment.python), environment.torchvision
+        published = release.torchvision if release.listed else None
+        return cls(place=place, version=own or published, fetch=own is None)
 
     @classmethod
     def of_torch(cls, place: Place, torch: str) -> Stock:
