@@ -116,7 +116,7 @@ def pythons_named(text: str | None) -> tuple[str, ...]:
             raise BadInput(
                 f"--python {text}",
                 f"{python!r} is not a Python of the matrix.",
-                f"Choose from {', '.join(PYTHONS)}, or any for one wheel that serves all.",
+                f"Choose from {', '.join(PYTHONS)}, or any alone for one wheel that serves all.",
             )
     return pythons
 
@@ -325,7 +325,7 @@ def _check_torch(variant: Variant, torch: TorchBuild, release: Release | None, *
         f"Torch {torch} is {what}, the track is CUDA {variant.cuda}.",
         f"Name one built with CUDA {variant.cuda}, "
         + (f"such as --torch {torches[0]}" if torches else "with --torch FILE.whl")
-        + f", or perhaps add {index_of(variant)}"
+        + f", or perhaps --torch {torch.version}+{toolkits()[variant.track].torch_local} {index_of(variant)}"
         + (f", or choose {other}." if other else "."),
     )
 

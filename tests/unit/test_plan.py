@@ -10,8 +10,10 @@ import pytest
 from build_torchvision.cli.main import main
 from build_torchvision.cli.wheel_options import WheelOptions
 from build_torchvision.errors import BadInput
+from build_torchvision.inputs.emulator import is_foreign
 from build_torchvision.plan_report import describe_plan
 from build_torchvision.requests import Wanted, named_variants, requests_for
+from build_torchvision.variants import parse
 
 
 def plan(*names: str, **options: object) -> dict[str, object]:
@@ -148,3 +150,23 @@ def test_a_torch_without_code_for_the_gpu_is_in_the_wheels_name(options: dict[st
     assert "unpaired" not in str(plan("cuda12_8-sm120-avx2", allow_unpaired=True, **options)["wheel"])
     with pytest.raises(BadInput, match=r"The published torch 2\.10\.0 has no code for sm110"):
         plan("cuda12_8-sm110-avx2", **options)
+
+
+def test_nvcc_for_another_platform_is_refused() -> None:
+    for isa in ("avx2", "armv9"):
+        variant = parse(f"torchvision-python313-cuda13_0-sm90-{isa}")
+        if is_foreign(variant.platform):
+            with pytest.raises(BadInput, match=r"only clang crosses to .*--cuda-compiler clang"):
+                plan(str(variant), options={"cuda_compiler": "nvcc"})
+        else:
+            assert plan(str(variant), options={"cuda_compiler": "nvcc"})["glibc"] == "host"
+
+
+def test_what_a_pattern_leaves_out_of_one_python_is_named_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["plan", "cpu-avx{2,512}", "--python", "310,315"])
+    said = capsys.readouterr().err
+    assert "left out: torchvision-python315-cpu-avx2, torchvision-python315-cpu-avx512: No sha256 is pinned" in said
+    with pytest.raises(SystemExit):
+        main(["plan", "cuda12_8-sm1[12]0-avx2"])
+    assert "left out: cuda12_8-sm110-avx2: The published torch 2.10.0 has no code" in capsys.readouterr().err

@@ -176,8 +176,9 @@ class WheelOptions:
         found = requests_for(wanted, available, lists=lists)
         for note in found.notes:
             ERR.print(note, markup=False, highlight=False, soft_wrap=True)
+        of_pythons = {variant.python for variant in (*found.variants, *(one.variant for one in found.left_out))}
         for reason, variants in left_out_by_reason(found.left_out).items():
-            left_out = ", ".join(variant.short for variant in variants)
+            left_out = ", ".join(variant.short if len(of_pythons) == 1 else str(variant) for variant in variants)
             ERR.print(f"left out: {left_out}: {reason}", markup=False, highlight=False, soft_wrap=True)
         return found
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from build_torchvision.compatibility import same_cuda_major, serves
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.cuda_sdk import check_toolkit
-from build_torchvision.inputs.resolve import BuildRequest, check_buildable, check_source, check_told
+from build_torchvision.inputs.resolve import (
+    BuildRequest,
+    check_buildable,
+    check_host_halves,
+    check_source,
+    check_told,
+)
 from build_torchvision.inputs.torch_sdk import TorchSdk, torch_sdk
 from build_torchvision.reading import home_expanded, is_folder
 
@@ -23,6 +29,7 @@ def check_request(request: BuildRequest) -> None:
     check_told(request)
     check_source(request)
     first = request.variants[0]
+    check_host_halves(first, request.cuda_compiler)
     if request.cuda is not None and first.cuda is not None:
         check_toolkit(first.track, request.cuda)
     if request.torch is not None and is_folder(home_expanded(request.torch)):

@@ -161,12 +161,7 @@ def resolve_inputs(request: BuildRequest) -> ResolvedInputs:
     if first.cuda:
         cuda = cuda_sdk(first.track, request.cuda, platform)
         cuda_compiler = find_cuda_compiler(request.cuda_compiler, compiler, cuda, request.cuda)
-        if cuda_compiler.family == "nvcc" and is_foreign(platform):
-            raise BadInput(
-                f"Build {first} with {cuda_compiler.origin}",
-                f"Its host halves would be {host.machine()} code: only clang crosses to {platform} here.",
-                "Choose --cuda-compiler clang, or leave it out.",
-            )
+        check_host_halves(first, cuda_compiler.family)
         made = (cuda_codegen(variant) for variant in request.variants)
         check_architectures(cuda_compiler, cuda, sorted({codegen.base for codegen in made if codegen}))
     torch = torch_sdk(
@@ -289,6 +284,16 @@ def _codecs(request: BuildRequest, compiler: Compiler, platform: str) -> Codecs:
     if compiler.toolchain is not None:
         return pinned_codecs(request.without)
     return find_codecs(request.without, None if platform == host.machine() else sysroot(platform))
+
+
+def check_host_halves(variant: Variant, cuda_compiler: str) -> None:
+    """Raises BadInput where `cuda_compiler` ("nvcc") makes host halves for another platform than that of `variant`."""
+    if variant.cuda is not None and cuda_compiler == "nvcc" and is_foreign(variant.platform):
+        raise BadInput(
+            f"Build {variant} with nvcc",
+            f"Its host halves would be {host.machine()} code: only clang crosses to {variant.platform} here.",
+            "Choose --cuda-compiler clang, or leave it out.",
+        )
 
 
 def check_told(request: BuildRequest) -> None:
