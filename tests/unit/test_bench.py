@@ -6,6 +6,7 @@ import itertools
 import random
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from build_torchvision.bench.intervals import Verdict, geometric_mean, paired_ra
 from build_torchvision.bench.picture import ratio_axis
 from build_torchvision.bench.report import markdown, rows, to_json
 from build_torchvision.flags import Tuning, tuning_for
-from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags
+from build_torchvision.graph.tuning import WHOLE_REGISTERS, codegen_flags, kernel_flags, parse_flags, transform_flags
 from build_torchvision.graph.units import Unit
 
 
@@ -160,6 +161,15 @@ def test_operators_are_compiled_for_short_loops_and_only_samplers_sum_pairwise()
         flags = (*parse_flags(every, x86), *codegen_flags(every, x86))
         assert (*parse_flags(every, Tuning()), *codegen_flags(every, Tuning())) == ()  # --no-tuning
         assert not {"-ffast-math", "-freciprocal-math", "-ffinite-math-only"} & set(flags)
+
+
+def test_a_kernel_is_not_unrolled_further_where_that_was_timed() -> None:
+    unit = Unit(extension="_C", name="unit", sources=("/deform_conv2d.cpp",), isa_dependent=True, kernel=True)
+    assert kernel_flags(unit, "avx2") == ("-O2",)
+    assert kernel_flags(unit, "avx512bf16") == ("-O2", *WHOLE_REGISTERS)
+    assert kernel_flags(unit, "armv9") == ()
+    assert kernel_flags(replace(unit, sources=("/roi_pool.cpp",)), "avx512") == WHOLE_REGISTERS
+    assert kernel_flags(replace(unit, kernel=False), "avx512") == ()
 
 
 @pytest.mark.parametrize("ends", [[0.97, 1.4], [0.3, 1.0, 5.9], [1.1, 44.4], [0.9, 300.0]])

@@ -12,7 +12,7 @@
 
 #if PNG_INTEL_SSE_IMPLEMENTATION > 0
 
-#include <immintrin.h>
+#include <smmintrin.h>
 #include <stdint.h>
 #include <string.h>
 

@@ -22,7 +22,7 @@ from build_torchvision.graph.cuda_clang import OPTIMISED_IR, UNOPTIMIZED_IR, Cla
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
 from build_torchvision.graph.device import CudaBuild, CudaPlanner, CudaUnit, toolkit_libraries
 from build_torchvision.graph.tools import Tools, clang_tools, device_tools
-from build_torchvision.graph.tuning import codegen_flags, parse_flags, transform_flags, vector_flags
+from build_torchvision.graph.tuning import codegen_flags, kernel_flags, parse_flags, transform_flags
 from build_torchvision.graph.units import (
     SHARED,
     Unit,
@@ -294,7 +294,7 @@ class _Planner:
         ISAs between which TorchVision's code does not differ share what comes before that pass: the optimiser decides
         alike for them (the objects are the same bytes as without this). The first such ISA stands for all.
         """
-        own = (*codegen_flags(unit, self.want.tuning), *vector_flags(unit, isa))
+        own = (*codegen_flags(unit, self.want.tuning), *kernel_flags(unit, isa))
         flags = (*self._isa_flags(isa), *own)
         alike = [other for other in self._isas(unit) if other and same_code(other, isa)]
         if len(alike) == 1:

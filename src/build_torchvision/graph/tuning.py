@@ -31,9 +31,18 @@ def codegen_flags(unit: Unit, tuning: Tuning) -> tuple[str, ...]:
 WHOLE_REGISTERS = ("-Xclang", "-target-feature", "-Xclang", "-prefer-256-bit")
 
 
-def vector_flags(unit: Unit, isa: str) -> tuple[str, ...]:
+# The loops of this kernel are two registers wide in the source. -O3 unrolls them further: the code is twice as large
+# and takes twice as long to compile, for calls that are no faster (benchmarks/NOTES.md). On Arm nothing was timed.
+UNROLLED_BY_HAND = ("deform_conv2d.cpp",)
+
+
+def kernel_flags(unit: Unit, isa: str) -> tuple[str, ...]:
     """Flags of the pass that makes our kernels' machine code for `isa`."""
-    return WHOLE_REGISTERS if unit.kernel and "avx512f" in isas()[isa].features else ()
+    if not unit.kernel:
+        return ()
+    row = isas()[isa]
+    level = row.platform == "x86_64" and PurePosixPath(unit.sources[0]).name in UNROLLED_BY_HAND
+    return (*(("-O2",) if level else ()), *(WHOLE_REGISTERS if "avx512f" in row.features else ()))
 
 
 def _is_operator(unit: Unit) -> bool:
