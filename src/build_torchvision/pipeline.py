@@ -25,8 +25,9 @@ from build_torchvision.operators import operators_for
 from build_torchvision.spec import WheelSpec
 from build_torchvision.variants import Variant
 from build_torchvision.verify.checks import Report
-from build_torchvision.verify.decoding import scan_wheels_ahead
-from build_torchvision.verify.static import audit_wheel, torch_facts
+from build_torchvision.verify.decoding import scan_ahead
+from build_torchvision.verify.package import Package
+from build_torchvision.verify.static import audit_package, torch_facts
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.assemble import Draft, WheelContents, draft_wheels, embed_report
 from build_torchvision.writing import writing
@@ -158,8 +159,7 @@ def _build_track(
 def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -> None:
     """Make, audit and finish the wheels of `part`, and add them to `result`.
 
-    They are drafted beside the objects, so that a full disk is met before anything is written into `out`; nothing has
-    its final name there before it has been audited.
+    They are drafted in memory; nothing is written into `out` before it has been audited.
     """
     specs = []
     for spec in part.inputs.specs:
@@ -173,16 +173,13 @@ def package(part: Part, outcome: RunOutcome, console: Console, result: Result) -
     with tempfile.TemporaryDirectory(prefix="wheels-", dir=outcome.folder) as scratch:
         console.print(f"packing {len(specs)} wheel{'s' * (len(specs) != 1)}", highlight=False)
         drafts = draft_wheels([_contents(spec, part, outcome) for spec in specs], Path(scratch, "bundling"))
-        paths = [
-            archive.write(draft.files, Path(scratch, "drafts", str(number), draft.name), compress=False)
-            for number, draft in enumerate(drafts)
-        ]
-        scan_wheels_ahead(paths)
+        scan_ahead({module.digest: module.data for draft in drafts for module in draft.modules}.values())
         finishing = []
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # compression lets go of the interpreter's lock
-            for spec, draft, path in zip(specs, drafts, paths, strict=True):
+            for spec, draft in zip(specs, drafts, strict=True):
                 console.print(f"auditing {spec.variant}", highlight=False)
-                report = audit_wheel(path, spec.variant, torch_facts(part.inputs.torch))
+                package = Package(Path(draft.name), archive.stored(draft.files, draft.name))
+                report = audit_package(package, spec.variant, torch_facts(part.inputs.torch))
                 finishing.append((spec, report, pool.submit(_finish, draft, report, part.request.out)))
         for spec, report, finished in finishing:
             try:

@@ -62,7 +62,7 @@ def test_another_object_is_decoded_by_itself(decoded: list[int], tmp_path: Path)
 def test_what_was_scanned_ahead_in_other_processes_is_not_decoded_again(
     decoded: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "WORTH_A_PROCESS", 0)
+    monkeypatch.setattr(decoding, "WORTH_A_PROCESS", 1)
     monkeypatch.setattr(decoding.os, "sched_getaffinity", lambda process: {0, 1})
     objects = [Object(code=FMA_YMM * count + RET).build() for count in (1, 2, 3)]
     scan_ahead([*objects, *objects, b"no ELF file"])

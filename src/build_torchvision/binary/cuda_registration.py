@@ -11,8 +11,9 @@ from __future__ import annotations
 import itertools
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import iced_x86
@@ -62,13 +63,12 @@ def registrations(data: bytes) -> Registrations:
         slots = _slots(file, _SLOTS.get(file.machine, ()))
         if not slots:
             return Registrations(names=frozenset())
-        codes = [
+        codes = tuple(
             _Code(name=section.name, address=section.address, data=file.contents(section))
             for section in file.code_sections
-        ]
-        calls = _calls_x86_64 if file.machine == EM_X86_64 else _calls_aarch64
+        )
         names, unreadable = set[str](), []
-        for call, address in calls(codes, slots):
+        for call, address in _calls(file.machine, codes, slots):
             name = _text_at(file, data, address) if address is not None else None
             if name is None:
                 unreadable.append(call)
@@ -77,6 +77,12 @@ def registrations(data: bytes) -> Registrations:
     except UNREADABLE as error:
         raise NotElf(f"not a whole ELF file ({error or type(error).__name__})") from error
     return Registrations(names=frozenset(names), unreadable=tuple(unreadable))
+
+
+@lru_cache(maxsize=16)  # CUDA wheels of one CPU ISA often differ in device code alone
+def _calls(machine: int, codes: tuple[_Code, ...], slots: frozenset[int]) -> tuple[tuple[int, int | None], ...]:
+    """(address of the call, address of the name that it is given) of each call."""
+    return tuple((_calls_x86_64 if machine == EM_X86_64 else _calls_aarch64)(codes, slots))
 
 
 def _slots(file: ElfFile, kinds: tuple[int, ...]) -> frozenset[int]:
@@ -100,7 +106,7 @@ def _text_at(file: ElfFile, data: bytes, address: int) -> str | None:
     return match[0].decode() if match and data[match.end() : match.end() + 1] == b"\0" else None
 
 
-def _calls_x86_64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:
+def _calls_x86_64(codes: Sequence[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:
     """(address of the call, address in rcx) of each call."""
     stubs = frozenset(_stubs_x86_64(codes, slots))
     factory = InstructionInfoFactory()
@@ -128,7 +134,7 @@ def _calls_x86_64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[i
             _follow_x86_64(instruction, factory, known)
 
 
-def _stubs_x86_64(codes: list[_Code], slots: frozenset[int]) -> Iterator[int]:
+def _stubs_x86_64(codes: Sequence[_Code], slots: frozenset[int]) -> Iterator[int]:
     """Where the procedure linkage table jumps through one of `slots`; with CET the stub begins with endbr64."""
     for code in codes:
         if code.name.startswith(".plt"):
@@ -180,7 +186,7 @@ def _follow_x86_64(instruction: Any, factory: Any, known: dict[int, int]) -> Non
             known.pop(register, None)
 
 
-def _calls_aarch64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:
+def _calls_aarch64(codes: Sequence[_Code], slots: frozenset[int]) -> Iterator[tuple[int, int | None]]:
     """(address of the call, address in x3) of each call."""
     import capstone  # 40 MB on disk; on x86-64 it is fetched when code for Arm is first read
 
@@ -199,7 +205,7 @@ def _calls_aarch64(codes: list[_Code], slots: frozenset[int]) -> Iterator[tuple[
             yield here, _followed_aarch64(words[start:position], code.address + 4 * start, decoder).get(3)
 
 
-def _stubs_aarch64(codes: list[_Code], slots: frozenset[int]) -> Iterator[int]:
+def _stubs_aarch64(codes: Sequence[_Code], slots: frozenset[int]) -> Iterator[int]:
     """Where the procedure linkage table loads one of `slots`: adrp x16; ldr x17, [x16, #n]."""
     for code in codes:
         if not code.name.startswith(".plt"):

@@ -16,7 +16,7 @@ from build_torchvision.binary.instructions import DECODERS, Scan, scan
 from build_torchvision.inputs.programs import aarch64_decoder
 from build_torchvision.verify.package import UNREADABLE
 
-WORTH_A_PROCESS = 2 << 20  # bytes of code; below, starting processes costs more than it saves
+WORTH_A_PROCESS = 4 << 20  # bytes of code: half a second of decoding, where starting a process takes a third
 AT_ONCE = 256 << 20  # bytes of shared objects that are held while they wait
 _scanned: dict[str, Scan] = {}
 
@@ -43,7 +43,7 @@ def scan_of(data: bytes, platform: str) -> Scan:
 
 
 def scan_ahead(objects: Iterable[bytes]) -> None:
-    """Scan the code that was not scanned yet, each section once, with a process per core; later calls find the results.
+    """Scan the code that was not scanned yet, each section once, on as many cores as pay; later calls find the results.
 
     An object that is no ELF file of a known platform is left to the check that reads it.
     """
@@ -58,8 +58,9 @@ def scan_ahead(objects: Iterable[bytes]) -> None:
     waiting = {key: work for key, work in waiting.items() if key not in _scanned}
     for platform in {platform for _, platform in waiting.values()}:
         fetch_decoder(platform)
-    cores = min(len(os.sched_getaffinity(0)), len(waiting))
-    if cores < 2 or sum(len(section.data) for section, _ in waiting.values()) < WORTH_A_PROCESS:
+    work = sum(len(section.data) for section, _ in waiting.values())
+    cores = min(len(os.sched_getaffinity(0)), len(waiting), work // WORTH_A_PROCESS)
+    if cores < 2:
         return
     keys = sorted(
         waiting, key=lambda key: -len(waiting[key][0].data)

@@ -249,9 +249,9 @@ def check_resolved(libraries: Libraries, torch: TorchFacts, policy: Policy | Non
 def _unresolved(libraries: Libraries, known: Mapping[str, frozenset[str]], system: frozenset[str]) -> Iterator[str]:
     for path, elf in libraries.all.items():
         sources = [*elf.needed, *(TORCH if set(TORCH) & set(elf.needed) else ())]  # libtorch.so brings the two others
-        reachable = frozenset[str]().union(*(known.get(name, ()) for name in sources))
+        brought = [known[name] for name in sources if name in known]
         for symbol in elf.undefined:
-            if symbol.weak or symbol.name in reachable:
+            if symbol.weak or any(symbol.name in names for names in brought):
                 continue
             if symbol.library is not None and (symbol.library in system or symbol.library in LOADERS):
                 continue

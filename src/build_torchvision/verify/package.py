@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import email.parser
 import hashlib
+import io
 import lzma
 import zipfile
 import zlib
@@ -122,17 +123,20 @@ def parse_file_name(file_name: str) -> FileName:
 
 
 class Package:
-    """A wheel, opened and read whole. Raises BadInput when it cannot be read as one."""
+    """A wheel, opened and read whole. Raises BadInput when it cannot be read as one.
 
-    def __init__(self, wheel: Path) -> None:
+    With `content` its bytes are these, and `wheel` need not be there.
+    """
+
+    def __init__(self, wheel: Path, content: bytes | None = None) -> None:
         self.path = wheel
         self.file_name = parse_file_name(wheel.name)
         self.damaged: dict[str, str] = {}
         """Member -> why it cannot be read."""
         try:
-            if wheel.stat().st_size > MAX_FILE:
+            if (wheel.stat().st_size if content is None else len(content)) > MAX_FILE:
                 raise BadInput(f"reading {wheel}", f"it is larger than {MAX_FILE >> 20} MiB.", "Do not use it.")
-            with zipfile.ZipFile(wheel) as archive:
+            with zipfile.ZipFile(wheel if content is None else io.BytesIO(content)) as archive:
                 entries = [entry for entry in archive.infolist() if not entry.is_dir()]
                 total = sum(entry.file_size for entry in entries)
                 if total > MAX_BYTES or len(entries) > MAX_MEMBERS:

@@ -17,12 +17,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from build_torchvision.errors import BadInput
 from build_torchvision.inputs.registry import record_digest
 
 LEVEL = 6  # of deflate; 9 makes a wheel 0.2 % smaller for more than twice the CPU time
-# The format of zip files (PKWARE's APPNOTE, 4.3.7, 4.3.12, 4.3.16). All sizes are below 4 GiB: see `write`.
+# The format of zip files (PKWARE's APPNOTE, 4.3.7, 4.3.12, 4.3.16). All sizes are below 4 GiB: see `_zip`.
 _LOCAL, _CENTRAL = struct.Struct("<4s5H3I2H"), struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 _NEEDED, _UNIX, _UTF8 = 20, 3 << 8, 1 << 11  # version 2.0, the attributes are those of Unix, a name beyond ASCII
@@ -79,39 +80,51 @@ def digest_without(record: str, name: str) -> str:
 
 
 def write(files: Mapping[str, Member], wheel: Path, *, compress: bool = True) -> Path:
-    """Zip `files` and their RECORD into `wheel`: sorted, dated 1980, dist-info last, replaced in one step.
+    """Zip `files` and their RECORD into `wheel`, which is replaced in one step.
 
     Without `compress` the files are stored as they are: for a wheel that is read again right away. Raises BadInput for
     more than a zip without extensions can hold.
     """
-    dist_info = find_dist_info(files)
-    listed = {**files, f"{dist_info}/RECORD": Member(record(files, dist_info).encode())}
-    if sum(len(file.data) for file in listed.values()) >= 1 << 32 or len(listed) >= 1 << 16:
-        raise BadInput(f"Write {wheel}", "It has 4 GiB or more, or 65536 files or more.", "Leave some of them out.")
     wheel.parent.mkdir(parents=True, exist_ok=True)
     part = wheel.with_name(f".{wheel.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as out:
-            directory = []
-            for path in sorted(listed, key=lambda name: (name.startswith(dist_info), name)):
-                offset, name, file = out.tell(), path.encode(), listed[path]
-                content = file.deflated if compress else file.data
-                head = (
-                    *(_NEEDED, 0 if path.isascii() else _UTF8, _DEFLATED if compress else _STORED),
-                    *(_MIDNIGHT, _FIRST_DAY, file.crc, len(content), len(file.data), len(name), 0),
-                )
-                out.write(_LOCAL.pack(b"PK\3\4", *head) + name)
-                out.write(content)
-                mode = _MODULE if ".so" in path.rpartition("/")[2] else _FILE
-                row = _CENTRAL.pack(b"PK\1\2", _UNIX | _NEEDED, *head, 0, 0, 0, mode, offset)
-                directory.append(row + name)
-            start = out.tell()
-            out.writelines(directory)
-            out.write(_END.pack(b"PK\5\6", 0, 0, len(directory), len(directory), out.tell() - start, start, 0))
+            _zip(files, out, f"Write {wheel}", compress=compress)
         part.replace(wheel)
     finally:
         part.unlink(missing_ok=True)
     return wheel
+
+
+def stored(files: Mapping[str, Member], name: str) -> bytes:
+    """The bytes of a wheel called `name` with `files` and their RECORD, uncompressed. Raises BadInput like `write`."""
+    out = io.BytesIO()
+    _zip(files, out, f"Make {name}", compress=False)
+    return out.getvalue()
+
+
+def _zip(files: Mapping[str, Member], out: BinaryIO, action: str, *, compress: bool) -> None:
+    """Write `files` and their RECORD to `out`: sorted, dated 1980, dist-info last."""
+    dist_info = find_dist_info(files)
+    listed = {**files, f"{dist_info}/RECORD": Member(record(files, dist_info).encode())}
+    if sum(len(file.data) for file in listed.values()) >= 1 << 32 or len(listed) >= 1 << 16:
+        raise BadInput(action, "It has 4 GiB or more, or 65536 files or more.", "Leave some of them out.")
+    directory = []
+    for path in sorted(listed, key=lambda name: (name.startswith(dist_info), name)):
+        offset, name, file = out.tell(), path.encode(), listed[path]
+        content = file.deflated if compress else file.data
+        head = (
+            *(_NEEDED, 0 if path.isascii() else _UTF8, _DEFLATED if compress else _STORED),
+            *(_MIDNIGHT, _FIRST_DAY, file.crc, len(content), len(file.data), len(name), 0),
+        )
+        out.write(_LOCAL.pack(b"PK\3\4", *head) + name)
+        out.write(content)
+        mode = _MODULE if ".so" in path.rpartition("/")[2] else _FILE
+        row = _CENTRAL.pack(b"PK\1\2", _UNIX | _NEEDED, *head, 0, 0, 0, mode, offset)
+        directory.append(row + name)
+    start = out.tell()
+    out.writelines(directory)
+    out.write(_END.pack(b"PK\5\6", 0, 0, len(directory), len(directory), out.tell() - start, start, 0))
 
 
 def read(wheel: Path) -> dict[str, Member]:

@@ -68,6 +68,11 @@ class Draft:
     name: str
     files: Mapping[str, Member]
 
+    @property
+    def modules(self) -> list[Member]:
+        """Its extension modules."""
+        return [file for path, file in self.files.items() if path.startswith("torchvision/") and path.endswith(".so")]
+
 
 def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Draft]:
     """Make a draft of each wheel, in order; `scratch` is for what is read again by other programs.
