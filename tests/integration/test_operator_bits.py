@@ -55,7 +55,11 @@ SEED = 20261126
 SAMPLE, ALL = 40, 10_000
 RELEASE = "0.21.0"
 # One rounding of roi_align in another order: ((1 + 2) + 3) + 4 becomes (1 + 2) + (3 + 4).
-PLANTED = ("roi_align.cpp", "w2 * p2[k] + w3 * p3[k] + w4 * p4[k];", "w2 * p2[k] + (w3 * p3[k] + w4 * p4[k]);")
+PLANTED = (
+    "roi_align.cpp",
+    "w2 * row<Row>(p2 + at) + w3 * row<Row>(p3 + at) + w4 * row<Row>(p4 + at);",
+    "w2 * row<Row>(p2 + at) + (w3 * row<Row>(p3 + at) + w4 * row<Row>(p4 + at));",
+)
 
 
 def names_of(release: Release) -> list[str]:

@@ -57,6 +57,34 @@ class Scratch {
 template <class T>
 constexpr int kLanes = sizeof(T) == 4 ? 64 : 32;
 
+// What one step of a loop over lanes computes with: one element, of which the compiler makes vectors of its choice, or a
+// vector type. Sums of a vector type stay in registers from sample to sample, where compilers keep an array of a plain
+// loop in memory. It is taken where any such type is made of whole registers of each ISA: not on Arm, where it would be
+// NEON's and SVE's may be wider, and not by gcc, which takes it apart where the ISA's own registers are narrower.
+template <class T>
+struct Together {
+#if defined(__clang__) && defined(__x86_64__)
+  typedef T type __attribute__((vector_size(64)));
+#else
+  using type = T;
+#endif
+};
+template <>
+struct Together<Half> {
+  using type = Half;
+};
+
+template <class Row, class T>
+inline Row row(const T* from) {
+  Row row;
+  std::memcpy(&row, from, sizeof row);
+  return row;
+}
+template <class Row, class T>
+inline void set_row(T* to, Row row) {
+  std::memcpy(to, &row, sizeof row);
+}
+
 // A number of lanes as a type.
 template <int Lanes>
 struct Width {
@@ -128,24 +156,29 @@ inline void transpose_8x8(const T* from, int64_t from_stride, T* to, int64_t to_
   }
 }
 
-// to[column * to_stride + row] = from[row * from_stride + column].
+// to[column * to_stride + row] = from[row * from_stride + column]. Some columns at a time, so that what is written stays in
+// the first-level cache while all rows are read.
 template <class T>
 void transpose(const T* from, int64_t from_stride, int64_t rows, int64_t columns, T* to, int64_t to_stride) {
-  int64_t row = 0;
-  for (; row + 8 <= rows; row += 8) {
-    int64_t column = 0;
-    for (; column + 8 <= columns; column += 8) {
-      transpose_8x8(from + row * from_stride + column, from_stride, to + column * to_stride + row, to_stride);
-    }
-    for (; column < columns; ++column) {
-      for (int64_t i = row; i < row + 8; ++i) {
-        to[column * to_stride + i] = from[i * from_stride + column];
+  constexpr int64_t kColumns = 64;
+  for (int64_t first = 0; first < columns; first += kColumns) {
+    const int64_t end = std::min(first + kColumns, columns);
+    int64_t row = 0;
+    for (; row + 8 <= rows; row += 8) {
+      int64_t column = first;
+      for (; column + 8 <= end; column += 8) {
+        transpose_8x8(from + row * from_stride + column, from_stride, to + column * to_stride + row, to_stride);
+      }
+      for (; column < end; ++column) {
+        for (int64_t i = row; i < row + 8; ++i) {
+          to[column * to_stride + i] = from[i * from_stride + column];
+        }
       }
     }
-  }
-  for (; row < rows; ++row) {
-    for (int64_t column = 0; column < columns; ++column) {
-      to[column * to_stride + row] = from[row * from_stride + column];
+    for (; row < rows; ++row) {
+      for (int64_t column = first; column < end; ++column) {
+        to[column * to_stride + row] = from[row * from_stride + column];
+      }
     }
   }
 }

@@ -69,6 +69,7 @@ int sample_count(const Region<T>& region) {
   return std::max(region.rows.samples * region.columns.samples, 1);
 }
 
+// The mean of a bin's samples, a block of channels at a time.
 template <class T, int Lanes>
 inline void sum_bin(
     const T* map,
@@ -78,9 +79,11 @@ inline void sum_bin(
     int column_count,
     const Mean<T>& mean,
     T* out) {
-  T sum[Lanes];
-  for (int k = 0; k < Lanes; ++k) {
-    sum[k] = T(0.0f);
+  using Row = typename Together<T>::type;
+  constexpr int kRow = sizeof(Row) / sizeof(T), kRows = Lanes / kRow;
+  Row sum[kRows];
+  for (int k = 0; k < kRows; ++k) {
+    sum[k] = Row();
   }
   for (int i = 0; i < row_count; ++i) {
     for (int j = 0; j < column_count; ++j) {
@@ -88,20 +91,21 @@ inline void sum_bin(
       const T *p1 = map + sample.at1, *p2 = map + sample.at2, *p3 = map + sample.at3, *p4 = map + sample.at4;
       const T w1 = sample.weight1, w2 = sample.weight2, w3 = sample.weight3, w4 = sample.weight4;
       INDEPENDENT_LANES
-      for (int k = 0; k < Lanes; ++k) {
-        sum[k] += w1 * p1[k] + w2 * p2[k] + w3 * p3[k] + w4 * p4[k];
+      for (int k = 0; k < kRows; ++k) {
+        const int at = k * kRow;
+        sum[k] += w1 * row<Row>(p1 + at) + w2 * row<Row>(p2 + at) + w3 * row<Row>(p3 + at) + w4 * row<Row>(p4 + at);
       }
     }
   }
   if (mean.exact) {
     INDEPENDENT_LANES
-    for (int k = 0; k < Lanes; ++k) {
-      out[k] = sum[k] * mean.reciprocal;
+    for (int k = 0; k < kRows; ++k) {
+      set_row(out + k * kRow, sum[k] * mean.reciprocal);
     }
   } else {
     INDEPENDENT_LANES
-    for (int k = 0; k < Lanes; ++k) {
-      out[k] = sum[k] / mean.count;
+    for (int k = 0; k < kRows; ++k) {
+      set_row(out + k * kRow, sum[k] / mean.count);
     }
   }
 }
