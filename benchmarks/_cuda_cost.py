@@ -15,7 +15,7 @@ TRACK, TORCH = (
     "2.11.0",
 )  # the newest torch of the table whose own CUDA is a track with an nvcc in the registry
 # Patterns of what is built, and the share of upstream's CPU seconds that it may cost.
-STEPS = (("sm90-avx512", 0.4), ("*-avx512", 1.2), ("*-avx*", 1.8))
+STEPS = (("sm90-avx512", 0.4), ("*-avx512", 1.2), ("*-avx*", 0.42))
 
 
 def pair(known: Release) -> Release:

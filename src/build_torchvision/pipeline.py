@@ -14,7 +14,7 @@ from rich.console import Console
 from build_torchvision.errors import BadInput, BuildTorchvisionError, MissingInput, ProcessFailed, VerificationFailed
 from build_torchvision.execute.launcher import find_launcher
 from build_torchvision.execute.runner import RunOutcome, exclusive, run_graph
-from build_torchvision.execute.scripts import PATCH_FATBIN, PATCH_FATBIN_OBJECT, TRANSFORM_IR
+from build_torchvision.execute.scripts import ONE_DEVICE_IR, PATCH_FATBIN, PATCH_FATBIN_OBJECT, TRANSFORM_IR
 from build_torchvision.graph.actions import Graph, target_name
 from build_torchvision.graph.device import CudaBuild, toolkit_libraries
 from build_torchvision.graph.plan import GraphInputs, plan_graphs
@@ -220,4 +220,4 @@ def _cuda_build(inputs: ResolvedInputs) -> CudaBuild | None:
         return None
     sms = {spec.variant.sm: codegen for spec in inputs.specs if (codegen := spec.codegen) and spec.variant.sm}
     splice = PATCH_FATBIN_OBJECT if inputs.cuda_compiler.family == "nvcc" else PATCH_FATBIN
-    return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice)
+    return CudaBuild(sdk=inputs.cuda, compiler=inputs.cuda_compiler, sms=sms, splice=splice, one_ir=ONE_DEVICE_IR)

@@ -85,7 +85,7 @@ def test_a_unit_that_fails_as_one_is_split_and_stays_split(tmp_path: Path) -> No
 
     screen = io.StringIO()
     assert run_graph(plan, tmp_path, jobs=1, console=Console(file=screen, width=200)).ran == 3  # the failure counts
-    assert "_C/dispatch does not compile as one unit here" in screen.getvalue()
+    assert "_C/dispatch does not compile as one unit: its files" in screen.getvalue()
     assert run_graph(plan, tmp_path, jobs=1, console=QUIET).ran == 0
     assert calls == [frozenset(), {"_C/dispatch"}, {"_C/dispatch"}]
 

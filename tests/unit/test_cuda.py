@@ -16,8 +16,8 @@ from build_torchvision.execute.patch_fatbin import splice
 from build_torchvision.facts import gpus, toolkits
 from build_torchvision.facts.cuda_wheels import CudaWheel
 from build_torchvision.flags import cuda_codegen
-from build_torchvision.graph.actions import ActionKind
-from build_torchvision.graph.cuda_clang import ptx_feature
+from build_torchvision.graph.actions import EACH_SM, ActionKind
+from build_torchvision.graph.cuda_clang import ptx_feature, ptx_version
 from build_torchvision.graph.cuda_nvcc import SAME_NAMES
 from build_torchvision.graph.device import CudaBuild
 from build_torchvision.graph.plan import GraphInputs, plan_graph, plan_graphs
@@ -417,6 +417,57 @@ def test_nothing_that_variants_share_is_done_twice() -> None:
     }
     commands = [(action.command, action.output) for action in graph.actions]
     assert len(set(commands)) == len(commands)
+
+
+def one_parse(pattern: str) -> GraphInputs:
+    """Ingredients whose device code may be parsed once for all SMs."""
+    given = ingredients(pattern)
+    assert given.device is not None
+    return replace(given, device=replace(given.device, one_ir=("/one_device_ir.py",)))
+
+
+def test_device_code_is_parsed_for_the_oldest_and_the_newest_sm_and_generated_for_each() -> None:
+    graph = plan_graph(one_parse("cuda12_8-*-avx2"))
+    by_output = {action.output: action for action in graph.actions}
+    program = by_output["x86_64/ir/_C/cuda.device.ll"]
+    assert program.inputs == ("x86_64/parsed/_C/cuda.sm80.ll", "x86_64/parsed/_C/cuda.sm120.ll")
+    assert program.command == ("/one_device_ir.py", *program.inputs, program.output)
+    assert [action for action in graph.actions if action.kind is ActionKind.DEVICE] == []
+    made = [action for action in graph.actions if action.output.endswith(".ptx")]
+    assert len(made) == 6
+    for action in made:
+        sm = action.output.split("/")[1]
+        assert program.output in action.inputs
+        named = action.command.index("-target-cpu")
+        assert action.command[named + 2] == sm.replace("sm", "sm_")
+
+
+@pytest.mark.parametrize("pattern", ["cuda12_8-sm90-avx2", "cuda12_8-sm{80,90}-avx2"])
+def test_one_or_two_sms_are_parsed_as_they_are(pattern: str) -> None:
+    assert plan_graph(one_parse(pattern)) == plan_graph(ingredients(pattern))
+
+
+def test_a_unit_that_is_another_program_for_some_sms_is_parsed_for_each() -> None:
+    given = one_parse("cuda12_8-*-avx2")
+    unit = next(action.unit for action in plan_graph(given).actions if action.output.endswith(".device.ll"))
+    assert unit == f"_C/cuda{EACH_SM}"
+    graph = plan_graph(given, frozenset({unit}))
+    assert graph.actions == plan_graph(ingredients("cuda12_8-*-avx2")).actions
+    assert graph.notes == ("_C/cuda is not the same program for every SM: it is parsed for each",)
+
+
+@pytest.mark.parametrize(
+    ("sm", "track", "version"),
+    [
+        ("sm80", "cuda12_4", "84"),
+        ("sm90", "cuda12_8", "87"),
+        ("sm90", "cuda13_0", "88"),
+        ("sm110", "cuda13_0", "90"),
+        ("sm90", "cuda13_2", "88"),
+    ],
+)
+def test_the_version_of_ptx_is_the_one_that_clang_writes_from_source(sm: str, track: str, version: str) -> None:
+    assert ptx_version(sm, track) == version
 
 
 def test_image_io_is_compiled_for_the_lowest_isa_and_linked_once() -> None:

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from build_torchvision.errors import BadInput, ProcessFailed
 from build_torchvision.execute.launcher import STATISTICS, Launcher
 from build_torchvision.execute.ninja_file import ninja_file
-from build_torchvision.graph.actions import Action, Graph, shell
+from build_torchvision.graph.actions import Action, Graph, done_instead, shell
 from build_torchvision.process import stream
 from build_torchvision.progress import following
 
@@ -123,7 +123,7 @@ def run_graph(
         if not units:
             break
         for unit in sorted(filter(None, units)):
-            console.print(f"{unit} does not compile as one unit here; its files are compiled one by one")
+            console.print(done_instead(unit))
             split.add(unit)
         known.write_text(json.dumps(sorted(split)), encoding="utf-8")
     failed = failed_targets(graph, failures)

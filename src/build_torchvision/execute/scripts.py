@@ -12,5 +12,6 @@ def _script(name: str) -> tuple[str, ...]:
 
 
 TRANSFORM_IR = _script("transform_ir")
+ONE_DEVICE_IR = _script("one_device_ir")
 PATCH_FATBIN = _script("patch_fatbin")
 PATCH_FATBIN_OBJECT = (sys.executable, "-m", "build_torchvision.execute.patch_fatbin_object")

@@ -15,7 +15,7 @@ class ActionKind(StrEnum):
     FRONTEND = "frontend"  # a source -> LLVM IR without a target CPU
     REWRITE = "rewrite"  # IR -> IR, or object -> object: a script of this package, no compiler
     OPTIMISE = "optimise"  # IR -> IR, for CPU ISAs of which the optimiser knows no difference
-    CODEGEN = "codegen"  # IR -> an object for one CPU ISA
+    CODEGEN = "codegen"  # IR -> an object for one CPU ISA, or PTX for one SM
     COMPILE = "compile"  # a source -> an object
     DEVICE = "device"  # a CUDA source -> PTX, or a fat binary, for one SM
     ASSEMBLE = "assemble"  # PTX -> cubin, fat binary and the object that holds it
@@ -32,7 +32,7 @@ class Action:
     command: tuple[str, ...]
     inputs: tuple[str, ...]
     label: str
-    unit: str | None = None  # "extension/name" of a unit of several sources, which may be split
+    unit: str | None = None  # what is planned otherwise where this fails: "extension/name", or that with EACH_SM
     depfile: bool = True
 
 
@@ -48,6 +48,17 @@ class Graph:
     files: Mapping[str, str]
     extensions: Mapping[str, Mapping[str, str]]  # target -> module -> path
     notes: tuple[str, ...] = field(default=())
+
+
+EACH_SM = " for each SM"
+"""Ends what a CUDA unit is called that was parsed once for all SMs."""
+
+
+def done_instead(unit: str) -> str:
+    """What is done about an `Action.unit` that failed, one sentence without a full stop."""
+    if unit.endswith(EACH_SM):
+        return f"{unit.removesuffix(EACH_SM)} is not the same program for every SM: it is parsed for each"
+    return f"{unit} does not compile as one unit: its files are compiled one by one"
 
 
 def target_name(isa: str, sm: str | None = None) -> str:

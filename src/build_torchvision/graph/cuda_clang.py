@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from build_torchvision.facts import toolkits, version_key
+from build_torchvision.compatibility import Sm
+from build_torchvision.facts import Toolkit, toolkits, version_key
 from build_torchvision.flags import Codegen
-from build_torchvision.graph.actions import Action, ActionKind
+from build_torchvision.graph.actions import EACH_SM, Action, ActionKind
 from build_torchvision.graph.device import MACROS, CudaBuild, CudaUnit, PlannedCudaUnit
 from build_torchvision.graph.tools import Tools
 
@@ -36,6 +37,8 @@ DEVICE_CODE = tuple(
     )
     for word in ("-mllvm", option)
 )
+# What clang's driver adds for a CUDA source, and does not for IR.
+DEVICE_DEFAULTS = ("-mllvm", "-enable-memcpyopt-without-libcalls")
 HOST_MATH = "tools/host_math.h"
 # Beyond this CUDA clang 22 does not know which PTX a toolkit reads, and writes this one's, whatever the toolkit.
 NEWEST_KNOWN_CUDA = "12.9"
@@ -59,6 +62,17 @@ def host_math() -> str:
         for left, right in (("double", "double"), ("float", "double"), ("double", "float")):
             lines.append(f"HOST double {name}({left} a, {right} b) {{ return __builtin_f{name}(a, b); }}")
     return "\n".join((*lines, "#undef HOST")) + "\n"
+
+
+def ptx_version(sm: str, track: str) -> str:
+    """The PTX version that clang writes for `sm` with the toolkit of `track`, as its options have it: "88"."""
+    newest = min((toolkits()[track], _toolkit(NEWEST_KNOWN_CUDA)), key=lambda toolkit: version_key(toolkit.version))
+    needed = ptx_feature(sm)
+    return needed[0].partition("+ptx")[2] if needed else newest.ptx_isa.replace(".", "")
+
+
+def _toolkit(version: str) -> Toolkit:
+    return next(toolkit for toolkit in toolkits().values() if toolkit.version == version)
 
 
 def ptx_feature(sm: str) -> tuple[str, ...]:
@@ -104,8 +118,9 @@ class ClangPlanner:
         if left := for_clang(unit.flags)[1]:
             made.notes.append(f"clang has no counterpart of setup.py's nvcc arguments {' '.join(left)}: left out")
         made.objects[None] = [self._host(unit, made)]
+        program = self._program(unit, made)
         for sm, codegen in self.device.sms.items():
-            made.objects[sm] = [self._device(unit, codegen, made)]
+            made.objects[sm] = [self._device(unit, codegen, program, made)]
         return made
 
     def _command(self, unit: CudaUnit) -> tuple[str, ...]:
@@ -150,20 +165,68 @@ class ClangPlanner:
         made.actions.append(generate(spliced, output, f"{unit.stem}, host half", unit.platform))
         return output
 
-    def _device(self, unit: CudaUnit, codegen: Codegen, made: PlannedCudaUnit) -> str:
-        sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
-        ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
-        side = ("--cuda-device-only", f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(sm), *DEVICE_CODE, "-S")
+    def _program(self, unit: CudaUnit, made: PlannedCudaUnit) -> str | None:
+        """The IR of the unit's device half for every SM; None where each SM's is parsed: there are two, or they differ.
+
+        It is parsed for the oldest and the newest SM of the build, and has to be the same: see execute/one_device_ir.
+        """
+        first = unit.twin or unit
+        sms = sorted({codegen.base for codegen in self.device.sms.values()}, key=Sm.parse)
+        if len(sms) < 3 or unit.each_sm or not self.device.one_ir:
+            return None
+        parsed = {sm: f"{first.platform}/parsed/{unit.stem}.{sm}.ll" for sm in (sms[0], sms[-1])}
+        for sm, output in parsed.items():
+            side = ("--cuda-device-only", f"--cuda-gpu-arch={sm.replace('sm', 'sm_')}", *ptx_feature(sm))
+            made.actions.append(
+                Action(
+                    output=output,
+                    kind=ActionKind.FRONTEND,
+                    command=(*self._command(first), *side, *UNOPTIMIZED_IR, *_to(first.source, output)),
+                    inputs=(first.source, HOST_MATH, Tools(first.platform).cxx),
+                    label=f"parse the device half of {unit.stem} for {sm}",
+                    unit=unit.key,
+                )
+            )
+        program = f"{first.platform}/ir/{unit.stem}.device.ll"
         made.actions.append(
             Action(
-                output=ptx,
-                kind=ActionKind.DEVICE,
-                command=(*self._command(first), *side, *_to(first.source, ptx)),
-                inputs=(first.source, HOST_MATH, Tools(first.platform).cxx),
-                label=f"{unit.stem} for {sm}",
-                unit=unit.key,
+                output=program,
+                kind=ActionKind.REWRITE,
+                command=(*self.device.one_ir, *parsed.values(), program),
+                inputs=tuple(parsed.values()),
+                label=f"see that {unit.stem} is one program for every SM",
+                unit=unit.stem + EACH_SM,
+                depfile=False,
             )
         )
+        return program
+
+    def _ptx(self, unit: CudaUnit, codegen: Codegen, program: str | None, output: str) -> Action:
+        """The action that makes the PTX of a unit for one SM, of `program` where one serves all."""
+        label = f"{unit.stem} for {codegen.base}"
+        if program is None:
+            arch = (f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(codegen.base))
+            return Action(
+                output=output,
+                kind=ActionKind.DEVICE,
+                command=(
+                    *(*self._command(unit), "--cuda-device-only", *arch, *DEVICE_CODE),
+                    *("-S", *_to(unit.source, output)),
+                ),
+                inputs=(unit.source, HOST_MATH, Tools(unit.platform).cxx),
+                label=label,
+                unit=unit.key,
+            )
+        version = ptx_version(codegen.base, self.device.sdk.track)
+        target = ("-target-cpu", f"sm_{codegen.number}", "-target-feature", f"+ptx{version}")
+        options = ("--target=nvptx64-nvidia-cuda", *(word for one in target for word in ("-Xclang", one)))
+        options = (*options, *DEVICE_DEFAULTS, *DEVICE_CODE, "-S")
+        return _from_ir(ActionKind.CODEGEN, program, output, label, unit.platform, options)
+
+    def _device(self, unit: CudaUnit, codegen: Codegen, program: str | None, made: PlannedCudaUnit) -> str:
+        sm, first, tools = codegen.base, unit.twin or unit, Tools(unit.platform)
+        ptx = f"{first.platform}/{sm}/{unit.stem}.ptx"
+        made.actions.append(self._ptx(first, codegen, program, ptx))
         ships = "+".join(kind for kind, shipped in (("elf", codegen.cubin), ("ptx", codegen.ptx)) if shipped)
         # The platform, though the program knows it: a compiler cache takes both platforms' programs for one compiler,
         # and the PTX they read is the same.

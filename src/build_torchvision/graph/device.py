@@ -29,12 +29,16 @@ MACROS = (
 
 @dataclass(frozen=True, kw_only=True)
 class CudaBuild:
-    """The CUDA part of a build: a toolkit, a compiler, each SM's codegen, and the command that joins the halves."""
+    """The CUDA part of a build: a toolkit, a compiler, each SM's codegen, and the commands of two scripts.
+
+    `splice` joins the halves; `one_ir` sees that a unit is one program for every SM. Without it each SM is parsed.
+    """
 
     sdk: CudaSdk
     compiler: CudaCompiler
     sms: Mapping[str, Codegen]
     splice: Sequence[str]
+    one_ir: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,8 @@ class CudaUnit:
 
     `flags` are setup.py's own arguments for nvcc.
 
-    `key` is its name as a unit of several sources, None for one that stands alone. `twin` is the same unit on the first
+    `key` is its name as a unit of several sources, None for one that stands alone. `each_sm`: its device half is
+    another program for some SMs, and has to be parsed for each. `twin` is the same unit on the first
     platform of the graph, whose device code serves this one too; None on the first itself.
     """
 
@@ -54,6 +59,7 @@ class CudaUnit:
     flags: Sequence[str]
     common: Sequence[str]
     key: str | None
+    each_sm: bool = False
     twin: CudaUnit | None = None
 
     @property

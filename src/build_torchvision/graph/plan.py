@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from build_torchvision.facts import isas, lowest_isa, same_code
 from build_torchvision.flags import SHARED_CODE, Tuning
-from build_torchvision.graph.actions import Action, ActionKind, Graph, target_name
+from build_torchvision.graph.actions import EACH_SM, Action, ActionKind, Graph, done_instead, target_name
 from build_torchvision.graph.codecs import CodecTools, plan_codec
 from build_torchvision.graph.cuda_clang import OPTIMISED_IR, UNOPTIMIZED_IR, ClangPlanner, generate, optimise
 from build_torchvision.graph.cuda_nvcc import NvccPlanner
@@ -198,7 +198,7 @@ class _Planner:
             files=self.files,
             extensions=extensions,
             notes=(
-                *(f"{unit} does not compile as one unit: its files are compiled one by one" for unit in self.split),
+                *map(done_instead, sorted(self.split)),
                 *self.notes,
             ),
         )
@@ -361,6 +361,7 @@ class _Planner:
             flags=extension.nvcc_flags,
             common=(*self._standard(extension.nvcc_flags), *self.common),
             key=stem if len(unit.sources) > 1 else None,
+            each_sm=stem + EACH_SM in self.split,
             twin=self.first._cuda_unit(extension, unit) if self.first else None,
         )
 
