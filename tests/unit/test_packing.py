@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from _elf import Object
@@ -128,9 +130,39 @@ def test_a_module_that_is_rewritten_is_compared_by_its_bytes(monkeypatch: pytest
     assert bundles[0] is bundles[1]
 
 
-def test_a_file_about_the_wheel_itself_is_not_given_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bill_of_materials_names_the_wheel_that_it_is_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """auditwheel describes what it took from a distribution's packages in a document that names the wheel."""
-    auditwheel = Auditwheel(monkeypatch, writes=f"{INFO}/sboms/auditwheel.cdx.json")
+    versions = ("1.0+cu130.sm10.avx2", "1.0+cu130.sm100.avx2", "1.0+cu130.sm90.avx2")
+    wheels = []
+    for version in versions:
+        info, one = f"torchvision-{version}.dist-info", raw("avx2", version)
+        files = {path.replace(INFO, info): file for path, file in one.files.items()}
+        wheels.append(RawWheel(name=f"torchvision-{version}-py3-none-linux_x86_64.whl", isa="avx2", files=files))
+    purl, first = "pkg:pypi/torchvision@{}?file_name=torchvision-{}-py3-none-linux_x86_64.whl", versions[0]
+    text = json.dumps({"purl": purl.format(*[quote(first, safe="")] * 2), "version": first, "tool": "auditwheel 1.0"})
+    auditwheel = Auditwheel(monkeypatch)
+    monkeypatch.setattr(
+        auditwheel,
+        "bundle",
+        lambda wheel: Bundle(
+            platform="manylinux_2_28_x86_64",
+            files={f"torchvision-{first}.dist-info/sboms/auditwheel.cdx.json": Member(text.encode())},
+        ),
+    )
+    bundles = find_bundles(wheels, [], Path("unused"))
+    assert auditwheel.given == [wheels[:1], []]
+    for version, bundle in zip(versions, bundles, strict=True):
+        ((path, file),) = bundle.files.items()
+        assert path == f"torchvision-{version}.dist-info/sboms/auditwheel.cdx.json"
+        assert json.loads(file.data) == {
+            "purl": purl.format(*[quote(version, safe="")] * 2),
+            "version": version,
+            "tool": "auditwheel 1.0",
+        }
+
+
+def test_another_file_about_the_wheel_itself_is_not_given_to_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    auditwheel = Auditwheel(monkeypatch, writes=f"{INFO}/made-for.txt")
     wheels = [raw("avx2", sm) for sm in ("sm80", "sm90", "sm100")]
     find_bundles(wheels, [], Path("unused"))
     assert auditwheel.given == [wheels[:1], wheels[1:]]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from build_torchvision.binary.elf import elf_of
 from build_torchvision.process import run
@@ -18,6 +20,7 @@ from build_torchvision.wheel.archive import Member
 LIBRARY_FOLDER = "torchvision.libs/"
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
+BILL = "/sboms/auditwheel.cdx.json"  # in .dist-info: which distribution package brought each bundled library
 WHEELS_A_PROCESS = 4  # for one call of auditwheel: starting it takes as long as two wheels
 
 
@@ -43,10 +46,11 @@ def find_bundles(wheels: Sequence[RawWheel], folders: Sequence[Path], scratch: P
 
     Its outcome depends on what the modules ask of the loader, and on the bytes of those that it rewrites. Wheels that
     agree in both are given to it once: the 36 CUDA wheels of one toolkit differ in device code, and are four to it.
+    Where it took a library from a distribution's package, it adds a bill of materials that names the wheel.
     """
     asked = [_asked(wheel) for wheel in wheels]
     rewritten: dict[Hashable, frozenset[str]] = {}
-    found: dict[Hashable, Bundle] = {}
+    found: dict[Hashable, tuple[RawWheel, Bundle]] = {}
 
     def key(number: int) -> Hashable:
         files, modules = wheels[number].files, rewritten.get(asked[number])
@@ -61,9 +65,32 @@ def find_bundles(wheels: Sequence[RawWheel], folders: Sequence[Path], scratch: P
         numbers = sorted(number for of_key, number in first.items() if of_key not in found)
         repaired = _repair([wheels[number] for number in numbers], folders, scratch / str(attempt))
         for number, bundle in zip(numbers, repaired, strict=True):
-            rewritten[asked[number]] = frozenset(path for path in bundle.files if not path.startswith(LIBRARY_FOLDER))
-            found[key(number)] = bundle
-    return [found[key(number)] for number in range(len(wheels))]
+            rewritten[asked[number]] = frozenset(
+                path for path in bundle.files if not path.startswith(LIBRARY_FOLDER) and not path.endswith(BILL)
+            )
+            found[key(number)] = wheels[number], bundle
+    return [_as_of(*found[key(number)], wheel) for number, wheel in enumerate(wheels)]
+
+
+def _as_of(first: RawWheel, bundle: Bundle, wheel: RawWheel) -> Bundle:
+    """The bundle of `first`, as it is for `wheel`: its bill of materials, where there is one, names that one."""
+    if first is wheel or not any(path.endswith(BILL) for path in bundle.files):
+        return bundle
+    files = dict[str, Member]()
+    for path, file in bundle.files.items():
+        if path.endswith(BILL):
+            path, file = f"{archive.find_dist_info(wheel.files)}{BILL}", Member(_renamed(file.data, first, wheel))
+        files[path] = file
+    return Bundle(platform=bundle.platform, files=files)
+
+
+def _renamed(bill: bytes, first: RawWheel, wheel: RawWheel) -> bytes:
+    """`bill` with the file name and version of `wheel` in place of those of `first`, in plain text and in addresses."""
+    names = [(one.name, one.name.split("-")[1]) for one in (first, wheel)]
+    quoted = [tuple(quote(text, safe="") for text in texts) for texts in names]
+    new = dict(zip((*quoted[0], *names[0]), (*quoted[1], *names[1]), strict=True))
+    pattern = "|".join(re.escape(old) for old in sorted(new, key=len, reverse=True))
+    return re.sub(pattern, lambda found: new[found[0]], bill.decode()).encode()
 
 
 def _asked(wheel: RawWheel) -> Hashable:
