@@ -223,10 +223,11 @@ def _strings(file: ElfFile, address: int | None) -> bytes:
 
 
 def _code(file: ElfFile) -> Iterator[Section]:
-    total = sum(section.size for section in file.code_sections)
+    sections = file.code_sections
+    total = sum(section.size for section in sections)
     if total > MAX_CODE:
         raise NotElf(f"an ELF file with {total >> 20} MiB of machine code, more than {MAX_CODE >> 20}")
-    for section in file.code_sections:
+    for section in sections:
         yield Section(name=section.name, address=section.address, data=file.contents(section))
 
 

@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-TARGET = re.compile(r' "target-cpu"="sm_\w+" "target-features"="([^"]*)"')
+TARGET = re.compile(r' "target-cpu"="sm_\w+" "target-features"="[^"]*"')
 # Where an asm statement stands in the text of all headers; only messages about it tell.
 PLACES = re.compile(r"!srcloc (!\d+)")
 NODE = re.compile(r"^(!\d+) = !\{(?:i64 \d+(?:, )?)+\}$", re.MULTILINE)

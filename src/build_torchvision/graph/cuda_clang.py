@@ -67,8 +67,7 @@ def host_math() -> str:
 def ptx_version(sm: str, track: str) -> str:
     """The PTX version that clang writes for `sm` with the toolkit of `track`, as its options have it: "88"."""
     newest = min((toolkits()[track], _toolkit(NEWEST_KNOWN_CUDA)), key=lambda toolkit: version_key(toolkit.version))
-    needed = ptx_feature(sm)
-    return needed[0].partition("+ptx")[2] if needed else newest.ptx_isa.replace(".", "")
+    return _needed_ptx(sm) or _digits(newest)
 
 
 def _toolkit(version: str) -> Toolkit:
@@ -81,9 +80,18 @@ def ptx_feature(sm: str) -> tuple[str, ...]:
     It is that of the first toolkit that knew `sm`: no newer than it must be, since a driver compiles no newer PTX than
     its own toolkit's.
     """
+    needed = _needed_ptx(sm)
+    return (f"--cuda-feature=+ptx{needed}",) if needed else ()
+
+
+def _needed_ptx(sm: str) -> str | None:
     first = next(toolkit for toolkit in toolkits().values() if sm in toolkit.native)
-    known = version_key(first.version) <= version_key(NEWEST_KNOWN_CUDA)
-    return () if known else (f"--cuda-feature=+ptx{first.ptx_isa.replace('.', '')}",)
+    return _digits(first) if version_key(first.version) > version_key(NEWEST_KNOWN_CUDA) else None
+
+
+def _digits(toolkit: Toolkit) -> str:
+    """The toolkit's version of PTX as options have it: "90"."""
+    return toolkit.ptx_isa.replace(".", "")
 
 
 def for_clang(flags: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -136,19 +144,32 @@ class ClangPlanner:
             f"-cuid={unit.cuid}",
         )
 
+    def _from_source(
+        self, unit: CudaUnit, kind: ActionKind, output: str, options: tuple[str, ...], label: str, *read: str
+    ) -> Action:
+        """Compile one half of `unit`, which reads the files `read` too."""
+        return Action(
+            output=output,
+            kind=kind,
+            command=(*self._command(unit), *options, *_to(unit.source, output)),
+            inputs=(unit.source, *read, HOST_MATH, Tools(unit.platform).cxx),
+            label=label,
+            unit=unit.key,
+        )
+
     def _host(self, unit: CudaUnit, made: PlannedCudaUnit) -> str:
         placeholder = f"{unit.platform}/cuda/{PLACEHOLDER}"
         made.files[placeholder] = "placeholder"
         parsed, spliced = f"{unit.platform}/parsed/{unit.stem}.ll", f"{unit.platform}/ir/{unit.stem}.ll"
         embed = ("-Xclang", "-fcuda-include-gpubinary", "-Xclang", placeholder)
         made.actions.append(
-            Action(
-                output=parsed,
-                kind=ActionKind.FRONTEND,
-                command=(*self._command(unit), "--cuda-host-only", *UNOPTIMIZED_IR, *embed, *_to(unit.source, parsed)),
-                inputs=(unit.source, placeholder, HOST_MATH, Tools(unit.platform).cxx),
-                label=f"parse the host half of {unit.stem}",
-                unit=unit.key,
+            self._from_source(
+                unit,
+                ActionKind.FRONTEND,
+                parsed,
+                ("--cuda-host-only", *UNOPTIMIZED_IR, *embed),
+                f"parse the host half of {unit.stem}",
+                placeholder,
             )
         )
         made.actions.append(
@@ -178,13 +199,12 @@ class ClangPlanner:
         for sm, output in parsed.items():
             side = ("--cuda-device-only", f"--cuda-gpu-arch={sm.replace('sm', 'sm_')}", *ptx_feature(sm))
             made.actions.append(
-                Action(
-                    output=output,
-                    kind=ActionKind.FRONTEND,
-                    command=(*self._command(first), *side, *UNOPTIMIZED_IR, *_to(first.source, output)),
-                    inputs=(first.source, HOST_MATH, Tools(first.platform).cxx),
-                    label=f"parse the device half of {unit.stem} for {sm}",
-                    unit=unit.key,
+                self._from_source(
+                    first,
+                    ActionKind.FRONTEND,
+                    output,
+                    (*side, *UNOPTIMIZED_IR),
+                    f"parse the device half of {unit.stem} for {sm}",
                 )
             )
         program = f"{first.platform}/ir/{unit.stem}.device.ll"
@@ -206,16 +226,8 @@ class ClangPlanner:
         label = f"{unit.stem} for {codegen.base}"
         if program is None:
             arch = (f"--cuda-gpu-arch=sm_{codegen.number}", *ptx_feature(codegen.base))
-            return Action(
-                output=output,
-                kind=ActionKind.DEVICE,
-                command=(
-                    *(*self._command(unit), "--cuda-device-only", *arch, *DEVICE_CODE),
-                    *("-S", *_to(unit.source, output)),
-                ),
-                inputs=(unit.source, HOST_MATH, Tools(unit.platform).cxx),
-                label=label,
-                unit=unit.key,
+            return self._from_source(
+                unit, ActionKind.DEVICE, output, ("--cuda-device-only", *arch, *DEVICE_CODE, "-S"), label
             )
         version = ptx_version(codegen.base, self.device.sdk.track)
         target = ("-target-cpu", f"sm_{codegen.number}", "-target-feature", f"+ptx{version}")

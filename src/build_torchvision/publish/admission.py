@@ -29,8 +29,8 @@ from build_torchvision.verify.embedded import CHECKS_NEEDING_TORCH, read_embedde
 from build_torchvision.verify.package import FileName, Package, parse_file_name
 from build_torchvision.verify.static import audit_package, variant_of
 from build_torchvision.wheel.descriptor import DESCRIPTOR, PROOF, VARIANT_JSON
+from build_torchvision.wheel.sbom import AUDITWHEEL_SBOM
 
-AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"  # which distribution package brought each bundled library
 UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, EOFError, KeyError, TypeError)
 
 

@@ -15,6 +15,7 @@ from build_torchvision.binary.elf import NotElf, Section, elf_of, forget_elves
 from build_torchvision.binary.instructions import DECODERS, Scan, scan
 from build_torchvision.inputs.programs import aarch64_decoder
 from build_torchvision.verify.package import UNREADABLE
+from build_torchvision.wheel.archive import is_module
 
 WORTH_A_PROCESS = 4 << 20  # bytes of code: half a second of decoding, where starting a process takes a third
 AT_ONCE = 256 << 20  # bytes of shared objects that are held while they wait
@@ -84,8 +85,7 @@ def scan_wheels_ahead(wheels: Iterable[Path]) -> None:
     for wheel in wheels:
         with suppress(*UNREADABLE), zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
-                name = entry.filename
-                if name.startswith("torchvision/") and name.endswith(".so") and entry.file_size <= AT_ONCE:
+                if is_module(entry.filename) and entry.file_size <= AT_ONCE:
                     data = archive.read(entry)
                     waiting[hashlib.sha256(data).hexdigest()] = data
         if sum(map(len, waiting.values())) > AT_ONCE:

@@ -33,6 +33,7 @@ from build_torchvision.spec import (
 )
 from build_torchvision.variants import DEFAULT_PYTHON, Variant
 from build_torchvision.verify.checks import Check
+from build_torchvision.wheel.archive import is_module
 from build_torchvision.wheel.descriptor import DESCRIPTOR
 
 MAX_FILE, MAX_BYTES, MAX_MEMBERS = 256 << 20, 256 << 20, 20_000
@@ -206,9 +207,7 @@ class Package:
     @cached_property
     def extensions(self) -> dict[str, bytes]:
         """Our own shared objects: path -> bytes."""
-        return {
-            name: data for name, data in self.files.items() if name.startswith("torchvision/") and name.endswith(".so")
-        }
+        return {name: data for name, data in self.files.items() if is_module(name)}
 
     @cached_property
     def bundled(self) -> dict[str, bytes]:

@@ -61,6 +61,11 @@ class Member:
         return stream.compress(self.data) + stream.flush()
 
 
+def is_module(path: str) -> bool:
+    """Whether a file of a wheel is an extension module."""
+    return path.startswith("torchvision/") and path.endswith(".so")
+
+
 def record(files: Mapping[str, Member], dist_info: str) -> str:
     """RECORD's text for `files`: path -> file (Binary distribution format, "The .dist-info directory")."""
     text = io.StringIO()

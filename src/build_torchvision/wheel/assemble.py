@@ -71,7 +71,7 @@ class Draft:
     @property
     def modules(self) -> list[Member]:
         """Its extension modules."""
-        return [file for path, file in self.files.items() if path.startswith("torchvision/") and path.endswith(".so")]
+        return [file for path, file in self.files.items() if archive.is_module(path)]
 
 
 def draft_wheels(contents: Sequence[WheelContents], scratch: Path) -> list[Draft]:

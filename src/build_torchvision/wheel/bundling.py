@@ -16,11 +16,11 @@ from build_torchvision.binary.elf import elf_of
 from build_torchvision.process import run
 from build_torchvision.wheel import archive
 from build_torchvision.wheel.archive import Member
+from build_torchvision.wheel.sbom import AUDITWHEEL_SBOM
 
 LIBRARY_FOLDER = "torchvision.libs/"
 # torch brings these into the process before ours are loaded; a copy inside the wheel would be a second torch.
 TORCH_LIBRARIES = ("libtorch*.so*", "libc10*.so*", "libshm.so*", "libcudart.so*")
-BILL = "/sboms/auditwheel.cdx.json"  # in .dist-info: which distribution package brought each bundled library
 WHEELS_A_PROCESS = 4  # for one call of auditwheel: starting it takes as long as two wheels
 
 
@@ -66,7 +66,9 @@ def find_bundles(wheels: Sequence[RawWheel], folders: Sequence[Path], scratch: P
         repaired = _repair([wheels[number] for number in numbers], folders, scratch / str(attempt))
         for number, bundle in zip(numbers, repaired, strict=True):
             rewritten[asked[number]] = frozenset(
-                path for path in bundle.files if not path.startswith(LIBRARY_FOLDER) and not path.endswith(BILL)
+                path
+                for path in bundle.files
+                if not path.startswith(LIBRARY_FOLDER) and not path.endswith(AUDITWHEEL_SBOM)
             )
             found[key(number)] = wheels[number], bundle
     return [_as_of(*found[key(number)], wheel) for number, wheel in enumerate(wheels)]
@@ -74,12 +76,15 @@ def find_bundles(wheels: Sequence[RawWheel], folders: Sequence[Path], scratch: P
 
 def _as_of(first: RawWheel, bundle: Bundle, wheel: RawWheel) -> Bundle:
     """The bundle of `first`, as it is for `wheel`: its bill of materials, where there is one, names that one."""
-    if first is wheel or not any(path.endswith(BILL) for path in bundle.files):
+    if first is wheel or not any(path.endswith(AUDITWHEEL_SBOM) for path in bundle.files):
         return bundle
     files = dict[str, Member]()
     for path, file in bundle.files.items():
-        if path.endswith(BILL):
-            path, file = f"{archive.find_dist_info(wheel.files)}{BILL}", Member(_renamed(file.data, first, wheel))
+        if path.endswith(AUDITWHEEL_SBOM):
+            path, file = (
+                f"{archive.find_dist_info(wheel.files)}/{AUDITWHEEL_SBOM}",
+                Member(_renamed(file.data, first, wheel)),
+            )
         files[path] = file
     return Bundle(platform=bundle.platform, files=files)
 

@@ -18,6 +18,8 @@ from build_torchvision.spec import LibraryIdentity
 
 SBOM = "sboms/build-torchvision.cdx.json"
 """Its path in dist-info."""
+AUDITWHEEL_SBOM = "sboms/auditwheel.cdx.json"
+"""The path there of auditwheel's own: which distribution package brought each bundled library."""
 PREFIX = "build-torchvision:"
 
 
